@@ -1,0 +1,109 @@
+//! [`BootRecipe`]: what a node does when it starts. The core writes it, a backend only carries it out: as the set-up of a process, as
+//! the command of a stock container, as a virtual machine's seed data.
+//!
+//! # What every backend does with a recipe, in this order
+//! 1. Refuse with `StaleEpoch` if `dbaas.epoch` in the data directory's `postgresql.auto.conf` is greater than [`BootRecipe::epoch`].
+//! 2. Carry out [`Prepare`]. A preparation that fails halfway leaves the node `Exited` with its reason and its data marked incomplete
+//!    ([`DataState::Incomplete`](crate::infrastructure::DataState)), so that it is never started as it is.
+//! 3. Write [`BootRecipe::files`] into the data directory (mode 0600, replacing what is there, by rename).
+//! 4. Put `standby.signal` there ([`BootRole::Standby`]) or make sure that it, and `recovery.signal`, are absent ([`BootRole::Primary`]).
+//! 5. Remove a stale `postmaster.pid` (the node is known to be off) and run `postgres -D …` with the backend's own listen address, port
+//!    and socket directory on its command line: `postgresql.conf` itself listens nowhere, so that a server which something else
+//!    starts from the same directory is closed to clients.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::Epoch;
+use crate::id::NodeId;
+use crate::infrastructure::Endpoint;
+use crate::secret::Secret;
+
+/// What a node does when it starts. See the module's documentation for the order of steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootRecipe {
+    /// The epoch in which this start was decided. Kept by the backend as the node's boot mark.
+    pub epoch: Epoch,
+    /// How the data directory comes to be what the server needs.
+    pub prepare: Prepare,
+    /// Primary or standby.
+    pub role: BootRole,
+    /// Files to write into the data directory after preparing and before starting: `postgresql.conf`, `pg_hba.conf`,
+    /// `postgresql.auto.conf`, `dbaas.pgpass`. File names only, no directories.
+    pub files: Vec<BootFile>,
+}
+
+/// How the data directory comes to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prepare {
+    /// It is there and complete; anything else is an error.
+    Existing,
+    /// `initdb`: data checksums, UTF-8, `C.UTF-8`, SCRAM, superuser [`ADMIN_ROLE`] with this password. Refused if the directory
+    /// holds a cluster already (the same epoch's own finished `Init` counts as done). A backend that keeps initialised directories
+    /// ready may hand one out that has another password, and then reports that one as
+    /// [`ObservedNode::bootstrap_password`](crate::infrastructure::ObservedNode).
+    Init {
+        /// The superuser's password.
+        admin_password: Secret,
+        /// Nodes (applied already, still empty) that get a byte copy of the new data directory *before* this node's first start.
+        seeds: Vec<NodeId>,
+    },
+    /// The data directory is the copy that the source's [`Prepare::Init`] puts there. Started at the same time as the source or
+    /// later: waits for the copy (bounded, state `Preparing`). If the source was started without one, the node is `Exited` with
+    /// [`ExitReason::SeedGone`](crate::infrastructure::ExitReason) and the controller takes a base backup instead.
+    SeedOf {
+        /// The first node.
+        source: NodeId,
+    },
+    /// `pg_basebackup` from a running server into an emptied data directory.
+    BaseBackup {
+        /// Where from.
+        source: ReplicationSource,
+        /// The physical slot that keeps the WAL for it; it exists already.
+        slot: String,
+    },
+    /// `pg_rewind` against a running server; where the source says that there is nothing to do, that is fine. The target is known to
+    /// be off. If it fails the data is marked incomplete.
+    Rewind {
+        /// The server to follow afterwards.
+        source: ReplicationSource,
+    },
+}
+
+/// A running server to copy from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicationSource {
+    /// Its node.
+    pub node: NodeId,
+    /// Where nodes reach it ([`ObservedNode::peer_endpoint`](crate::infrastructure::ObservedNode)).
+    pub endpoint: Endpoint,
+    /// The role to log in as: [`REPLICATION_ROLE`] for a base backup and for rewind.
+    pub user: String,
+    /// Its password; passed by a file with mode 0600, never on a command line.
+    pub password: Secret,
+}
+
+/// Primary or standby at start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BootRole {
+    /// Starts read-write.
+    Primary,
+    /// Starts in standby mode; whom it follows stands in `postgresql.auto.conf`.
+    Standby,
+}
+
+/// A file of the data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootFile {
+    /// Its name, without a directory.
+    pub name: String,
+    /// Its text; may hold secrets.
+    pub content: Secret,
+}
+
+/// The superuser that the control plane logs in as.
+pub const ADMIN_ROLE: &str = "dbaas_admin";
+/// The role that standbys stream with; also used for rewind (it is granted what `pg_rewind` needs).
+pub const REPLICATION_ROLE: &str = "dbaas_replication";
+/// The password file in the data directory that `primary_conninfo` names.
+pub const PASSFILE: &str = "dbaas.pgpass";

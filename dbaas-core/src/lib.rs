@@ -1,0 +1,13 @@
+//! Pure core of a managed PostgreSQL control plane.
+//!
+//! Nothing in this crate reads a clock, opens a socket or a file, or draws a random number: all of that comes in as arguments.
+
+pub mod store;
+pub mod time;
+pub mod boot;
+pub mod cluster;
+pub mod id;
+pub mod infrastructure;
+pub mod secret;
+pub mod sql;
+pub mod sql_executor;

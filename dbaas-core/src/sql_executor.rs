@@ -1,0 +1,222 @@
+//! [`SqlExecutor`]: runs typed SQL on a node.
+//!
+//! # Contract
+//! * A [`Script`]'s steps run in order on one session; the first step that fails, or whose [`Expect`] does not hold, ends it.
+//! * `search_path` is `pg_catalog`, pinned when the session starts; `application_name` is `dbaas_controller`; statements that fail are
+//!   not written to the server's log with their text (`log_min_error_statement = panic`, `log_statement = none`, and the like).
+//! * Sessions run with `synchronous_commit = local`: the controller's own statements never wait for a standby.
+//! * Errors carry the SQLSTATE. [`SqlErrorKind::OutcomeUnknown`] is a timeout or a broken connection after a statement was sent.
+//! * An executor may keep sessions for reuse, except where the script asks for a fresh one. After any error the session is dropped.
+
+use async_trait::async_trait;
+
+use crate::infrastructure::Endpoint;
+use crate::secret::Secret;
+use crate::sql::Statement;
+
+/// Where a script runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlTarget {
+    /// The node.
+    pub endpoint: Endpoint,
+    /// The database to connect to.
+    pub database: String,
+    /// The role to log in as.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+}
+
+/// What a step's answer must be for the script to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// Anything.
+    Anything,
+    /// The first column of the first row is `t`; anything else ends the script with [`SqlErrorKind::GuardFailed`].
+    True,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What to run.
+    pub statement: Statement,
+    /// What must come of it.
+    pub expect: Expect,
+}
+
+/// Whether the steps are one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScriptMode {
+    /// Each step commits by itself (`ALTER SYSTEM`, `CREATE DATABASE`).
+    Autocommit,
+    /// All steps commit together or not at all.
+    Transaction,
+}
+
+/// Which session a script may run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Session {
+    /// Any that is idle, or a new one.
+    Any,
+    /// A new one, opened for this script: what it sees of the server's settings is what the postmaster has now.
+    Fresh,
+}
+
+/// Steps to run on one session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// A stable word for logs and metrics, such as `seal`.
+    pub name: &'static str,
+    /// In order.
+    pub steps: Vec<Step>,
+    /// One transaction or not.
+    pub mode: ScriptMode,
+    /// Which session.
+    pub session: Session,
+    /// For connecting and logging in, in milliseconds.
+    pub connect_timeout_ms: u32,
+    /// For all steps together, in milliseconds.
+    pub timeout_ms: u32,
+}
+
+impl Script {
+    /// An empty script with each step committing by itself, any session, 2 s to connect and 5 s to run.
+    pub fn new(name: &'static str) -> Self {
+        Script {
+            name,
+            steps: Vec::new(),
+            mode: ScriptMode::Autocommit,
+            session: Session::Any,
+            connect_timeout_ms: 2_000,
+            timeout_ms: 5_000,
+        }
+    }
+
+    /// Appends a statement.
+    #[must_use]
+    pub fn step(mut self, statement: Statement) -> Self {
+        self.steps.push(Step { statement, expect: Expect::Anything });
+        self
+    }
+
+    /// Appends a statement that must answer true for the script to go on.
+    #[must_use]
+    pub fn guard(mut self, statement: Statement) -> Self {
+        self.steps.push(Step { statement, expect: Expect::True });
+        self
+    }
+
+    /// All steps in one transaction.
+    #[must_use]
+    pub fn in_transaction(mut self) -> Self {
+        self.mode = ScriptMode::Transaction;
+        self
+    }
+
+    /// On a session of its own.
+    #[must_use]
+    pub fn on_fresh_session(mut self) -> Self {
+        self.session = Session::Fresh;
+        self
+    }
+
+    /// With these deadlines, in milliseconds.
+    #[must_use]
+    pub fn within_ms(mut self, connect_timeout_ms: u32, timeout_ms: u32) -> Self {
+        self.connect_timeout_ms = connect_timeout_ms;
+        self.timeout_ms = timeout_ms;
+        self
+    }
+}
+
+/// What a step answered: rows of columns in PostgreSQL's text form; `None` is NULL.
+pub type Rows = Vec<Vec<Option<String>>>;
+
+/// What went wrong, for deciding what to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SqlErrorKind {
+    /// Nothing listens there, or the host cannot be reached. Nothing was done.
+    Refused,
+    /// No answer to the connection attempt within its deadline. Nothing was done.
+    ConnectTimeout,
+    /// The server is starting up, shutting down or out of connection slots (57P01-57P03, 53300). Nothing was done.
+    NotReady,
+    /// The login was refused (class 28).
+    Login,
+    /// A guard step answered something else than true. The steps before it were done.
+    GuardFailed,
+    /// The server refused a statement; see the SQLSTATE.
+    Statement,
+    /// A statement was sent and no answer came: it may have been carried out.
+    OutcomeUnknown,
+}
+
+/// Failure of a script.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct SqlError {
+    kind: SqlErrorKind,
+    sqlstate: Option<String>,
+    step: Option<usize>,
+    message: String,
+}
+
+impl SqlError {
+    /// An error of a kind; the message is for people and holds no secrets (PostgreSQL's primary message, without detail and
+    /// statement text).
+    pub fn new(kind: SqlErrorKind, message: impl Into<String>) -> Self {
+        SqlError { kind, sqlstate: None, step: None, message: message.into() }
+    }
+
+    /// With the five characters of the SQLSTATE.
+    #[must_use]
+    pub fn with_sqlstate(mut self, sqlstate: impl Into<String>) -> Self {
+        self.sqlstate = Some(sqlstate.into());
+        self
+    }
+
+    /// With the index of the step that failed.
+    #[must_use]
+    pub fn at_step(mut self, step: usize) -> Self {
+        self.step = Some(step);
+        self
+    }
+
+    /// The class of this error.
+    pub fn kind(&self) -> SqlErrorKind {
+        self.kind
+    }
+
+    /// The SQLSTATE, if the server gave one.
+    pub fn sqlstate(&self) -> Option<&str> {
+        self.sqlstate.as_deref()
+    }
+
+    /// The index of the step that failed.
+    pub fn step(&self) -> Option<usize> {
+        self.step
+    }
+
+    /// Whether the same call may succeed later without any change by the caller.
+    pub fn is_retryable(&self) -> bool {
+        match self.kind {
+            SqlErrorKind::Refused
+            | SqlErrorKind::ConnectTimeout
+            | SqlErrorKind::NotReady
+            | SqlErrorKind::OutcomeUnknown => true,
+            SqlErrorKind::Login | SqlErrorKind::GuardFailed | SqlErrorKind::Statement => false,
+        }
+    }
+}
+
+/// Runs SQL on nodes. See the module's contract.
+#[async_trait]
+pub trait SqlExecutor: Send + Sync + 'static {
+    /// Runs the script; the answer has one entry per step.
+    async fn run(&self, target: &SqlTarget, script: &Script) -> Result<Vec<Rows>, SqlError>;
+
+    /// Forgets sessions to this endpoint: its node was switched off or removed.
+    fn forget(&self, endpoint: &Endpoint);
+}

@@ -1,0 +1,241 @@
+//! [`Store`]: where the control plane keeps what it was asked for and what it knows.
+//!
+//! A store is a set of small JSON documents, an append-only event log and leases. It knows nothing of PostgreSQL:
+//! the typed layer above it (in the controller) turns records into documents.
+//!
+//! # Contract
+//! * There is no blind write: every write carries a [`Precondition`].
+//! * A [`Batch`] is atomic: either every operation happened or none did.
+//! * A commit that returned `Ok` survives a crash of the process and of the machine.
+//! * [`StoreErrorKind::OutcomeUnknown`] means that the commit may or may not have happened; the caller reads again.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::time::Timestamp;
+
+/// What a document is; a small static word such as `"instance"`. Ids are unique within a kind.
+pub type Kind = &'static str;
+
+/// Address of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DocumentKey {
+    /// What it is.
+    pub kind: Kind,
+    /// Which one.
+    pub id: Uuid,
+}
+
+/// Version of a document: 1 when it is created, one more with every write. Never reused, also not after a deletion and
+/// re-creation within the same store (an implementation may start a re-created document at any higher number).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DocumentVersion(pub u64);
+
+/// A document to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// Its address.
+    pub key: DocumentKey,
+    /// The document it belongs to (a database's instance), for [`Store::list`].
+    pub parent: Option<Uuid>,
+    /// A name that no other document of the same kind may have at the same time (scope included by the caller,
+    /// for example `"<project>/<name>"`).
+    pub unique: Option<String>,
+    /// Ids of documents that this one refers to (a database's owner): they cannot be deleted or marked under
+    /// [`Op::RequireUnreferenced`] while this document exists.
+    pub references: Vec<Uuid>,
+    /// When the store may forget it by itself; `None` keeps it.
+    pub expires_at: Option<Timestamp>,
+    /// The content.
+    pub body: serde_json::Value,
+}
+
+/// A document as stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredDocument {
+    /// What was written.
+    pub document: Document,
+    /// Its version.
+    pub version: DocumentVersion,
+}
+
+/// What must hold for a write to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precondition {
+    /// No document has this key (one whose `expires_at` has passed counts as absent).
+    DoesNotExist,
+    /// The document exists and has exactly this version.
+    MatchesVersion(DocumentVersion),
+}
+
+/// One operation of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// Write the document.
+    Put(Document, Precondition),
+    /// Remove the document.
+    Delete(DocumentKey, DocumentVersion),
+    /// Write nothing, but refuse the batch unless this holds.
+    Require(DocumentKey, Precondition),
+    /// Refuse the batch if any document lists this id in its `references`, seen as the batch leaves them.
+    RequireUnreferenced(Uuid),
+    /// Append to the event log; the store assigns the sequence number.
+    Append(NewEvent),
+}
+
+/// Operations that happen together or not at all.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Batch {
+    /// If set, the batch is refused unless this lease is still held with this token.
+    pub lease: Option<LeaseToken>,
+    /// In order.
+    pub ops: Vec<Op>,
+}
+
+/// Proof of a lease: a holder that lost it has an older number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseToken {
+    /// What is leased.
+    pub name: String,
+    /// The fencing number; strictly increasing with each change of holder.
+    pub fencing: u64,
+}
+
+/// Who holds a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The proof.
+    pub token: LeaseToken,
+    /// Who holds it: host, process id, start time; for people.
+    pub holder: String,
+    /// Until when, on the clock that the caller passes.
+    pub expires_at: Timestamp,
+}
+
+/// An event to be appended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewEvent {
+    /// The instance it is about; `None` for the control plane itself.
+    pub subject: Option<Uuid>,
+    /// When.
+    pub at: Timestamp,
+    /// A stable word, such as `failover_started`.
+    pub kind: String,
+    /// For people. Holds no secrets.
+    pub message: String,
+    /// The node it is about.
+    pub node: Option<Uuid>,
+}
+
+/// An event of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredEvent {
+    /// Position in the log; increasing, gaps allowed.
+    pub sequence: u64,
+    /// The event.
+    #[serde(flatten)]
+    pub event: NewEvent,
+}
+
+/// Which documents a listing wants. Order is by id (UUIDv7: by time of creation).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListQuery {
+    /// The kind.
+    pub kind: Kind,
+    /// Only those that belong to this one.
+    pub parent: Option<Uuid>,
+    /// Only ids greater than this one.
+    pub after: Option<Uuid>,
+    /// At most so many, 1 to 10,000.
+    pub limit: usize,
+}
+
+/// What went wrong, for deciding what to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// A precondition did not hold: somebody else wrote first. Nothing was written.
+    Conflict,
+    /// A unique name is taken. Nothing was written.
+    NameTaken,
+    /// The document is still referred to. Nothing was written.
+    Referenced,
+    /// The lease is lost. Nothing was written.
+    LeaseLost,
+    /// The store cannot be reached or is overloaded. Nothing was written.
+    Unavailable,
+    /// The request was sent, no answer came: it may have been carried out.
+    OutcomeUnknown,
+    /// The store's content is of a newer schema, or damaged. Nothing was touched.
+    Unusable,
+}
+
+/// Failure of a store call.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct StoreError {
+    /// The class.
+    pub kind: StoreErrorKind,
+    /// For people: what, and what to do next. No secrets.
+    pub message: String,
+    /// For `Conflict`, `NameTaken`, `Referenced`: index of the operation in the batch that was refused.
+    pub op: Option<usize>,
+    /// For `Referenced`: the ids of (some of) the documents that refer to it.
+    pub referrers: Vec<Uuid>,
+}
+
+impl StoreError {
+    /// An error of a kind with a message.
+    pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
+        StoreError { kind, message: message.into(), op: None, referrers: Vec::new() }
+    }
+
+    /// The class of this error.
+    pub fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+
+    /// Whether the same call may succeed later without any change by the caller.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.kind, StoreErrorKind::Unavailable | StoreErrorKind::OutcomeUnknown)
+    }
+}
+
+/// Where records, events and leases are kept. See the module's contract.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The document, or `None`. A document whose `expires_at` lies before `now` as given to the last
+    /// [`Store::expire`] may be missing.
+    async fn get(&self, key: DocumentKey) -> Result<Option<StoredDocument>, StoreError>;
+
+    /// The document of this kind that holds this unique name.
+    async fn find(&self, kind: Kind, unique: &str) -> Result<Option<StoredDocument>, StoreError>;
+
+    /// Documents in order of id.
+    async fn list(&self, query: ListQuery) -> Result<Vec<StoredDocument>, StoreError>;
+
+    /// Carries out the batch atomically. Returns the new version of every `Put`, in order.
+    async fn commit(&self, batch: Batch) -> Result<Vec<DocumentVersion>, StoreError>;
+
+    /// Events after a sequence number, oldest first; at most `limit` (1 to 1,000). `subject` filters.
+    async fn events(&self, subject: Option<Uuid>, after: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Takes or renews a lease until `now + ttl_ms`. A holder that has it already keeps its fencing number. `Ok(Err(lease))` says
+    /// who else holds it.
+    async fn acquire_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        now: Timestamp,
+        ttl_ms: u64,
+    ) -> Result<Result<Lease, Lease>, StoreError>;
+
+    /// Gives a lease back. Not an error if it is lost already.
+    async fn release_lease(&self, token: &LeaseToken) -> Result<(), StoreError>;
+
+    /// Removes documents whose `expires_at` has passed and, per subject, events beyond the newest `keep_events`.
+    /// Returns how many documents were removed.
+    async fn expire(&self, now: Timestamp, keep_events: usize) -> Result<usize, StoreError>;
+}
