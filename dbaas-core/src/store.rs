@@ -8,12 +8,27 @@
 //! * A [`Batch`] is atomic: either every operation happened or none did.
 //! * A commit that returned `Ok` survives a crash of the process and of the machine.
 //! * [`StoreErrorKind::OutcomeUnknown`] means that the commit may or may not have happened; the caller reads again.
+//! * A read that starts after a commit returned sees that commit, whoever made it.
+//! * A store reads no clock. A document is there, with its name and its references, until [`Store::expire`] is called with
+//!   a `now` at or after its `expires_at`; a lease is held until somebody else takes it with a `now` at or after its
+//!   `expires_at`, or until it is released.
+//!
+//! What a third party's implementation must do is checked by `dbaas_testkit::store_conformance`.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::time::Timestamp;
+
+/// A listing returns at most so many documents; a larger [`ListQuery::limit`] is taken as this one.
+pub const LIST_LIMIT_MAX: usize = 10_000;
+
+/// [`Store::events`] returns at most so many events; a larger limit is taken as this one.
+pub const EVENTS_LIMIT_MAX: usize = 1_000;
+
+/// A [`StoreErrorKind::Referenced`] names at most so many documents.
+pub const REFERRERS_MAX: usize = 16;
 
 /// What a document is; a small static word such as `"instance"`. Ids are unique within a kind.
 pub type Kind = &'static str;
@@ -27,8 +42,9 @@ pub struct DocumentKey {
     pub id: Uuid,
 }
 
-/// Version of a document: 1 when it is created, one more with every write. Never reused, also not after a deletion and
-/// re-creation within the same store (an implementation may start a re-created document at any higher number).
+/// Version of a document: one more with every write, 1 or any higher number when it is created. Never reused for the same
+/// key, also not after a deletion (or expiry) and re-creation. An implementation may start a kind's new documents above the
+/// highest version of those that it has deleted, so that it needs to remember one number only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DocumentVersion(pub u64);
@@ -64,7 +80,7 @@ pub struct StoredDocument {
 /// What must hold for a write to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precondition {
-    /// No document has this key (one whose `expires_at` has passed counts as absent).
+    /// No document has this key (one that [`Store::expire`] has removed counts as absent).
     DoesNotExist,
     /// The document exists and has exactly this version.
     MatchesVersion(DocumentVersion),
@@ -73,7 +89,7 @@ pub enum Precondition {
 /// One operation of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
-    /// Write the document.
+    /// Write the document: the precondition is checked first (`Conflict`), then the unique name (`NameTaken`).
     Put(Document, Precondition),
     /// Remove the document.
     Delete(DocumentKey, DocumentVersion),
@@ -85,10 +101,14 @@ pub enum Op {
     Append(NewEvent),
 }
 
-/// Operations that happen together or not at all.
+/// Operations that happen together or not at all. Each sees what those before it in the batch did, so a name that one
+/// operation gives up can be taken by the next; [`Op::RequireUnreferenced`] alone is checked after all others. The first
+/// operation that is refused is the one reported.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
-    /// If set, the batch is refused unless this lease is still held with this token.
+    /// If set, the batch is refused (`LeaseLost`, before anything else is checked) unless this token is the newest of its
+    /// lease and was not released. A lease that has expired but that nobody else has taken is still good: what protects
+    /// against two holders is the fencing number, not a clock.
     pub lease: Option<LeaseToken>,
     /// In order.
     pub ops: Vec<Op>,
@@ -99,7 +119,7 @@ pub struct Batch {
 pub struct LeaseToken {
     /// What is leased.
     pub name: String,
-    /// The fencing number; strictly increasing with each change of holder.
+    /// The fencing number, from 1; strictly increasing with each change of holder, also across releases.
     pub fencing: u64,
 }
 
@@ -132,7 +152,8 @@ pub struct NewEvent {
 /// An event of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredEvent {
-    /// Position in the log; increasing, gaps allowed.
+    /// Position in the log, from 1; increasing in the order in which commits become visible, gaps allowed, never reused:
+    /// a reader that asks for what is after the last number that it saw misses nothing.
     pub sequence: u64,
     /// The event.
     #[serde(flatten)]
@@ -148,7 +169,7 @@ pub struct ListQuery {
     pub parent: Option<Uuid>,
     /// Only ids greater than this one.
     pub after: Option<Uuid>,
-    /// At most so many, 1 to 10,000.
+    /// At most so many, 1 to [`LIST_LIMIT_MAX`]; what lies outside is taken as the nearest.
     pub limit: usize,
 }
 
@@ -206,8 +227,7 @@ impl StoreError {
 /// Where records, events and leases are kept. See the module's contract.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// The document, or `None`. A document whose `expires_at` lies before `now` as given to the last
-    /// [`Store::expire`] may be missing.
+    /// The document, or `None`.
     async fn get(&self, key: DocumentKey) -> Result<Option<StoredDocument>, StoreError>;
 
     /// The document of this kind that holds this unique name.
@@ -219,10 +239,12 @@ pub trait Store: Send + Sync + 'static {
     /// Carries out the batch atomically. Returns the new version of every `Put`, in order.
     async fn commit(&self, batch: Batch) -> Result<Vec<DocumentVersion>, StoreError>;
 
-    /// Events after a sequence number, oldest first; at most `limit` (1 to 1,000). `subject` filters.
+    /// Events after a sequence number, oldest first; at most `limit` (1 to [`EVENTS_LIMIT_MAX`], what lies outside is taken
+    /// as the nearest). `Some(subject)` wants only those about it, `None` wants all.
     async fn events(&self, subject: Option<Uuid>, after: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError>;
 
-    /// Takes or renews a lease until `now + ttl_ms`. A holder that has it already keeps its fencing number. `Ok(Err(lease))` says
+    /// Takes or renews a lease until `now + ttl_ms`. A holder that has it already keeps its fencing number, also when it
+    /// comes late but before anybody else: so `holder` must differ for every start of every process. `Ok(Err(lease))` says
     /// who else holds it.
     async fn acquire_lease(
         &self,
@@ -235,7 +257,7 @@ pub trait Store: Send + Sync + 'static {
     /// Gives a lease back. Not an error if it is lost already.
     async fn release_lease(&self, token: &LeaseToken) -> Result<(), StoreError>;
 
-    /// Removes documents whose `expires_at` has passed and, per subject, events beyond the newest `keep_events`.
-    /// Returns how many documents were removed.
+    /// Removes documents whose `expires_at` is at or before `now` and, per subject (`None` is one of them), events beyond
+    /// the newest `keep_events`. Returns how many documents were removed. Writes nothing if there is nothing to remove.
     async fn expire(&self, now: Timestamp, keep_events: usize) -> Result<usize, StoreError>;
 }

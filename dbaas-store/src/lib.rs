@@ -1,0 +1,1 @@
+//! Where the control plane keeps its state on this machine.

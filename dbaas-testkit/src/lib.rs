@@ -1,0 +1,4 @@
+//! Test doubles, fault injection and the conformance suites that every implementation of the core's traits runs.
+
+pub mod memory_store;
+pub mod store_conformance;
