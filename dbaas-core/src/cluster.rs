@@ -1,9 +1,12 @@
 //! The failover protocol's own state: [`Epoch`], [`Lsn`], who may acknowledge.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::id::NodeId;
 
 /// A term of the failover protocol: grows by one with every change of primary; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
@@ -73,5 +76,198 @@ impl<'de> Deserialize<'de> for Lsn {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Who may acknowledge commits: any `k` of `voters`.
+///
+/// A commit that was acknowledged under an electorate is held by at least `k` of its voters, so that any
+/// [`Electorate::seal_size`] of them include one that holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Electorate {
+    /// The standbys that count.
+    pub voters: BTreeSet<NodeId>,
+    /// How many of them must have flushed a commit before it is acknowledged; 0 is asynchronous.
+    pub k: u8,
+}
+
+impl Electorate {
+    /// An electorate of these voters.
+    pub fn new(voters: impl IntoIterator<Item = NodeId>, k: u8) -> Self {
+        Electorate { voters: voters.into_iter().collect(), k }
+    }
+
+    /// How many voters have to be sealed so that (a) one of them holds every acknowledged commit and (b) no `k` unsealed ones
+    /// are left to acknowledge another: N - k + 1. `None` if sealing cannot show either: k = 0, where the primary acknowledges alone,
+    /// and N < k, where nobody can acknowledge and the primary alone is known to hold everything.
+    pub fn seal_size(&self) -> Option<usize> {
+        let n = self.voters.len();
+        let k = usize::from(self.k);
+        if k == 0 || n < k { None } else { Some(n - k + 1) }
+    }
+
+    /// Whether these sealed nodes are enough of this electorate.
+    pub fn is_sealed_by(&self, sealed: &BTreeSet<NodeId>) -> bool {
+        self.seal_size().is_some_and(|needed| self.voters.intersection(sealed).count() >= needed)
+    }
+
+    /// How many of these nodes vote here.
+    pub fn count(&self, nodes: &BTreeSet<NodeId>) -> usize {
+        self.voters.intersection(nodes).count()
+    }
+}
+
+/// Where the protocol stands.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+pub enum ClusterPhase {
+    /// The primary of this epoch serves.
+    Steady,
+    /// A change of primary was decided; voters are being sealed in this epoch.
+    Sealing,
+    /// A candidate was chosen among the sealed nodes and is being promoted. Ends when `k` voters of the new electorate hold
+    /// everything that the candidate held when it was promoted.
+    Promoting,
+}
+
+/// The protocol's state: changed only by compare-and-swap of the instance's record.
+///
+/// `electorates` holds one electorate when nothing changes. While voters or `k` change, and from the choice of a candidate until the new
+/// primary's data is safe on its own voters, it holds the old ones *and* the new one, and a failover has to satisfy each of
+/// them (as Raft's joint consensus does): a commit that was acknowledged under any of them is then never missed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ClusterState {
+    /// The current epoch.
+    pub epoch: Epoch,
+    /// The step of the protocol.
+    #[serde(flatten)]
+    pub phase: ClusterPhase,
+    /// `Steady`: the primary. `Sealing`: the primary of the epoch before. `Promoting`: the candidate.
+    pub primary: NodeId,
+    /// Oldest first, never empty. The last one is what the primary is to wait for.
+    pub electorates: Vec<Electorate>,
+    /// While `electorates` changes on a steady primary: the primary's WAL position seen after its new setting was in effect. When `k`
+    /// voters of the new electorate hold that position, the old electorate is dropped.
+    pub barrier: Option<Lsn>,
+    /// Why the last change of primary was begun.
+    pub cause: Option<FailoverCause>,
+}
+
+/// Why a change of primary was begun.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+pub enum FailoverCause {
+    /// The primary is dead or cannot be reached.
+    PrimaryFailed,
+    /// A planned switchover: the old primary was shut down cleanly, the candidate has everything.
+    Switchover {
+        /// The node asked for.
+        to: NodeId,
+    },
+    /// The operator asked for it and accepted that commits may be lost.
+    Forced,
+}
+
+impl ClusterState {
+    /// The state of a new instance: nothing was ever written, every standby is a copy of the primary.
+    pub fn initial(primary: NodeId, electorate: Electorate) -> Self {
+        ClusterState {
+            epoch: Epoch::FIRST,
+            phase: ClusterPhase::Steady,
+            primary,
+            electorates: vec![electorate],
+            barrier: None,
+            cause: None,
+        }
+    }
+
+    /// The electorate that the primary is to wait for.
+    pub fn current(&self) -> Electorate {
+        self.electorates.last().cloned().unwrap_or(Electorate { voters: BTreeSet::new(), k: 0 })
+    }
+
+    /// Whether these sealed nodes are enough to choose a candidate: enough of every electorate.
+    pub fn is_sealed_by(&self, sealed: &BTreeSet<NodeId>) -> bool {
+        !self.electorates.is_empty() && self.electorates.iter().all(|e| e.is_sealed_by(sealed))
+    }
+
+    /// Every node that may have acknowledged something.
+    pub fn all_voters(&self) -> BTreeSet<NodeId> {
+        self.electorates.iter().flat_map(|e| e.voters.iter().copied()).collect()
+    }
+
+    /// Whether every electorate promises durability (k of at least 1).
+    pub fn is_synchronous(&self) -> bool {
+        !self.electorates.is_empty() && self.electorates.iter().all(|e| e.k > 0)
+    }
+}
+
+/// The name that a standby streams under: counts only in its own epoch.
+pub fn standby_name(node_name: &str, epoch: Epoch) -> String {
+    format!("{node_name}_e{epoch}")
+}
+
+/// The physical slot of a node, on whichever primary it follows.
+pub fn slot_name(node_name: &str) -> String {
+    format!("dbaas_{node_name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(n: u128) -> NodeId {
+        NodeId::from_uuid(uuid::Uuid::from_u128(n))
+    }
+
+    #[test]
+    fn lsn_text_round_trips() {
+        for text in ["0/0", "0/16B3748", "FFFFFFFF/FFFFFFFF", "1A/0"] {
+            assert_eq!(text.parse::<Lsn>().unwrap().to_string(), text);
+        }
+        for bad in ["", "/", "0/", "g/0", "0/123456789", "+1/0"] {
+            assert_eq!(bad.parse::<Lsn>(), Err(InvalidLsn), "{bad}");
+        }
+    }
+
+    /// The arithmetic that everything rests on, by brute force: any k acknowledgers share a node with any `seal_size` sealed ones, and
+    /// one fewer would not do.
+    #[test]
+    fn any_seal_meets_any_acknowledgement() {
+        for n in 1..=6usize {
+            for k in 1..=n {
+                let electorate = Electorate::new((0..n as u128).map(node), k as u8);
+                let size = electorate.seal_size().unwrap();
+                let subsets = |count: usize| (0u32..1 << n).filter(move |s| s.count_ones() as usize == count);
+                for sealed in subsets(size) {
+                    assert!(subsets(k).all(|acks| acks & sealed != 0), "n={n} k={k}");
+                    let set = (0..n).filter(|i| sealed & (1 << i) != 0).map(|i| node(i as u128)).collect();
+                    assert!(electorate.is_sealed_by(&set));
+                }
+                for sealed in subsets(size - 1) {
+                    assert!(subsets(k).any(|acks| acks & sealed == 0), "n={n} k={k}");
+                    let set = (0..n).filter(|i| sealed & (1 << i) != 0).map(|i| node(i as u128)).collect();
+                    assert!(!electorate.is_sealed_by(&set));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sealing_shows_nothing_where_nobody_or_only_the_primary_acknowledges() {
+        assert_eq!(Electorate::new([node(1)], 0).seal_size(), None);
+        assert_eq!(Electorate::new([node(1)], 2).seal_size(), None);
+        assert_eq!(Electorate::new([], 1).seal_size(), None);
+        assert!(!Electorate::new([], 0).is_sealed_by(&BTreeSet::new()));
+    }
+
+    #[test]
+    fn a_joint_state_needs_every_electorate() {
+        let mut state = ClusterState::initial(node(1), Electorate::new([node(2), node(3)], 1));
+        state.electorates.push(Electorate::new([node(3), node(4)], 1));
+        let sealed = |ids: &[u128]| ids.iter().map(|n| node(*n)).collect::<BTreeSet<_>>();
+        assert!(!state.is_sealed_by(&sealed(&[2, 3])));
+        assert!(!state.is_sealed_by(&sealed(&[3, 4])));
+        assert!(state.is_sealed_by(&sealed(&[2, 3, 4])));
     }
 }

@@ -28,6 +28,20 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Encrypts secrets that the store keeps.
+pub trait SecretSealer: Send + Sync + 'static {
+    /// Encrypts and authenticates; `context` (a record's id) must be the same when opening.
+    fn seal(&self, context: &[u8], plaintext: &[u8]) -> String;
+
+    /// Decrypts; an error if it was sealed with another key or context, or was changed.
+    fn open(&self, context: &[u8], sealed: &str) -> Result<Zeroizing<Vec<u8>>, UnsealError>;
+}
+
+/// A sealed secret cannot be opened: another key, another record, or damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a stored secret cannot be opened: it was sealed with another key, or is damaged")]
+pub struct UnsealError;
+
 #[cfg(test)]
 mod tests {
     use super::*;

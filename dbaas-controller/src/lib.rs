@@ -1,0 +1,4 @@
+//! The engine of the control plane: what embedders start.
+
+pub mod error;
+pub mod request;

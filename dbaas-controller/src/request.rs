@@ -1,0 +1,202 @@
+//! What callers of the [`ControlPlane`](crate::ControlPlane) ask for: typed, so that everything that a field alone can get wrong was found before.
+//! What needs other records (a name that is taken, an owner of another instance) is found by the control plane.
+
+use dbaas_core::id::{DatabaseId, InstanceId, NodeId, ProjectId, UserId, VersionId};
+use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
+use dbaas_core::password::Password;
+use dbaas_core::size::{CpuCores, DiskGb, NodeCount, RamMb, SyncReplicas};
+use dbaas_core::store::DocumentVersion;
+use dbaas_core::version::ImageRef;
+
+/// A new instance.
+#[derive(Debug, Clone)]
+pub struct CreateInstance {
+    /// Unique within the project.
+    pub name: InstanceName,
+    /// Free text.
+    pub description: Description,
+    /// The project it belongs to.
+    pub project: ProjectId,
+    /// Cores of each node.
+    pub cpu: CpuCores,
+    /// Memory of each node.
+    pub ram: RamMb,
+    /// Data disk of each node.
+    pub disk: DiskGb,
+    /// How many nodes.
+    pub nodes: NodeCount,
+    /// How many standbys a commit waits for.
+    pub sync_replicas: SyncReplicas,
+    /// A version of the catalogue that is not deprecated.
+    pub version: VersionId,
+}
+
+/// Changes of an instance; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateInstance {
+    /// A new name.
+    pub name: Option<InstanceName>,
+    /// A new description.
+    pub description: Option<Description>,
+    /// Cores of each node.
+    pub cpu: Option<CpuCores>,
+    /// Memory of each node.
+    pub ram: Option<RamMb>,
+    /// Data disk of each node; may not shrink.
+    pub disk: Option<DiskGb>,
+    /// How many nodes.
+    pub nodes: Option<NodeCount>,
+    /// How many standbys a commit waits for.
+    pub sync_replicas: Option<SyncReplicas>,
+    /// A version of the catalogue: must be the same major as the present one (a minor upgrade), not deprecated unless unchanged.
+    pub version: Option<VersionId>,
+}
+
+/// What an operator asks of an instance, done once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstanceAction {
+    /// Planned change of primary; `None`: to the best standby.
+    Switchover {
+        /// The node to become primary.
+        to: Option<NodeId>,
+    },
+    /// Unplanned change of primary although the old one cannot be reached.
+    Failover {
+        /// Go on also where acknowledged commits may be lost.
+        allow_data_loss: bool,
+    },
+    /// Restart every node, one at a time.
+    Restart,
+    /// Switch the nodes on.
+    Start,
+    /// Switch the nodes off; data is kept.
+    Stop,
+}
+
+/// A new database.
+#[derive(Debug, Clone)]
+pub struct CreateDatabase {
+    /// Unique within the instance.
+    pub name: DatabaseName,
+    /// Free text.
+    pub description: Description,
+    /// A user of the same instance.
+    pub owner: UserId,
+}
+
+/// Changes of a database; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateDatabase {
+    /// A new description.
+    pub description: Option<Description>,
+    /// Another user of the same instance.
+    pub owner: Option<UserId>,
+}
+
+/// A new user.
+#[derive(Debug, Clone)]
+pub struct CreateUser {
+    /// Unique within the instance.
+    pub name: UserName,
+    /// Free text.
+    pub description: Description,
+    /// Its password; hashed at once and not kept.
+    pub password: Password,
+}
+
+/// Changes of a user; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateUser {
+    /// A new description.
+    pub description: Option<Description>,
+    /// A new password.
+    pub password: Option<Password>,
+}
+
+/// A new version of the catalogue.
+#[derive(Debug, Clone)]
+pub struct CreateVersion {
+    /// For people: `PostgreSQL 15.18`.
+    pub name: InstanceName,
+    /// Free text.
+    pub description: Description,
+    /// What the backend runs: `postgres:15.18`.
+    pub image: ImageRef,
+    /// Keeps serving the instances that have it, takes no new ones.
+    pub deprecated: bool,
+}
+
+/// Changes of a version; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateVersion {
+    /// For people.
+    pub name: Option<InstanceName>,
+    /// Free text.
+    pub description: Option<Description>,
+    /// Takes no new instances.
+    pub deprecated: Option<bool>,
+}
+
+/// Which instances a listing wants: an empty filter matches everything, several values of one filter match any of them.
+#[derive(Debug, Clone, Default)]
+pub struct InstanceFilter {
+    /// Only of these projects.
+    pub projects: Vec<ProjectId>,
+    /// Only with these names.
+    pub names: Vec<InstanceName>,
+    /// Only of these versions.
+    pub versions: Vec<VersionId>,
+    /// Only in these states, as `NEW`, `IN_PROGRESS`, `ACTIVE`, `ERROR`.
+    pub lifecycles: Vec<dbaas_core::lifecycle::Lifecycle>,
+}
+
+/// A part of a listing.
+#[derive(Debug, Clone, Copy)]
+pub struct Page<Id> {
+    /// Only what comes after this one.
+    pub after: Option<Id>,
+    /// At most so many, 1 to 1,000.
+    pub limit: usize,
+}
+
+/// Answer to a listing.
+#[derive(Debug, Clone)]
+pub struct Listed<T, Id> {
+    /// In order of creation.
+    pub items: Vec<Versioned<T>>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Id>,
+}
+
+/// A record and the version that a precondition (`If-Match`) names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Versioned<T> {
+    /// The record.
+    pub record: T,
+    /// Its version.
+    pub version: DocumentVersion,
+}
+
+/// Makes a create call safe to repeat: the same key and fingerprint give the answer of the first call, another fingerprint is an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// The caller's key.
+    pub key: String,
+    /// A hash of the request.
+    pub fingerprint: [u8; 32],
+}
+
+/// What a call is about, for errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResourceRef {
+    /// An instance.
+    Instance(InstanceId),
+    /// A node.
+    Node(NodeId),
+    /// A database.
+    Database(DatabaseId),
+    /// A user.
+    User(UserId),
+    /// A version.
+    Version(VersionId),
+}

@@ -1,0 +1,33 @@
+//! Databases, as kept in the store.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{DatabaseId, InstanceId, UserId};
+use crate::lifecycle::ObjectLifecycle;
+use crate::name::{DatabaseName, Description};
+use crate::time::Timestamp;
+
+/// A database of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseRecord {
+    /// Its id.
+    pub id: DatabaseId,
+    /// The instance that it is in.
+    pub instance: InstanceId,
+    /// Its name in PostgreSQL; never changes.
+    pub name: DatabaseName,
+    /// Free text.
+    pub description: Description,
+    /// A user of the same instance.
+    pub owner: UserId,
+    /// It is to be dropped.
+    pub deleting: bool,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it was last changed by a user.
+    pub updated_at: Timestamp,
+    /// NEW, ACTIVE, ERROR.
+    pub lifecycle: ObjectLifecycle,
+    /// Why; for people, never empty.
+    pub reason: String,
+}

@@ -1,0 +1,195 @@
+//! Instances: what was asked for ([`InstanceSpec`]), what the control plane decided ([`InstanceRecord`]) and what is true
+//! ([`InstanceStatus`]).
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::ClusterState;
+use crate::id::{InstanceId, NodeId, ProjectId, VersionId};
+use crate::infrastructure::{Endpoint, Resources};
+use crate::lifecycle::Lifecycle;
+use crate::name::{Description, InstanceName};
+use crate::node::NodeRecord;
+use crate::size::{NodeCount, SyncReplicas};
+use crate::time::Timestamp;
+use crate::version::ImageRef;
+
+/// What a user asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceSpec {
+    /// The name; unique within the project.
+    pub name: InstanceName,
+    /// Free text.
+    pub description: Description,
+    /// The project it belongs to.
+    pub project: ProjectId,
+    /// Size of each node.
+    pub resources: Resources,
+    /// How many nodes.
+    pub nodes: NodeCount,
+    /// How many standbys a commit waits for, as asked; see [`InstanceSpec::effective_sync_replicas`].
+    pub sync_replicas: SyncReplicas,
+    /// The version of the catalogue.
+    pub version: VersionId,
+    /// Its image when the instance was created, so that the instance outlives its catalogue entry.
+    pub image: ImageRef,
+}
+
+impl InstanceSpec {
+    /// How many standbys a commit really waits for: at most as many as there are. Writes survive the loss of one node only with
+    /// `nodes >= effective + 2`.
+    pub fn effective_sync_replicas(&self) -> u8 {
+        self.sync_replicas.effective(self.nodes).get()
+    }
+
+    /// Whether clients can go on writing after any one node is lost.
+    pub fn writes_survive_one_loss(&self) -> bool {
+        self.nodes.get() > 1 && self.nodes.get() >= self.effective_sync_replicas() + 2
+    }
+}
+
+/// What the instance as a whole is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DesiredState {
+    /// Serving.
+    Running,
+    /// All nodes off, data kept.
+    Stopped,
+    /// Gone, with its data.
+    Deleted,
+}
+
+/// A one-time request: done once, then cleared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Requests {
+    /// Restart every node, one at a time: those whose last start lies before this moment.
+    pub restart: Option<Timestamp>,
+    /// Change the primary in a planned way.
+    pub switchover: Option<SwitchoverRequest>,
+    /// Change the primary although the old one cannot be reached.
+    pub failover: Option<FailoverRequest>,
+}
+
+/// A planned change of primary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchoverRequest {
+    /// To this node; `None`: to the best one.
+    pub to: Option<NodeId>,
+    /// When it was asked for.
+    pub at: Timestamp,
+    /// Who decided it: a user, or the controller for a rolling change or a scale-down.
+    pub by_controller: bool,
+}
+
+/// A failover that an operator asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailoverRequest {
+    /// Go on also where commits may be lost: the old primary can never come back.
+    pub allow_data_loss: bool,
+    /// When it was asked for.
+    pub at: Timestamp,
+}
+
+/// What an instance is busy with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstancePhase {
+    /// Being made.
+    Creating,
+    /// Serving as asked.
+    Running,
+    /// Serving, while nodes or settings change.
+    Updating,
+    /// The primary is lost; another is being elected, or waited for.
+    FailingOver,
+    /// A planned change of primary.
+    SwitchingOver,
+    /// Nodes restart one at a time.
+    Restarting,
+    /// Being switched off.
+    Stopping,
+    /// Off, data kept.
+    Stopped,
+    /// Being switched on.
+    Starting,
+    /// Being removed.
+    Deleting,
+}
+
+/// What is true of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// NEW, IN_PROGRESS, ACTIVE, ERROR.
+    pub lifecycle: Lifecycle,
+    /// What it is busy with.
+    pub phase: InstancePhase,
+    /// Why it is in that state, and what happens next: for people, never empty.
+    pub reason: String,
+    /// What a user should know although all is as asked: limits that nobody enforces, drift, little disk space.
+    pub warnings: Vec<String>,
+    /// The generation that this status is about: equal to the record's when the newest request has been seen.
+    pub observed_generation: u64,
+    /// Where the primary is.
+    pub primary_endpoint: Option<Endpoint>,
+}
+
+/// An instance as kept in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceRecord {
+    /// Its id.
+    pub id: InstanceId,
+    /// What was asked for.
+    pub spec: InstanceSpec,
+    /// Grows with each change of `spec`, `desired` or `requests` by a user.
+    pub generation: u64,
+    /// Running, stopped or deleted.
+    pub desired: DesiredState,
+    /// One-time requests.
+    pub requests: Requests,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it was last changed by a user.
+    pub updated_at: Timestamp,
+    /// The failover protocol's state; `None` until the first node is decided on.
+    pub cluster: Option<ClusterState>,
+    /// The nodes, in order of creation.
+    pub nodes: Vec<NodeRecord>,
+    /// The number of the next node's name.
+    pub next_node_number: u32,
+    /// The credentials of the control plane's own roles, sealed (see `SecretSealer`); empty until made.
+    pub sealed_credentials: String,
+    /// What is true.
+    pub status: InstanceStatus,
+}
+
+impl InstanceRecord {
+    /// A new instance's record: nothing done yet.
+    pub fn new(id: InstanceId, spec: InstanceSpec, sealed_credentials: String, now: Timestamp) -> Self {
+        InstanceRecord {
+            id,
+            spec,
+            generation: 1,
+            desired: DesiredState::Running,
+            requests: Requests::default(),
+            created_at: now,
+            updated_at: now,
+            cluster: None,
+            nodes: Vec::new(),
+            next_node_number: 1,
+            sealed_credentials,
+            status: InstanceStatus {
+                lifecycle: Lifecycle::New,
+                phase: InstancePhase::Creating,
+                reason: "accepted; its nodes are about to be created".to_owned(),
+                warnings: Vec::new(),
+                observed_generation: 0,
+                primary_endpoint: None,
+            },
+        }
+    }
+
+    /// The node with this id.
+    pub fn node(&self, id: NodeId) -> Option<&NodeRecord> {
+        self.nodes.iter().find(|n| n.id == id)
+    }
+}

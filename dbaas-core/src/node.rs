@@ -1,0 +1,62 @@
+//! Nodes of an instance, as kept in the store.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::NodeId;
+use crate::infrastructure::Endpoint;
+use crate::lifecycle::Lifecycle;
+use crate::time::Timestamp;
+
+/// What a node is in its instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeRole {
+    /// Takes writes.
+    Primary,
+    /// Follows the primary.
+    Standby,
+}
+
+/// How a node that is off, or cannot follow, gets its data back. Kept in the record because it has to survive a crash of the controller:
+/// a node marked so is never started in any other way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rejoin {
+    /// Its data directory is good: start it where it is.
+    InPlace,
+    /// It may hold WAL that the primary's history does not: rewind it.
+    Rewind,
+    /// Its data is useless: take a base backup.
+    BaseBackup,
+    /// It was never started: it is a copy of the first node, or, where there is none, takes a base backup.
+    Seed,
+}
+
+/// A node as kept in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Its id.
+    pub id: NodeId,
+    /// Its short name, `n1`, `n2`, …; never used again within the instance.
+    pub name: String,
+    /// When it was decided on.
+    pub created_at: Timestamp,
+    /// It is to be removed.
+    pub leaving: bool,
+    /// How its next start gets its data.
+    pub rejoin: Rejoin,
+    /// The attempt number of the current way of rejoining; after some the next heavier way is taken.
+    pub rejoin_attempts: u32,
+    /// NEW, IN_PROGRESS, ACTIVE, ERROR.
+    pub lifecycle: Lifecycle,
+    /// Primary or standby, as last decided.
+    pub role: NodeRole,
+    /// A commit waits for it (it is a voter and there is a k).
+    pub sync: bool,
+    /// Why it is in that state: for people, never empty.
+    pub reason: String,
+    /// Where it listens.
+    pub endpoint: Option<Endpoint>,
+    /// What an operator looks for: a process id, a container id.
+    pub backend_ref: Option<String>,
+}

@@ -1,0 +1,34 @@
+//! Users (PostgreSQL roles that can log in), as kept in the store.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{InstanceId, UserId};
+use crate::lifecycle::ObjectLifecycle;
+use crate::name::{Description, UserName};
+use crate::scram::ScramVerifier;
+use crate::time::Timestamp;
+
+/// A user of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserRecord {
+    /// Its id.
+    pub id: UserId,
+    /// The instance that it is in.
+    pub instance: InstanceId,
+    /// Its name in PostgreSQL; never changes.
+    pub name: UserName,
+    /// Free text.
+    pub description: Description,
+    /// What PostgreSQL checks its password against. The password itself is not kept.
+    pub verifier: ScramVerifier,
+    /// It is to be dropped.
+    pub deleting: bool,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it was last changed by a user of the API.
+    pub updated_at: Timestamp,
+    /// NEW, ACTIVE, ERROR.
+    pub lifecycle: ObjectLifecycle,
+    /// Why; for people, never empty.
+    pub reason: String,
+}
