@@ -93,18 +93,25 @@ pub enum ControlError {
 impl ControlError {
     /// Whether the same call may succeed later without any change by the caller.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, ControlError::Unavailable { .. } | ControlError::Deadline { .. })
+        matches!(
+            self,
+            ControlError::Unavailable { .. } | ControlError::Deadline { .. }
+        )
     }
 
     /// The error of a store call whose preconditions cannot have failed.
     pub(crate) fn from_store(error: StoreError, now: Timestamp) -> Self {
         match error.kind() {
             StoreErrorKind::Unavailable | StoreErrorKind::Unusable | StoreErrorKind::LeaseLost => {
-                ControlError::Unavailable { message: error.message, outcome_unknown: false }
+                ControlError::Unavailable {
+                    message: error.message,
+                    outcome_unknown: false,
+                }
             }
-            StoreErrorKind::OutcomeUnknown => {
-                ControlError::Unavailable { message: error.message, outcome_unknown: true }
-            }
+            StoreErrorKind::OutcomeUnknown => ControlError::Unavailable {
+                message: error.message,
+                outcome_unknown: true,
+            },
             StoreErrorKind::Conflict => ControlError::VersionMismatch,
             _ => ControlError::internal(&error.message, now),
         }

@@ -1,0 +1,216 @@
+//! The typed layer over [`Store`]: records in, records out, and changes that go in one [`Batch`].
+//!
+//! Both the façade and the engine write through it, so that what a record's document looks like is said once.
+
+mod change;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dbaas_core::database::DatabaseRecord;
+use dbaas_core::id::{DatabaseId, InstanceId, UserId, VersionId};
+use dbaas_core::instance::InstanceRecord;
+use dbaas_core::store::{DocumentVersion, ListQuery, Store, StoreError, StoreErrorKind, StoredEvent};
+use dbaas_core::user::UserRecord;
+use dbaas_core::version::VersionRecord;
+use uuid::Uuid;
+
+pub(crate) use change::Change;
+pub(crate) use record::{IdempotencyRecord, Record, RemovedVersion};
+
+use crate::request::Versioned;
+
+/// Documents that are asked for at once when everything is wanted.
+const PAGE: usize = 1_000;
+/// Pages that are read at most when everything is wanted: the loop ends also with a store that repeats itself.
+const PAGES_MAX: usize = 10_000;
+
+/// Typed access to a store. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Repository {
+    store: Arc<dyn Store>,
+    /// No call takes longer, whatever the store does.
+    timeout: Duration,
+}
+
+impl Repository {
+    pub(crate) fn new(store: Arc<dyn Store>, timeout: Duration) -> Self {
+        Repository { store, timeout }
+    }
+
+    /// The store itself, for leases and expiry.
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The record with this id.
+    pub(crate) async fn load<R: Record>(&self, id: Uuid) -> Result<Option<Versioned<R>>, StoreError> {
+        let found = self
+            .bounded(StoreErrorKind::Unavailable, self.store.get(R::key(id)))
+            .await?;
+        found.map(record::decode).transpose()
+    }
+
+    /// The record that holds this unique name.
+    pub(crate) async fn find<R: Record>(&self, unique: &str) -> Result<Option<Versioned<R>>, StoreError> {
+        let found = self
+            .bounded(StoreErrorKind::Unavailable, self.store.find(R::KIND, unique))
+            .await?;
+        found.map(record::decode).transpose()
+    }
+
+    /// One page of records, in order of id.
+    pub(crate) async fn page<R: Record>(
+        &self,
+        parent: Option<Uuid>,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Vec<Versioned<R>>, StoreError> {
+        let query = ListQuery {
+            kind: R::KIND,
+            parent,
+            after,
+            limit,
+        };
+        let found = self
+            .bounded(StoreErrorKind::Unavailable, self.store.list(query))
+            .await?;
+        found.into_iter().map(record::decode).collect()
+    }
+
+    /// All records of a kind (of a parent), in order of id.
+    pub(crate) async fn all<R: Record>(&self, parent: Option<Uuid>) -> Result<Vec<Versioned<R>>, StoreError> {
+        let mut records: Vec<Versioned<R>> = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let after = records.last().map(|last| last.record.uuid());
+            let page = self.page::<R>(parent, after, PAGE).await?;
+            let complete = page.len() < PAGE;
+            records.extend(page);
+            if complete {
+                return Ok(records);
+            }
+        }
+        Err(StoreError::new(
+            StoreErrorKind::Unusable,
+            format!("the list of {} never ends", R::KIND),
+        ))
+    }
+
+    /// The instance, or `None` when it is gone.
+    pub(crate) async fn load_instance(
+        &self,
+        id: InstanceId,
+    ) -> Result<Option<Versioned<InstanceRecord>>, StoreError> {
+        self.load(id.uuid()).await
+    }
+
+    /// Every instance's id, in order of creation.
+    pub(crate) async fn list_instance_ids(&self) -> Result<Vec<InstanceId>, StoreError> {
+        // Ids alone: a record that cannot be read must not keep the others from being served.
+        let mut ids: Vec<InstanceId> = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let query = ListQuery {
+                kind: InstanceRecord::KIND,
+                parent: None,
+                after: ids.last().map(|id| id.uuid()),
+                limit: PAGE,
+            };
+            let page = self
+                .bounded(StoreErrorKind::Unavailable, self.store.list(query))
+                .await?;
+            let complete = page.len() < PAGE;
+            ids.extend(
+                page.into_iter()
+                    .map(|stored| InstanceId::from_uuid(stored.document.key.id)),
+            );
+            if complete {
+                return Ok(ids);
+            }
+        }
+        Err(StoreError::new(
+            StoreErrorKind::Unusable,
+            "the list of instances never ends",
+        ))
+    }
+
+    /// The database, or `None` when it is gone.
+    pub(crate) async fn load_database(
+        &self,
+        id: DatabaseId,
+    ) -> Result<Option<Versioned<DatabaseRecord>>, StoreError> {
+        self.load(id.uuid()).await
+    }
+
+    /// All databases of an instance.
+    pub(crate) async fn load_databases(
+        &self,
+        instance: InstanceId,
+    ) -> Result<Vec<Versioned<DatabaseRecord>>, StoreError> {
+        self.all(Some(instance.uuid())).await
+    }
+
+    /// The user, or `None` when it is gone.
+    pub(crate) async fn load_user(&self, id: UserId) -> Result<Option<Versioned<UserRecord>>, StoreError> {
+        self.load(id.uuid()).await
+    }
+
+    /// All users of an instance.
+    pub(crate) async fn load_users(
+        &self,
+        instance: InstanceId,
+    ) -> Result<Vec<Versioned<UserRecord>>, StoreError> {
+        self.all(Some(instance.uuid())).await
+    }
+
+    /// The version of the catalogue.
+    pub(crate) async fn load_version(
+        &self,
+        id: VersionId,
+    ) -> Result<Option<Versioned<VersionRecord>>, StoreError> {
+        self.load(id.uuid()).await
+    }
+
+    /// The newest events of an instance after a sequence number, oldest first.
+    pub(crate) async fn events(
+        &self,
+        instance: InstanceId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let call = self.store.events(Some(instance.uuid()), after, limit);
+        self.bounded(StoreErrorKind::Unavailable, call).await
+    }
+
+    /// Carries out a change. Returns the new version of every record that it writes, in order.
+    pub(crate) async fn commit(&self, change: Change) -> Result<Vec<DocumentVersion>, StoreError> {
+        let batch = change.into_batch()?;
+        self.bounded(StoreErrorKind::OutcomeUnknown, self.store.commit(batch))
+            .await
+    }
+
+    /// Carries out a change that writes one record. Returns its new version.
+    pub(crate) async fn commit_one(&self, change: Change) -> Result<DocumentVersion, StoreError> {
+        let versions = self.commit(change).await?;
+        let missing = || StoreError::new(StoreErrorKind::Unusable, "the store returned no version");
+        versions.last().copied().ok_or_else(missing)
+    }
+
+    /// A store promises a deadline of its own; this one is there for those that break it.
+    async fn bounded<T>(
+        &self,
+        late: StoreErrorKind,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.timeout, call).await {
+            Ok(result) => result,
+            Err(_) => {
+                let message = format!("the store did not answer within {} ms", self.timeout.as_millis());
+                Err(StoreError::new(late, message))
+            }
+        }
+    }
+}
