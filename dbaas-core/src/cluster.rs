@@ -186,9 +186,22 @@ impl ClusterState {
         self.electorates.last().cloned().unwrap_or(Electorate { voters: BTreeSet::new(), k: 0 })
     }
 
-    /// Whether these sealed nodes are enough to choose a candidate: enough of every electorate.
+    /// Whether these sealed nodes are enough to choose a candidate: enough of every electorate under which a commit can have been
+    /// acknowledged. One with fewer voters than `k` cannot have acknowledged anything, and sets no condition of its own.
     pub fn is_sealed_by(&self, sealed: &BTreeSet<NodeId>) -> bool {
-        !self.electorates.is_empty() && self.electorates.iter().all(|e| e.is_sealed_by(sealed))
+        let mut constrained = false;
+        for electorate in &self.electorates {
+            if electorate.k == 0 {
+                return false;
+            }
+            if electorate.seal_size().is_some() {
+                constrained = true;
+                if !electorate.is_sealed_by(sealed) {
+                    return false;
+                }
+            }
+        }
+        constrained
     }
 
     /// Every node that may have acknowledged something.
@@ -199,6 +212,31 @@ impl ClusterState {
     /// Whether every electorate promises durability (k of at least 1).
     pub fn is_synchronous(&self) -> bool {
         !self.electorates.is_empty() && self.electorates.iter().all(|e| e.k > 0)
+    }
+
+    /// Whether voters or `k` are changing, or the new primary's voters have not caught up yet.
+    pub fn is_joint(&self) -> bool {
+        self.electorates.len() > 1
+    }
+
+    /// Makes this the electorate that the primary is to wait for, beside those that still count. An older one that could not acknowledge
+    /// anything (fewer voters than `k`) is forgotten, unless it is the only one: then it says that only the primary
+    /// holds everything.
+    pub fn propose(&mut self, electorate: Electorate) {
+        self.barrier = None;
+        let keeps_promise = |e: &Electorate| e.k == 0 || e.seal_size().is_some();
+        if self.electorates.len() > 1 {
+            self.electorates.retain(|e| keeps_promise(e));
+        }
+        self.electorates.retain(|e| *e != electorate);
+        self.electorates.push(electorate);
+    }
+
+    /// Drops every electorate but the newest.
+    pub fn settle(&mut self) {
+        let newest = self.current();
+        self.electorates = vec![newest];
+        self.barrier = None;
     }
 }
 

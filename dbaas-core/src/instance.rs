@@ -154,6 +154,9 @@ pub struct InstanceRecord {
     pub cluster: Option<ClusterState>,
     /// The nodes, in order of creation.
     pub nodes: Vec<NodeRecord>,
+    /// The largest cpu and ram that the instance ever had: a few settings may not be smaller on a standby than they ever were on a primary
+    /// whose WAL it may read (see [`crate::config::hot_standby_floor`]).
+    pub largest: Resources,
     /// The number of the next node's name.
     pub next_node_number: u32,
     /// The credentials of the control plane's own roles, sealed (see `SecretSealer`); empty until made.
@@ -167,6 +170,7 @@ impl InstanceRecord {
     pub fn new(id: InstanceId, spec: InstanceSpec, sealed_credentials: String, now: Timestamp) -> Self {
         InstanceRecord {
             id,
+            largest: spec.resources,
             spec,
             generation: 1,
             desired: DesiredState::Running,

@@ -22,3 +22,8 @@ pub mod instance;
 pub mod lifecycle;
 pub mod node;
 pub mod user;
+pub mod observation;
+pub mod config;
+pub mod command;
+pub mod boot_plan;
+pub mod plan;

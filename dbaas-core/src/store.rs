@@ -185,6 +185,9 @@ pub enum StoreErrorKind {
     Referenced,
     /// The lease is lost. Nothing was written.
     LeaseLost,
+    /// A document is larger or nested deeper than the store takes (bodies of 1 MiB and 64 levels always are). Nothing was
+    /// written.
+    TooLarge,
     /// The store cannot be reached or is overloaded. Nothing was written.
     Unavailable,
     /// The request was sent, no answer came: it may have been carried out.
@@ -201,7 +204,7 @@ pub struct StoreError {
     pub kind: StoreErrorKind,
     /// For people: what, and what to do next. No secrets.
     pub message: String,
-    /// For `Conflict`, `NameTaken`, `Referenced`: index of the operation in the batch that was refused.
+    /// For `Conflict`, `NameTaken`, `Referenced`, `TooLarge`: index of the operation in the batch that was refused.
     pub op: Option<usize>,
     /// For `Referenced`: the ids of (some of) the documents that refer to it.
     pub referrers: Vec<Uuid>,

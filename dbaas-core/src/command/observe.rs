@@ -1,0 +1,87 @@
+//! Scripts that look: one statement each, one JSON value as their answer.
+
+use serde::Deserialize;
+
+use crate::observation::{CatalogueFacts, NodeFacts};
+use crate::sql::Statement;
+use crate::sql_executor::{Rows, Script};
+
+use super::{UnreadableAnswer, single_value};
+
+/// What PostgreSQL on a node says of itself. `timeout_ms` bounds connecting and running each.
+pub fn observe_node(timeout_ms: u32) -> Script {
+    Script::new("observe_node")
+        .step(Statement::fixed(
+            "SELECT json_build_object(\
+             'in_recovery', r, \
+             'epoch', coalesce(nullif(current_setting('dbaas.epoch', true), ''), '0')::bigint, \
+             'history', coalesce((SELECT substring(shobj_description(a.oid, 'pg_authid') from '^epoch=([0-9]+)$')::bigint \
+                 FROM pg_authid a WHERE a.rolname = 'dbaas_admin'), 0), \
+             'lsn', coalesce(CASE WHEN r THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END, '0/0'), \
+             'receive_lsn', CASE WHEN r THEN pg_last_wal_receive_lsn() END, \
+             'replay_waits', r AND EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'startup' \
+                 AND wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalStream', 'RecoveryWalAll')), \
+             'receiver', (SELECT json_build_object('status', status, 'last_message_ms', \
+                 greatest(0, extract(epoch FROM clock_timestamp() - last_msg_receipt_time) * 1000)::bigint) \
+                 FROM pg_stat_wal_receiver LIMIT 1), \
+             'primary_conninfo', current_setting('primary_conninfo'), \
+             'primary_slot', current_setting('primary_slot_name'), \
+             'sync_names', current_setting('synchronous_standby_names'), \
+             'standbys', coalesce((SELECT json_agg(json_build_object('application_name', application_name, 'state', state, \
+                 'flush_lsn', flush_lsn, 'replay_lsn', replay_lsn)) FROM pg_stat_replication), '[]'), \
+             'slots', coalesce((SELECT json_agg(json_build_object('name', slot_name, 'active', active, \
+                 'lost', coalesce(wal_status = 'lost', false))) FROM pg_replication_slots WHERE slot_type = 'physical'), '[]'), \
+             'config_hash', coalesce(current_setting('dbaas.config_hash', true), ''), \
+             'started_at_ms', (extract(epoch FROM pg_postmaster_start_time()) * 1000)::bigint, \
+             'has_replication_role', EXISTS (SELECT FROM pg_roles WHERE rolname = 'dbaas_replication')) \
+             FROM (SELECT pg_is_in_recovery() AS r) x",
+        ))
+        .within_ms(timeout_ms, timeout_ms)
+}
+
+#[derive(Deserialize)]
+struct NodeRow {
+    started_at_ms: i64,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Reads the answer of [`observe_node`].
+pub fn parse_node(answer: &[Rows]) -> Result<NodeFacts, UnreadableAnswer> {
+    const SCRIPT: &str = "observe_node";
+    let unreadable = |e: serde_json::Error| UnreadableAnswer { script: SCRIPT, reason: e.to_string() };
+    let text = single_value(SCRIPT, answer)?;
+    let mut row: NodeRow = serde_json::from_str(text).map_err(unreadable)?;
+    let started_at = crate::time::Timestamp::from_unix_ms(row.started_at_ms);
+    row.rest.insert("started_at".to_owned(), started_at.to_string().into());
+    serde_json::from_value(serde_json::Value::Object(row.rest)).map_err(unreadable)
+}
+
+/// Roles and databases of the primary.
+pub fn observe_catalogue() -> Script {
+    Script::new("observe_catalogue")
+        .step(Statement::fixed(
+            "SELECT json_build_object(\
+             'lsn', pg_current_wal_flush_lsn(), \
+             'roles', coalesce((SELECT json_agg(json_build_object('name', rolname, \
+                 'verifier_sha256', encode(sha256(convert_to(rolpassword, 'UTF8')), 'hex'), \
+                 'attributes_ok', rolcanlogin AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls), \
+                 'mark', shobj_description(oid, 'pg_authid'))) \
+                 FROM pg_authid WHERE rolname !~ '^pg_' AND rolname NOT IN ('dbaas_admin', 'dbaas_replication')), '[]'), \
+             'databases', coalesce((SELECT json_agg(json_build_object('name', datname, 'owner', r.rolname, \
+                 'public_connects', datacl IS NULL OR EXISTS (SELECT FROM aclexplode(datacl) \
+                     WHERE grantee = 0 AND privilege_type = 'CONNECT'), \
+                 'mark', shobj_description(d.oid, 'pg_database'))) \
+                 FROM pg_database d JOIN pg_roles r ON r.oid = datdba \
+                 WHERE datname NOT IN ('postgres', 'template0', 'template1')), '[]')) \
+             WHERE NOT pg_is_in_recovery()",
+        ))
+        .within_ms(1_000, 5_000)
+}
+
+/// Reads the answer of [`observe_catalogue`].
+pub fn parse_catalogue(answer: &[Rows]) -> Result<CatalogueFacts, UnreadableAnswer> {
+    const SCRIPT: &str = "observe_catalogue";
+    let text = single_value(SCRIPT, answer)?;
+    serde_json::from_str(text).map_err(|e| UnreadableAnswer { script: SCRIPT, reason: e.to_string() })
+}

@@ -1,0 +1,253 @@
+//! What one pass saw: facts, each of them present, absent or unknown, never a guess.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::{Epoch, Lsn};
+use crate::id::NodeId;
+use crate::infrastructure::{Endpoint, ObservedNode, PowerState};
+use crate::time::Timestamp;
+
+/// Something that was looked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen<T> {
+    /// It could not be looked at.
+    Unknown,
+    /// It is not there: positively known.
+    Absent,
+    /// It is there.
+    Present(T),
+}
+
+impl<T> Seen<T> {
+    /// The value, if present.
+    pub fn present(&self) -> Option<&T> {
+        match self {
+            Seen::Present(value) => Some(value),
+            Seen::Unknown | Seen::Absent => None,
+        }
+    }
+}
+
+/// Why PostgreSQL on a node gave no facts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Silence {
+    /// It was not asked: the node is known to be off, or has no address.
+    NotAsked,
+    /// Nothing listens, or the host refuses.
+    Refused,
+    /// It answers, and says that it is starting, stopping, or full.
+    NotReady,
+    /// The control plane's login is refused.
+    Login,
+    /// No answer in time.
+    Timeout,
+    /// It answered with an error.
+    Failed(String),
+}
+
+/// Everything a pass saw of an instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    /// When.
+    pub at: Timestamp,
+    /// Why the infrastructure could not be asked; the nodes are then `Unknown`.
+    pub infrastructure_error: Option<String>,
+    /// Every node of the record, and every other one that was found.
+    pub nodes: BTreeMap<NodeId, NodeObservation>,
+    /// Roles and databases on the primary, if they were looked at in this pass.
+    pub catalogue: Option<CatalogueFacts>,
+}
+
+impl Observation {
+    /// An empty one: nothing was found.
+    pub fn empty(at: Timestamp) -> Self {
+        Observation { at, infrastructure_error: None, nodes: BTreeMap::new(), catalogue: None }
+    }
+
+    /// The node, if it is part of the observation.
+    pub fn node(&self, id: NodeId) -> Option<&NodeObservation> {
+        self.nodes.get(&id)
+    }
+
+    /// PostgreSQL's facts of a node.
+    pub fn facts(&self, id: NodeId) -> Option<&NodeFacts> {
+        self.node(id).and_then(|n| n.sql.as_ref().ok())
+    }
+
+    /// What the infrastructure says of a node.
+    pub fn infra(&self, id: NodeId) -> Option<&ObservedNode> {
+        self.node(id).and_then(|n| n.infra.present())
+    }
+}
+
+/// What a pass saw of a node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeObservation {
+    /// The infrastructure's word.
+    pub infra: Seen<ObservedNode>,
+    /// PostgreSQL's word.
+    pub sql: Result<NodeFacts, Silence>,
+    /// For how long PostgreSQL there has given no facts, in milliseconds; 0 if it just did.
+    pub silent_ms: u64,
+    /// For how long it has not been streaming from the primary, in milliseconds, as far as this controller has watched; 0 if it is.
+    pub not_streaming_ms: u64,
+    /// Starting it again has to wait so long (backoff after failed starts), in milliseconds.
+    pub hold_off_ms: u64,
+    /// What last failed when acting on it, for the reason that people read.
+    pub last_failure: Option<String>,
+}
+
+impl NodeObservation {
+    /// Positively known that no process of it runs.
+    pub fn is_off(&self) -> bool {
+        match &self.infra {
+            Seen::Absent => true,
+            Seen::Present(node) => matches!(node.power, PowerState::Off | PowerState::Exited(_)),
+            Seen::Unknown => false,
+        }
+    }
+
+    /// Its process runs but can make no progress.
+    pub fn is_frozen(&self) -> bool {
+        self.infra.present().is_some_and(|n| n.power == PowerState::Frozen)
+    }
+}
+
+/// What PostgreSQL on a node says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// It is a standby.
+    pub in_recovery: bool,
+    /// The epoch persisted on the node (`dbaas.epoch`).
+    pub epoch: Epoch,
+    /// The newest epoch whose primary's WAL this node has replayed: written by each new primary as its first record (see
+    /// [`crate::command`]), so that nodes are compared by (history, position) and never by position alone.
+    pub history: Epoch,
+    /// Standby: replayed up to here. Primary: flushed up to here.
+    pub lsn: Lsn,
+    /// Standby: received and flushed up to here since it started; `None` if it never streamed.
+    pub receive_lsn: Option<Lsn>,
+    /// Standby: replay has come to the end of what is there and waits.
+    pub replay_waits: bool,
+    /// Its walreceiver, if there is one.
+    pub receiver: Option<ReceiverFacts>,
+    /// `primary_conninfo`; holds no password.
+    pub primary_conninfo: String,
+    /// `primary_slot_name`.
+    pub primary_slot: String,
+    /// `synchronous_standby_names`.
+    pub sync_names: String,
+    /// Who streams from it.
+    pub standbys: Vec<StandbyFacts>,
+    /// Its physical replication slots.
+    pub slots: Vec<SlotFacts>,
+    /// Hash of the configuration that it was started with (`dbaas.config_hash`).
+    pub config_hash: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// The replication role exists.
+    pub has_replication_role: bool,
+}
+
+impl NodeFacts {
+    /// A sealed standby: it persisted the epoch, follows nobody, and has replayed everything that it received.
+    pub fn is_sealed(&self, epoch: Epoch) -> bool {
+        let caught_up = match self.receive_lsn {
+            Some(received) => self.lsn >= received,
+            None => self.replay_waits,
+        };
+        self.in_recovery
+            && self.epoch == epoch
+            && self.primary_conninfo.is_empty()
+            && self.receiver.is_none()
+            && caught_up
+    }
+
+    /// The standby that streams under this name.
+    pub fn streaming(&self, application_name: &str) -> Option<&StandbyFacts> {
+        self.standbys.iter().find(|s| s.application_name == application_name && s.state == "streaming")
+    }
+}
+
+/// A row of `pg_stat_wal_receiver`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiverFacts {
+    /// `streaming`, `waiting`, ….
+    pub status: String,
+    /// Milliseconds since the last message from the sender.
+    pub last_message_ms: u64,
+}
+
+/// A row of `pg_stat_replication`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandbyFacts {
+    /// The standby's name, with its epoch.
+    pub application_name: String,
+    /// `streaming`, `catchup`, ….
+    pub state: String,
+    /// Flushed up to here.
+    pub flush_lsn: Option<Lsn>,
+    /// Replayed up to here.
+    pub replay_lsn: Option<Lsn>,
+}
+
+/// A row of `pg_replication_slots`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotFacts {
+    /// Its name.
+    pub name: String,
+    /// A standby uses it now.
+    pub active: bool,
+    /// The WAL that it needs is gone: its standby has to be built anew.
+    pub lost: bool,
+}
+
+/// Roles and databases on the primary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct CatalogueFacts {
+    /// The primary's WAL position when this was read: everything in here lies before it.
+    pub lsn: Lsn,
+    /// Roles other than PostgreSQL's own.
+    pub roles: Vec<RoleFacts>,
+    /// Databases other than templates.
+    pub databases: Vec<DatabaseFacts>,
+}
+
+/// A role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleFacts {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its verifier, in hexadecimal; `None` without a password.
+    pub verifier_sha256: Option<String>,
+    /// It can log in and has none of the dangerous attributes.
+    pub attributes_ok: bool,
+    /// Our mark: the comment on the role.
+    pub mark: Option<String>,
+}
+
+/// A database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseFacts {
+    /// Its name.
+    pub name: String,
+    /// Its owner's name.
+    pub owner: String,
+    /// PUBLIC may connect.
+    pub public_connects: bool,
+    /// Our mark: the comment on the database.
+    pub mark: Option<String>,
+}
+
+/// Where a standby's `primary_conninfo` is to point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FollowTarget {
+    /// The primary, as its nodes reach it.
+    pub endpoint: Endpoint,
+    /// The standby's name, with the epoch.
+    pub application_name: String,
+    /// Its slot on the primary.
+    pub slot: String,
+}

@@ -1,0 +1,355 @@
+//! The planner: `(record, observation, now) -> Plan`, a pure function and the only place where a decision is made.
+//!
+//! A plan is (a) at most one new record, written by compare-and-swap *before* anything is done, (b) actions that may all run at the same
+//! time, each guarded by its own precondition on the node, (c) why. After a plan was carried out the world is observed again: what
+//! has to come after something else comes in a later plan. When a plan is empty the instance is as asked for, or waits for
+//! something that `why` names.
+//!
+//! The parts, in the order in which they are asked:
+//! [`lifetime`] creation, stop, deletion · [`failover`] loss of the primary · [`electorate`] voters and k ·
+//! [`nodes`] every node's disk, start and source · [`rolling`] restarts, switchovers, scaling · [`objects`] roles and databases ·
+//! [`status`] what the user is told.
+
+use crate::boot_plan::BootPlan;
+use crate::cluster::Epoch;
+use crate::config::HbaRules;
+use crate::database::DatabaseRecord;
+use crate::id::NodeId;
+use crate::infrastructure::{Capabilities, DataDisposal, NodeSpec, PowerOff};
+use crate::instance::InstanceRecord;
+use crate::name::{DatabaseName, UserName};
+use crate::observation::Observation;
+use crate::user::UserRecord;
+
+mod draft;
+mod electorate;
+mod failover;
+mod lifetime;
+mod nodes;
+mod objects;
+mod rolling;
+mod status;
+
+pub use draft::desired_settings;
+
+/// How long things may take before they are judged. All in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// A frozen primary (positively known from the infrastructure) is given up after so long.
+    pub frozen_ms: u64,
+    /// A primary that gives no answer, while its node runs, is given up after so long, if no standby hears from it either.
+    pub silent_ms: u64,
+    /// A standby hears from its primary if the last message is not older than this.
+    pub receiver_fresh_ms: u64,
+    /// A voter that does not stream is taken out of the electorate after so long, if enough others are left.
+    pub voter_gone_ms: u64,
+    /// A standby that runs and does not stream is rewound, then rebuilt, after so long.
+    pub stuck_standby_ms: u64,
+    /// How far behind, in bytes, a standby may be to be chosen for a switchover or counted as caught up.
+    pub caught_up_bytes: u64,
+    /// Between two looks at an instance that needs nothing.
+    pub heartbeat_ms: u64,
+    /// Between two looks while something is expected to happen soon.
+    pub progress_ms: u64,
+    /// Who may connect.
+    pub hba: HbaRules,
+    /// What the backend can do.
+    pub capabilities: Capabilities,
+    /// A data disk with less than this share free, in percent, is reported.
+    pub low_disk_percent: u64,
+}
+
+/// What the planner is given.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'a> {
+    /// The instance.
+    pub instance: &'a InstanceRecord,
+    /// Its users.
+    pub users: &'a [UserRecord],
+    /// Its databases.
+    pub databases: &'a [DatabaseRecord],
+    /// What was seen.
+    pub observation: &'a Observation,
+    /// How to judge.
+    pub policy: &'a Policy,
+    /// Ids for new nodes; as many as an instance may have nodes.
+    pub fresh_ids: &'a [NodeId],
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The instance's new record, if it changes.
+    pub record: Option<InstanceRecord>,
+    /// Users whose record changes.
+    pub users: Vec<UserRecord>,
+    /// Databases whose record changes.
+    pub databases: Vec<DatabaseRecord>,
+    /// Users and databases that are gone: their records are removed.
+    pub gone: Vec<GoneObject>,
+    /// The instance is gone with everything in it: its record is removed.
+    pub instance_gone: bool,
+    /// For the event log, written together with the records.
+    pub events: Vec<PlannedEvent>,
+    /// To be done after the records are written, in any order.
+    pub actions: Vec<Action>,
+    /// Why there is something, or nothing, to do; for people.
+    pub why: Vec<String>,
+    /// Look again after so long, in milliseconds, unless something happens before.
+    pub wake_after_ms: u64,
+    /// Look at roles and databases next time.
+    pub wants_catalogue: bool,
+}
+
+impl Plan {
+    /// Nothing to write and nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.record.is_none()
+            && self.users.is_empty()
+            && self.databases.is_empty()
+            && self.gone.is_empty()
+            && !self.instance_gone
+            && self.actions.is_empty()
+    }
+}
+
+/// A user or database whose record is to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoneObject {
+    /// A user.
+    User(crate::id::UserId),
+    /// A database.
+    Database(crate::id::DatabaseId),
+}
+
+/// An entry for the event log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedEvent {
+    /// A stable word.
+    pub kind: &'static str,
+    /// For people.
+    pub message: String,
+    /// The node it is about.
+    pub node: Option<NodeId>,
+}
+
+/// One thing to do. Each is idempotent and checks its own precondition where it is done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Make or converge a node's disk, address and limits.
+    Apply(NodeSpec),
+    /// Start a node.
+    Start {
+        /// Which.
+        node: NodeId,
+        /// How.
+        boot: Box<BootPlan>,
+    },
+    /// Switch a node off.
+    PowerOff {
+        /// Which.
+        node: NodeId,
+        /// How.
+        mode: PowerOff,
+    },
+    /// Remove a node.
+    Remove {
+        /// Which.
+        node: NodeId,
+        /// And its disk?
+        data: DataDisposal,
+    },
+    /// The control plane's own roles, on the first primary.
+    Bootstrap {
+        /// Where.
+        node: NodeId,
+    },
+    /// Seal a standby.
+    Seal {
+        /// Which.
+        node: NodeId,
+        /// In this epoch.
+        epoch: Epoch,
+        /// What its `synchronous_standby_names` has to become, if it is not that already.
+        closed_names: Option<String>,
+    },
+    /// Promote a sealed standby.
+    Promote {
+        /// Which.
+        node: NodeId,
+        /// In this epoch.
+        epoch: Epoch,
+        /// What its `synchronous_standby_names` must be.
+        closed_names: String,
+    },
+    /// Write the history mark.
+    MarkHistory {
+        /// On this primary.
+        node: NodeId,
+        /// Of this epoch.
+        epoch: Epoch,
+    },
+    /// Set whom the primary waits for.
+    SetSyncNames {
+        /// The primary.
+        node: NodeId,
+        /// In this epoch.
+        epoch: Epoch,
+        /// The setting.
+        names: String,
+    },
+    /// Make a standby follow a primary.
+    Follow {
+        /// The standby.
+        node: NodeId,
+        /// In this epoch.
+        epoch: Epoch,
+        /// Its new `primary_conninfo`.
+        conninfo: String,
+        /// Its slot on the primary.
+        slot: String,
+        /// What its `synchronous_standby_names` has to become, if it is not that already.
+        closed_names: Option<String>,
+    },
+    /// Write a checkpoint.
+    Checkpoint {
+        /// Where.
+        node: NodeId,
+    },
+    /// Create physical slots.
+    CreateSlots {
+        /// Where.
+        node: NodeId,
+        /// These.
+        names: Vec<String>,
+    },
+    /// Drop physical slots.
+    DropSlots {
+        /// Where.
+        node: NodeId,
+        /// These.
+        names: Vec<String>,
+    },
+    /// Create a role, or set it to what it is to be.
+    PutRole {
+        /// The primary.
+        node: NodeId,
+        /// The user whose verifier is to be set.
+        user: crate::id::UserId,
+        /// It is there already.
+        exists: bool,
+    },
+    /// Drop a role.
+    DropRole {
+        /// The primary.
+        node: NodeId,
+        /// Its id.
+        user: crate::id::UserId,
+        /// Its name.
+        name: UserName,
+        /// Databases in which it may own things, each with who gets them.
+        databases: Vec<(String, String)>,
+    },
+    /// Create a database.
+    CreateDatabase {
+        /// The primary.
+        node: NodeId,
+        /// Its id.
+        database: crate::id::DatabaseId,
+        /// Its name.
+        name: DatabaseName,
+        /// Its owner's name.
+        owner: UserName,
+        /// It is there already under its staging name.
+        staged: bool,
+    },
+    /// Set a database's owner and privileges.
+    AlterDatabase {
+        /// The primary.
+        node: NodeId,
+        /// Its id.
+        database: crate::id::DatabaseId,
+        /// Its name.
+        name: DatabaseName,
+        /// Its owner's name.
+        owner: UserName,
+    },
+    /// Drop a database.
+    DropDatabase {
+        /// The primary.
+        node: NodeId,
+        /// Its id.
+        database: crate::id::DatabaseId,
+        /// Its name in PostgreSQL now.
+        name: String,
+        /// It carries our mark (it does not while it has its staging name).
+        marked: bool,
+    },
+}
+
+impl Action {
+    /// The node that it is done on.
+    pub fn node(&self) -> NodeId {
+        match self {
+            Action::Apply(spec) => spec.node.node,
+            Action::Start { node, .. }
+            | Action::PowerOff { node, .. }
+            | Action::Remove { node, .. }
+            | Action::Bootstrap { node }
+            | Action::Seal { node, .. }
+            | Action::Promote { node, .. }
+            | Action::MarkHistory { node, .. }
+            | Action::SetSyncNames { node, .. }
+            | Action::Follow { node, .. }
+            | Action::Checkpoint { node }
+            | Action::CreateSlots { node, .. }
+            | Action::DropSlots { node, .. }
+            | Action::PutRole { node, .. }
+            | Action::DropRole { node, .. }
+            | Action::CreateDatabase { node, .. }
+            | Action::AlterDatabase { node, .. }
+            | Action::DropDatabase { node, .. } => *node,
+        }
+    }
+
+    /// A stable word for logs, metrics and events.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Action::Apply(_) => "apply",
+            Action::Start { .. } => "start",
+            Action::PowerOff { .. } => "power_off",
+            Action::Remove { .. } => "remove",
+            Action::Bootstrap { .. } => "bootstrap",
+            Action::Seal { .. } => "seal",
+            Action::Promote { .. } => "promote",
+            Action::MarkHistory { .. } => "mark_history",
+            Action::SetSyncNames { .. } => "set_sync_names",
+            Action::Follow { .. } => "follow",
+            Action::Checkpoint { .. } => "checkpoint",
+            Action::CreateSlots { .. } => "create_slots",
+            Action::DropSlots { .. } => "drop_slots",
+            Action::PutRole { .. } => "put_role",
+            Action::DropRole { .. } => "drop_role",
+            Action::CreateDatabase { .. } => "create_database",
+            Action::AlterDatabase { .. } => "alter_database",
+            Action::DropDatabase { .. } => "drop_database",
+        }
+    }
+}
+
+/// Decides what is to be done.
+pub fn plan(situation: Situation<'_>) -> Plan {
+    let mut draft = draft::Draft::new(situation);
+    if !lifetime::plan(&mut draft) {
+        return draft.finish();
+    }
+    let serving = failover::plan(&mut draft);
+    if let Some(primary) = serving {
+        electorate::plan(&mut draft, primary);
+        rolling::plan(&mut draft, primary);
+        objects::plan(&mut draft, primary);
+    }
+    nodes::plan(&mut draft, serving);
+    status::plan(&mut draft, serving);
+    draft.finish()
+}
