@@ -1,0 +1,156 @@
+//! Creation, stop and deletion of an instance.
+
+use crate::boot::BootRole;
+use crate::cluster::{ClusterState, Electorate};
+use crate::id::NodeId;
+use crate::infrastructure::{DataDisposal, PowerOff, PowerState};
+use crate::instance::{DesiredState, InstancePhase};
+use crate::lifecycle::{Lifecycle, LifecycleEvent};
+use crate::node::{NodeRecord, NodeRole, Rejoin};
+
+use super::draft::Draft;
+use super::{Action, status};
+
+/// How long a graceful shutdown may take before the node is killed, in milliseconds.
+pub(super) const SHUTDOWN_MS: u32 = 30_000;
+
+/// Whether the other parts are to be asked.
+pub(super) fn plan(draft: &mut Draft<'_>) -> bool {
+    match draft.record.desired {
+        DesiredState::Deleted => {
+            delete(draft);
+            false
+        }
+        DesiredState::Stopped => {
+            if draft.record.cluster.is_none() {
+                decide_first_nodes(draft);
+            }
+            stop(draft);
+            false
+        }
+        DesiredState::Running => {
+            if draft.record.cluster.is_none() {
+                decide_first_nodes(draft);
+            }
+            true
+        }
+    }
+}
+
+/// A new node's record.
+pub(super) fn new_node(draft: &mut Draft<'_>, id: NodeId, role: NodeRole, rejoin: Rejoin) -> NodeRecord {
+    let number = draft.record.next_node_number;
+    draft.record.next_node_number += 1;
+    NodeRecord {
+        id,
+        name: format!("n{number}"),
+        created_at: draft.situation.observation.at,
+        leaving: false,
+        rejoin,
+        rejoin_attempts: 0,
+        lifecycle: Lifecycle::New,
+        role,
+        sync: false,
+        reason: "about to be created".to_owned(),
+        endpoint: None,
+        backend_ref: None,
+    }
+}
+
+/// The first primary and its copies. Nothing was ever written, so that every copy holds everything and may vote at once.
+fn decide_first_nodes(draft: &mut Draft<'_>) {
+    let count = usize::from(draft.record.spec.nodes.get());
+    let ids: Vec<NodeId> = draft.situation.fresh_ids.iter().copied().take(count).collect();
+    for (index, id) in ids.iter().enumerate() {
+        let role = if index == 0 { NodeRole::Primary } else { NodeRole::Standby };
+        let node = new_node(draft, *id, role, Rejoin::Seed);
+        draft.record.nodes.push(node);
+    }
+    let Some((first, standbys)) = ids.split_first() else { return };
+    let electorate = Electorate::new(standbys.iter().copied(), draft.record.spec.effective_sync_replicas());
+    draft.record.cluster = Some(ClusterState::initial(*first, electorate));
+    draft.event("nodes_decided", None, format!("creating {count} node(s)"));
+}
+
+fn stop(draft: &mut Draft<'_>) {
+    draft.record.requests = Default::default();
+    let primary = draft.cluster().map(|c| c.primary);
+    let ids: Vec<NodeId> = draft.record.nodes.iter().map(|n| n.id).collect();
+    let mode = PowerOff::Graceful { deadline_ms: SHUTDOWN_MS };
+    // The primary first: its standbys then receive everything up to its shutdown checkpoint.
+    let running: Vec<NodeId> = ids.iter().copied().filter(|id| !draft.is_off(*id)).collect();
+    let next: Vec<NodeId> = match primary {
+        Some(primary) if running.contains(&primary) => vec![primary],
+        _ => running.clone(),
+    };
+    for id in next {
+        let why = format!("stopping {}", draft.name(id));
+        draft.act(Action::PowerOff { node: id, mode }, why);
+    }
+    let off = running.is_empty();
+    for id in ids {
+        let is_off = draft.is_off(id);
+        if let Some(node) = draft.node_mut(id) {
+            node.sync = false;
+            node.lifecycle = if is_off { Lifecycle::Active } else { Lifecycle::InProgress };
+            node.reason = if is_off { "stopped, as asked" } else { "stopping" }.to_owned();
+        }
+    }
+    let (phase, event, reason) = if off {
+        (InstancePhase::Stopped, LifecycleEvent::Converged, "stopped, as asked; its data is kept")
+    } else {
+        (InstancePhase::Stopping, LifecycleEvent::WorkBegan, "its nodes are being switched off")
+    };
+    status::set(draft, phase, event, reason.to_owned());
+    draft.record.status.primary_endpoint = None;
+}
+
+fn delete(draft: &mut Draft<'_>) {
+    draft.record.requests = Default::default();
+    if draft.situation.observation.infrastructure_error.is_some() {
+        let reason = "being deleted; waiting for the infrastructure to answer".to_owned();
+        status::set(draft, InstancePhase::Deleting, LifecycleEvent::WorkBegan, reason);
+        return;
+    }
+    // Also nodes that the record does not know: everything that carries this instance's id goes with it.
+    let found: Vec<(NodeId, bool)> = draft
+        .situation
+        .observation
+        .nodes
+        .iter()
+        .filter(|(_, seen)| seen.infra.present().is_some())
+        .map(|(id, seen)| (*id, seen.is_off()))
+        .collect();
+    for (id, off) in &found {
+        let name = draft.name(*id);
+        if *off {
+            let data = DataDisposal::Delete;
+            draft.act(Action::Remove { node: *id, data }, format!("removing {name}: the instance is being deleted"));
+        } else {
+            let mode = PowerOff::Immediate;
+            draft.act(Action::PowerOff { node: *id, mode }, format!("switching {name} off for good"));
+        }
+    }
+    if found.is_empty() {
+        draft.instance_gone = true;
+        draft.why.push("nothing of the instance is left".to_owned());
+    }
+    let reason = format!("being deleted; {} node(s) left", found.len());
+    status::set(draft, InstancePhase::Deleting, LifecycleEvent::WorkBegan, reason);
+    draft.record.status.primary_endpoint = None;
+}
+
+/// The first start of an instance: one `initdb`, copied to every other node before it runs.
+pub(super) fn first_start(draft: &mut Draft<'_>, primary: NodeId) {
+    let seeds: Vec<NodeId> =
+        draft.record.nodes.iter().filter(|n| n.id != primary && n.rejoin == Rejoin::Seed).map(|n| n.id).collect();
+    // The copies are put where the other nodes' disks are: those have to be there first.
+    let ready = seeds.iter().all(|id| draft.situation.observation.infra(*id).is_some());
+    let off = matches!(draft.power(primary), Some(PowerState::Off | PowerState::Exited(_)));
+    let held_off = draft.seen(primary).is_some_and(|s| s.hold_off_ms > 0);
+    if ready && off && !held_off {
+        let boot = draft.primary_boot(crate::boot_plan::PreparePlan::Init { seeds });
+        debug_assert_eq!(boot.role, BootRole::Primary);
+        draft.act(Action::Start { node: primary, boot: Box::new(boot) }, "first start of the instance");
+    }
+}
