@@ -77,8 +77,11 @@ pub struct SwitchoverRequest {
     pub to: Option<NodeId>,
     /// When it was asked for.
     pub at: Timestamp,
-    /// Who decided it: a user, or the controller for a rolling change or a scale-down.
+    /// Who decided it: a user, or the controller for a rolling change.
     pub by_controller: bool,
+    /// The checkpoint that makes the shutdown short has been asked for.
+    #[serde(default)]
+    pub prepared: bool,
 }
 
 /// A failover that an operator asks for.

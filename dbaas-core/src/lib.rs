@@ -27,3 +27,5 @@ pub mod config;
 pub mod command;
 pub mod boot_plan;
 pub mod plan;
+pub mod uri;
+pub mod connection;

@@ -88,11 +88,12 @@ fn first_primary(draft: &mut Draft<'_>, primary: NodeId) {
 fn health(draft: &Draft<'_>, primary: NodeId) -> Health {
     let Some(seen) = draft.seen(primary) else { return Health::Waiting };
     if let Ok(facts) = &seen.sql {
-        if facts.in_recovery || !facts.has_replication_role {
-            // It came up as a standby: not by this control plane's will. It has to be started again as what it is.
-            return if facts.in_recovery { Health::Lost } else { Health::Waiting };
+        if facts.in_recovery || facts.epoch < draft.epoch() {
+            // It came up as a standby, or with an old configuration: not by this control plane's will.
+            return Health::Lost;
         }
-        return Health::Serving;
+        let first_time = draft.node(primary).is_some_and(|n| n.rejoin == Rejoin::Seed);
+        return if first_time && !facts.has_replication_role { Health::Waiting } else { Health::Serving };
     }
     if seen.is_off() {
         return Health::Lost;
@@ -139,9 +140,9 @@ fn lost(draft: &mut Draft<'_>, cluster: &ClusterState) {
     if frozen && draft.seen(primary).is_some_and(|s| s.silent_ms >= draft.situation.policy.silent_ms) {
         let mode = PowerOff::Immediate;
         draft.act(Action::PowerOff { node: primary, mode }, format!("{name} is frozen and nobody can take over: restarting it"));
-    } else if draft.facts(primary).is_some_and(|f| f.in_recovery) {
+    } else if draft.facts(primary).is_some() {
         let mode = PowerOff::Graceful { deadline_ms: SHUTDOWN_MS };
-        draft.act(Action::PowerOff { node: primary, mode }, format!("{name} came up as a standby: restarting it as primary"));
+        draft.act(Action::PowerOff { node: primary, mode }, format!("{name} was started as something else: restarting it as primary"));
     } else if off && intact(draft, primary) {
         restart_in_place(draft, primary);
     } else {

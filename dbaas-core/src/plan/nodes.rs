@@ -1,0 +1,289 @@
+//! Every node's disk, start and source: what a node needs to be a good standby of the primary that serves, or to be there when an
+//! election needs it.
+
+use crate::boot_plan::{PreparePlan, conninfo};
+use crate::cluster::{ClusterPhase, slot_name};
+use crate::id::NodeId;
+use crate::infrastructure::{DataDisposal, DataState, ExitReason, ObservedNode, PowerOff, PowerState};
+use crate::node::Rejoin;
+use crate::observation::{NodeFacts, Seen};
+
+use super::Action;
+use super::draft::{Draft, Serving};
+
+/// Prefix of our slots: others are not touched.
+const SLOT_PREFIX: &str = "dbaas_";
+
+pub(super) fn plan(draft: &mut Draft<'_>, serving: Option<Serving>) {
+    let ids: Vec<NodeId> = draft.record.nodes.iter().map(|n| n.id).collect();
+    for id in ids {
+        node(draft, id, serving);
+    }
+    if let Some(serving) = serving {
+        slots_of_primary(draft, serving);
+    }
+}
+
+fn node(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) {
+    let Some(seen) = draft.seen(id) else { return };
+    let Some(record) = draft.node(id).cloned() else { return };
+    if record.leaving && leave(draft, id, serving) {
+        return;
+    }
+    let observed = match &seen.infra {
+        Seen::Unknown => return,
+        Seen::Absent => {
+            let primary = draft.cluster().is_some_and(|c| c.primary == id);
+            if record.rejoin != Rejoin::Seed && !primary {
+                set_rejoin(draft, id, Rejoin::BaseBackup);
+            }
+            if !primary || record.rejoin == Rejoin::Seed {
+                draft.act(Action::Apply(draft.node_spec(&record)), format!("creating {}", record.name));
+            }
+            return;
+        }
+        Seen::Present(observed) => observed,
+    };
+    if seen.is_off() && observed.applied.as_ref() != Some(&draft.node_spec(&record)) {
+        draft.act(Action::Apply(draft.node_spec(&record)), format!("converging {}", record.name));
+        return;
+    }
+    if draft.cluster().is_some_and(|c| c.primary == id) {
+        return; // Its start is the failover part's to decide.
+    }
+    match &observed.power {
+        PowerState::Off | PowerState::Exited(_) => start(draft, id, observed, serving),
+        PowerState::Preparing => draft.pending(format!("{} is being prepared", record.name)),
+        PowerState::Frozen => {
+            if seen.silent_ms >= draft.situation.policy.voter_gone_ms {
+                let mode = PowerOff::Immediate;
+                draft.act(Action::PowerOff { node: id, mode }, format!("{} is frozen: restarting it", record.name));
+            }
+        }
+        PowerState::Running => match &seen.sql {
+            Ok(facts) => running(draft, id, facts, serving),
+            Err(_) => draft.pending(format!("{} does not answer yet", record.name)),
+        },
+    }
+}
+
+fn set_rejoin(draft: &mut Draft<'_>, id: NodeId, rejoin: Rejoin) {
+    if let Some(node) = draft.node_mut(id)
+        && node.rejoin != rejoin
+    {
+        node.rejoin = rejoin;
+        node.rejoin_attempts = 0;
+    }
+}
+
+/// A node that is to go: first out of every electorate, then off, then removed, then forgotten. Whether this is all there is to do for it.
+fn leave(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) -> bool {
+    let votes = draft.cluster().is_some_and(|c| c.all_voters().contains(&id) || c.primary == id);
+    let steady = draft.cluster().is_some_and(|c| c.phase == ClusterPhase::Steady);
+    let name = draft.name(id);
+    if votes || !steady || serving.is_none() {
+        draft.pending(format!("{name} is to be removed when it is no voter any more"));
+        return false;
+    }
+    let Some(seen) = draft.seen(id) else { return true };
+    match &seen.infra {
+        Seen::Unknown => {}
+        Seen::Absent => {
+            draft.record.nodes.retain(|n| n.id != id);
+            draft.event("node_removed", Some(id), format!("{name} was removed"));
+            draft.soon();
+            return true;
+        }
+        Seen::Present(_) if seen.is_off() => {
+            let data = DataDisposal::Delete;
+            draft.act(Action::Remove { node: id, data }, format!("removing {name}"));
+        }
+        Seen::Present(_) => {
+            let mode = PowerOff::Immediate;
+            draft.act(Action::PowerOff { node: id, mode }, format!("{name} leaves the instance"));
+        }
+    }
+    draft.pending(format!("{name} is being removed"));
+    true
+}
+
+/// A standby that is off.
+fn start(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, serving: Option<Serving>) {
+    let Some(record) = draft.node(id).cloned() else { return };
+    let name = record.name.clone();
+    let rejoin = next_rejoin(draft, &record.rejoin, observed, serving);
+    set_rejoin(draft, id, rejoin);
+    if let PowerState::Exited(exit) = &observed.power {
+        if exit.reason == ExitReason::DiskFull {
+            draft.problem(format!("the disk of {name} is full: enlarge disk_size or free space; starting is tried again"));
+        } else if record.rejoin != Rejoin::Seed {
+            draft.pending(format!("{name} is off ({})", exit.message));
+        }
+    }
+    let hold_off = draft.seen(id).map_or(0, |s| s.hold_off_ms);
+    if hold_off > 0 {
+        draft.pending(format!("{name} is started again in {} s", hold_off.div_ceil(1000)));
+        draft.wake_within(hold_off);
+        return;
+    }
+    let Some(cluster) = draft.cluster() else { return };
+    let (primary, phase) = (cluster.primary, cluster.phase.clone());
+    let source = serving.and_then(|s| Some((s.node, draft.peer_endpoint(s.node)?)));
+    let prepare = match rejoin {
+        Rejoin::Seed => {
+            // Together with the first node: its copy is put here before that one runs.
+            let starting = draft.actions.iter().any(|a| a.node() == primary && a.name() == "start")
+                || matches!(draft.power(primary), Some(PowerState::Preparing | PowerState::Running));
+            if !starting {
+                return draft.pending(format!("{name} waits for the first node"));
+            }
+            PreparePlan::SeedOf { source: primary }
+        }
+        Rejoin::InPlace => PreparePlan::Existing,
+        Rejoin::Rewind => match source {
+            Some((source, endpoint)) => PreparePlan::Rewind { source, endpoint },
+            None => return draft.pending(format!("{name} waits for a primary to rewind to")),
+        },
+        Rejoin::BaseBackup => match source {
+            Some((source, endpoint)) => {
+                let slot = slot_name(&name);
+                if !draft.facts(source).is_some_and(|f| f.slots.iter().any(|s| s.name == slot && !s.lost)) {
+                    return draft.pending(format!("{name} waits for its slot on the primary"));
+                }
+                PreparePlan::BaseBackup { source, endpoint, slot }
+            }
+            None => return draft.pending(format!("{name} waits for a primary to copy from")),
+        },
+    };
+    // During an election a standby starts sealed: it may be needed to elect, and must not follow anybody.
+    let follow = match (&phase, serving) {
+        (_, Some(serving)) => Some(serving.node),
+        (ClusterPhase::Steady, None) => Some(primary),
+        (ClusterPhase::Sealing | ClusterPhase::Promoting, None) => None,
+    };
+    let boot = draft.standby_boot(id, follow, prepare);
+    let how = match rejoin {
+        Rejoin::Seed => "as a copy of the first node",
+        Rejoin::InPlace => "where it is",
+        Rejoin::Rewind => "after rewinding it",
+        Rejoin::BaseBackup => "from a base backup",
+    };
+    if let Some(node) = draft.node_mut(id) {
+        node.rejoin_attempts += 1;
+    }
+    let why = format!("starting {name} {how}");
+    if rejoin != Rejoin::Seed {
+        draft.event("standby_starting", Some(id), why.clone());
+    }
+    draft.pending(why.clone());
+    draft.act(Action::Start { node: id, boot: Box::new(boot) }, why);
+}
+
+/// How a standby that is off gets its data: heavier where the lighter way has failed or cannot work.
+fn next_rejoin(draft: &Draft<'_>, rejoin: &Rejoin, observed: &ObservedNode, serving: Option<Serving>) -> Rejoin {
+    let served = draft
+        .cluster()
+        .and_then(|c| draft.node(c.primary))
+        .is_some_and(|primary| primary.rejoin != Rejoin::Seed);
+    let reason = match &observed.power {
+        PowerState::Exited(exit) => Some(exit.reason),
+        _ => None,
+    };
+    match (rejoin, observed.data, reason) {
+        (Rejoin::BaseBackup, _, _) => Rejoin::BaseBackup,
+        (Rejoin::Seed, DataState::Initialised, _) if served => Rejoin::InPlace,
+        (Rejoin::Seed, _, Some(ExitReason::SeedGone)) => Rejoin::BaseBackup,
+        (Rejoin::Seed, _, _) if served && serving.is_some() => Rejoin::BaseBackup,
+        (Rejoin::Seed, _, _) => Rejoin::Seed,
+        (_, DataState::Empty | DataState::Incomplete, _) => Rejoin::BaseBackup,
+        (_, DataState::Initialised, Some(ExitReason::CannotRewind | ExitReason::PreparationFailed)) => {
+            Rejoin::BaseBackup
+        }
+        (rejoin, DataState::Initialised, _) => *rejoin,
+    }
+}
+
+/// A node that runs, answers, and is not the primary.
+fn running(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving: Option<Serving>) {
+    let name = draft.name(id);
+    if !facts.in_recovery {
+        // An old primary that something else started, or that was cut off. Its names are of an old epoch, so that it acknowledges nothing.
+        set_rejoin(draft, id, Rejoin::Rewind);
+        draft.event("stray_primary_fenced", Some(id), format!("{name} runs as a primary and is none: fencing it"));
+        let mode = PowerOff::Immediate;
+        draft.act(Action::PowerOff { node: id, mode }, format!("fencing {name}"));
+        return;
+    }
+    let Some(serving) = serving else { return };
+    let Some(primary) = draft.facts(serving.node) else { return };
+    let epoch = draft.epoch();
+    let Some(target) = draft.follow_target(id, serving.node) else { return };
+    let wanted = conninfo(&target);
+    let closed_names = draft.missing_closed_names(facts);
+    let misled = facts.primary_conninfo != wanted || facts.primary_slot != target.slot || facts.epoch != epoch;
+    if (misled || closed_names.is_some()) && facts.epoch <= epoch {
+        let slot = target.slot.clone();
+        draft.act(
+            Action::Follow { node: id, epoch, conninfo: wanted, slot, closed_names },
+            format!("{name} is to follow {}", draft.name(serving.node)),
+        );
+    }
+    let leftover: Vec<String> = facts
+        .slots
+        .iter()
+        .filter(|s| s.name.starts_with(SLOT_PREFIX) && !s.active)
+        .map(|s| s.name.clone())
+        .collect();
+    let steady = draft.cluster().is_some_and(|c| c.phase == ClusterPhase::Steady);
+    if !leftover.is_empty() && steady {
+        draft.act(Action::DropSlots { node: id, names: leftover }, format!("slots on the standby {name} keep WAL for nobody"));
+    }
+    if primary.streaming(&target.application_name).is_some() {
+        if let Some(node) = draft.node_mut(id) {
+            node.rejoin = Rejoin::InPlace;
+            node.rejoin_attempts = 0;
+        }
+        return;
+    }
+    draft.pending(format!("{name} does not stream yet"));
+    draft.wake_within(draft.situation.policy.progress_ms * 2);
+    let lost_slot = primary.slots.iter().any(|s| s.name == target.slot && s.lost);
+    let waited = draft.seen(id).map_or(0, |s| s.not_streaming_ms);
+    let stuck = waited >= draft.situation.policy.stuck_standby_ms && facts.replay_waits && !misled;
+    if !(lost_slot || stuck) {
+        return;
+    }
+    let rejoin = match draft.node(id).map(|n| n.rejoin) {
+        Some(Rejoin::InPlace | Rejoin::Seed) if !lost_slot => Rejoin::Rewind,
+        _ => Rejoin::BaseBackup,
+    };
+    set_rejoin(draft, id, rejoin);
+    let what = if rejoin == Rejoin::Rewind { "rewinding it" } else { "rebuilding it" };
+    let why = format!("{name} cannot follow the primary: {what}");
+    draft.event("standby_rebuilding", Some(id), why.clone());
+    draft.act(Action::PowerOff { node: id, mode: PowerOff::Immediate }, why);
+}
+
+/// One slot per other node; none for nodes that are gone; one that lost its WAL is made anew.
+fn slots_of_primary(draft: &mut Draft<'_>, serving: Serving) {
+    let Some(facts) = draft.facts(serving.node) else { return };
+    if !facts.has_replication_role {
+        draft.act(Action::Bootstrap { node: serving.node }, "the replication role is missing: making it again");
+    }
+    let wanted: Vec<String> =
+        draft.record.nodes.iter().filter(|n| n.id != serving.node).map(|n| slot_name(&n.name)).collect();
+    let missing: Vec<String> =
+        wanted.iter().filter(|name| !facts.slots.iter().any(|s| s.name == **name)).cloned().collect();
+    let surplus: Vec<String> = facts
+        .slots
+        .iter()
+        .filter(|s| s.name.starts_with(SLOT_PREFIX) && !s.active && (s.lost || !wanted.contains(&s.name)))
+        .map(|s| s.name.clone())
+        .collect();
+    if !missing.is_empty() {
+        draft.act(Action::CreateSlots { node: serving.node, names: missing }, "a slot for each standby");
+    }
+    if !surplus.is_empty() {
+        draft.act(Action::DropSlots { node: serving.node, names: surplus }, "slots that nobody will use");
+    }
+}

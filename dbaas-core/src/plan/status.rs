@@ -1,0 +1,154 @@
+//! What the user is told: state and reason of the instance and of each node.
+
+use crate::cluster::{ClusterPhase, FailoverCause, standby_name};
+use crate::infrastructure::{Enforcement, PowerState};
+use crate::instance::InstancePhase;
+use crate::lifecycle::{Lifecycle, LifecycleEvent};
+use crate::node::NodeRole;
+use crate::observation::Seen;
+
+use super::draft::{Draft, Serving};
+
+/// Sets the instance's state.
+pub(super) fn set(draft: &mut Draft<'_>, phase: InstancePhase, event: LifecycleEvent, reason: String) {
+    let generation = draft.record.generation;
+    let warnings = std::mem::take(&mut draft.warnings);
+    let status = &mut draft.record.status;
+    let before = status.lifecycle;
+    status.lifecycle = before.transition(event);
+    status.phase = phase;
+    status.reason = reason;
+    status.warnings = warnings;
+    status.observed_generation = generation;
+    let (after, reason) = (status.lifecycle, status.reason.clone());
+    if before != after {
+        let kind = match after {
+            Lifecycle::New => "instance_new",
+            Lifecycle::InProgress => "instance_in_progress",
+            Lifecycle::Active => "instance_active",
+            Lifecycle::Error => "instance_error",
+        };
+        draft.event(kind, None, reason);
+    }
+}
+
+pub(super) fn plan(draft: &mut Draft<'_>, serving: Option<Serving>) {
+    nodes(draft, serving);
+    warnings(draft);
+    if let Some(error) = draft.situation.observation.infrastructure_error.clone() {
+        draft.problem(format!("the infrastructure does not answer: {error}"));
+    }
+    let endpoint = serving.and_then(|s| draft.situation.observation.infra(s.node)).and_then(|n| n.endpoint.clone());
+    if endpoint.is_some() {
+        draft.record.status.primary_endpoint = endpoint;
+    }
+    let phase = phase(draft, serving);
+    if let Some(problem) = draft.problems.first().cloned() {
+        set(draft, phase, LifecycleEvent::Failed, problem);
+    } else if let Some(pending) = draft.pending.first().cloned() {
+        set(draft, phase, LifecycleEvent::WorkBegan, pending);
+    } else {
+        set(draft, phase, LifecycleEvent::Converged, "as asked for".to_owned());
+    }
+}
+
+fn phase(draft: &Draft<'_>, serving: Option<Serving>) -> InstancePhase {
+    let Some(cluster) = draft.cluster() else { return InstancePhase::Creating };
+    let switching = matches!(cluster.cause, Some(FailoverCause::Switchover { .. }));
+    match (&cluster.phase, serving) {
+        (ClusterPhase::Sealing | ClusterPhase::Promoting, None) if switching => InstancePhase::SwitchingOver,
+        (ClusterPhase::Sealing | ClusterPhase::Promoting, None) => InstancePhase::FailingOver,
+        (_, None) => match draft.situation.instance.status.phase {
+            InstancePhase::Creating => InstancePhase::Creating,
+            InstancePhase::Stopped | InstancePhase::Starting => InstancePhase::Starting,
+            _ => InstancePhase::FailingOver,
+        },
+        (_, Some(_)) if draft.pending.is_empty() && draft.problems.is_empty() => InstancePhase::Running,
+        (_, Some(_)) if draft.record.requests.restart.is_some() => InstancePhase::Restarting,
+        (_, Some(_)) => match draft.situation.instance.status.phase {
+            InstancePhase::Creating => InstancePhase::Creating,
+            _ => InstancePhase::Updating,
+        },
+    }
+}
+
+fn nodes(draft: &mut Draft<'_>, serving: Option<Serving>) {
+    let epoch = draft.epoch();
+    let (voters, k) = draft.cluster().map(|c| (c.current().voters, c.current().k)).unwrap_or_default();
+    let primary_facts = serving.and_then(|s| draft.facts(s.node));
+    for index in 0..draft.record.nodes.len() {
+        let id = draft.record.nodes[index].id;
+        let Some(seen) = draft.seen(id) else { continue };
+        let is_primary = serving.is_some_and(|s| s.node == id);
+        let name = standby_name(&draft.record.nodes[index].name, epoch);
+        let streams = primary_facts.is_some_and(|f| f.streaming(&name).is_some());
+        let power = seen.infra.present().map(|n| &n.power);
+        let (event, mut reason) = match (&seen.infra, power) {
+            (Seen::Unknown, _) => (None, "the infrastructure does not answer".to_owned()),
+            (Seen::Absent, _) => (Some(LifecycleEvent::WorkBegan), "being created".to_owned()),
+            _ if is_primary => (Some(LifecycleEvent::Converged), "primary: takes writes".to_owned()),
+            _ if streams => (Some(LifecycleEvent::Converged), "standby: streams from the primary".to_owned()),
+            (_, Some(PowerState::Exited(exit))) => (Some(LifecycleEvent::Failed), exit.message.clone()),
+            (_, Some(PowerState::Frozen)) => (Some(LifecycleEvent::Failed), "its processes are frozen".to_owned()),
+            (_, Some(PowerState::Preparing)) => (Some(LifecycleEvent::WorkBegan), "its data is being prepared".to_owned()),
+            (_, Some(PowerState::Off)) => (Some(LifecycleEvent::WorkBegan), "off; about to be started".to_owned()),
+            (_, Some(PowerState::Running)) if seen.sql.is_err() => {
+                (Some(LifecycleEvent::WorkBegan), "PostgreSQL does not answer yet".to_owned())
+            }
+            _ => (Some(LifecycleEvent::WorkBegan), "standby: not streaming yet".to_owned()),
+        };
+        if let (Some(failure), false, false) = (&seen.last_failure, is_primary, streams) {
+            reason = format!("{reason}; last failure: {failure}");
+        }
+        let (endpoint, backend_ref) = match seen.infra.present() {
+            Some(n) => (n.endpoint.clone(), n.backend_ref.clone()),
+            None => (None, None),
+        };
+        let node = &mut draft.record.nodes[index];
+        if let Some(event) = event {
+            node.lifecycle = node.lifecycle.transition(event);
+        }
+        node.reason = reason;
+        node.sync = k > 0 && streams && voters.contains(&id);
+        if serving.is_some() {
+            node.role = if is_primary { NodeRole::Primary } else { NodeRole::Standby };
+        }
+        if endpoint.is_some() {
+            node.endpoint = endpoint;
+        }
+        node.backend_ref = backend_ref;
+    }
+}
+
+fn warnings(draft: &mut Draft<'_>) {
+    let policy = draft.situation.policy;
+    let capabilities = &policy.capabilities;
+    let mut loose = Vec::new();
+    for (name, enforcement) in [("cpu", capabilities.cpu), ("ram", capabilities.ram), ("disk_size", capabilities.disk)] {
+        if enforcement == Enforcement::NotEnforced {
+            loose.push(name);
+        }
+    }
+    if !loose.is_empty() {
+        draft.warnings.push(format!("not enforced by this backend: {}", loose.join(", ")));
+    }
+    if draft.record.spec.nodes.get() > 1 && !draft.record.spec.writes_survive_one_loss() {
+        let k = draft.record.spec.effective_sync_replicas();
+        draft.warnings.push(format!(
+            "writes stop while one node is lost: with {k} synchronous standby(s) that needs at least {} nodes",
+            k + 2
+        ));
+    }
+    let disk_bytes = u64::from(draft.record.spec.resources.disk.get()) << 30;
+    let floor = disk_bytes / 100 * policy.low_disk_percent;
+    for node in &draft.record.nodes {
+        let free = draft.situation.observation.infra(node.id).and_then(|n| n.disk_free_bytes);
+        if free.is_some_and(|free| free < floor.min(4 << 30)) {
+            draft.warnings.push(format!("{}: little disk space is left; enlarge disk_size or free space", node.name));
+        }
+    }
+    let known: Vec<_> = draft.record.nodes.iter().map(|n| n.id).collect();
+    for id in draft.situation.observation.nodes.keys().filter(|id| !known.contains(id)) {
+        draft.warnings.push(format!("node {id} carries this instance's id and is not part of it: it is left alone"));
+    }
+}
