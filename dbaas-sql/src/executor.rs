@@ -64,8 +64,14 @@ impl PostgresExecutor {
             total: settings.idle_total,
             max_age: settings.idle_max_age,
         };
-        let cancels = Arc::new(Semaphore::new(settings.cancels_at_once.min(Semaphore::MAX_PERMITS)));
-        PostgresExecutor { pool: Pool::new(bounds), cancels, settings }
+        let cancels = Arc::new(Semaphore::new(
+            settings.cancels_at_once.min(Semaphore::MAX_PERMITS),
+        ));
+        PostgresExecutor {
+            pool: Pool::new(bounds),
+            cancels,
+            settings,
+        }
     }
 
     /// How many sessions are idle.
@@ -73,7 +79,12 @@ impl PostgresExecutor {
         self.pool.len()
     }
 
-    async fn session(&self, target: &SqlTarget, script: &Script, limits: ServerLimits) -> Result<Session, SqlError> {
+    async fn session(
+        &self,
+        target: &SqlTarget,
+        script: &Script,
+        limits: ServerLimits,
+    ) -> Result<Session, SqlError> {
         let kept = match script.session {
             Which::Any => self.pool.take(target, Instant::now()),
             Which::Fresh => None,
@@ -115,7 +126,10 @@ async fn autocommit(
     let mut answers = Vec::with_capacity(steps.len());
     for (index, step) in steps.iter().enumerate() {
         let rows = session.query(step.statement.text(), limits, deadline).await;
-        answers.push(rows.and_then(|rows| checked(rows, step)).map_err(|error| error.at_step(index))?);
+        answers.push(
+            rows.and_then(|rows| checked(rows, step))
+                .map_err(|error| error.at_step(index))?,
+        );
     }
     Ok(answers)
 }
@@ -155,14 +169,18 @@ async fn transaction(
 fn checked(rows: Rows, step: &Step) -> Result<Rows, SqlError> {
     let holds = match step.expect {
         Expect::Anything => true,
-        Expect::True => {
-            rows.first().and_then(|row| row.first()).is_some_and(|value| value.as_deref() == Some("t"))
-        }
+        Expect::True => rows
+            .first()
+            .and_then(|row| row.first())
+            .is_some_and(|value| value.as_deref() == Some("t")),
     };
     if holds {
         Ok(rows)
     } else {
-        Err(SqlError::new(SqlErrorKind::GuardFailed, "a condition of the script does not hold"))
+        Err(SqlError::new(
+            SqlErrorKind::GuardFailed,
+            "a condition of the script does not hold",
+        ))
     }
 }
 
@@ -173,7 +191,9 @@ impl SqlExecutor for PostgresExecutor {
         let result = self.run_script(target, script).await;
         let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match &result {
-            Ok(_) => tracing::trace!(script = script.name, endpoint = %target.endpoint, elapsed_ms, "script done"),
+            Ok(_) => {
+                tracing::trace!(script = script.name, endpoint = %target.endpoint, elapsed_ms, "script done")
+            }
             Err(error) => tracing::debug!(
                 script = script.name,
                 endpoint = %target.endpoint,

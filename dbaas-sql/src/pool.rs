@@ -23,7 +23,11 @@ struct Key {
 
 impl Key {
     fn of(target: &SqlTarget) -> Self {
-        Key { endpoint: target.endpoint.clone(), database: target.database.clone(), user: target.user.clone() }
+        Key {
+            endpoint: target.endpoint.clone(),
+            database: target.database.clone(),
+            user: target.user.clone(),
+        }
     }
 }
 
@@ -60,7 +64,10 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(bounds: Bounds) -> Self {
-        Pool { bounds, state: Mutex::new(State::default()) }
+        Pool {
+            bounds,
+            state: Mutex::new(State::default()),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -103,7 +110,11 @@ impl Pool {
         }
         let sessions = state.idle.entry(Key::of(target)).or_default();
         if sessions.len() < self.bounds.per_key {
-            sessions.push(Idle { session, password: target.password.clone(), since: now });
+            sessions.push(Idle {
+                session,
+                password: target.password.clone(),
+                since: now,
+            });
             state.total += 1;
         } else if self.bounds.per_key == 0 {
             state.idle.remove(&Key::of(target));
@@ -122,7 +133,10 @@ impl Pool {
     }
 
     fn sweep(&self, state: &mut State, now: Instant) {
-        if state.swept.is_some_and(|at| now.saturating_duration_since(at) < SWEEP_EVERY) {
+        if state
+            .swept
+            .is_some_and(|at| now.saturating_duration_since(at) < SWEEP_EVERY)
+        {
             return;
         }
         state.swept = Some(now);

@@ -32,7 +32,10 @@ impl ServerLimits {
         let statement_timeout_ms = (timeout_ms - (timeout_ms / 10).min(1_000)).max(1);
         // Zero would mean no limit.
         let lock_timeout_ms = (statement_timeout_ms / 2).max(1);
-        ServerLimits { statement_timeout_ms, lock_timeout_ms }
+        ServerLimits {
+            statement_timeout_ms,
+            lock_timeout_ms,
+        }
     }
 
     fn as_statement(self) -> String {
@@ -59,6 +62,7 @@ fn startup_options(limits: ServerLimits, idle_session: Duration) -> String {
          -c TimeZone=UTC \
          -c bytea_output=hex \
          -c log_min_error_statement=panic \
+         -c log_error_verbosity=terse \
          -c log_statement=none \
          -c log_duration=off \
          -c log_min_duration_statement=-1 \
@@ -103,7 +107,13 @@ impl Session {
         T::TlsConnect: Send,
         <T::TlsConnect as tokio_postgres::tls::TlsConnect<Socket>>::Future: Send,
     {
-        let Opening { tls, connect_timeout, limits, idle_session, cancels } = opening;
+        let Opening {
+            tls,
+            connect_timeout,
+            limits,
+            idle_session,
+            cancels,
+        } = opening;
         let mut config = Config::new();
         config
             .host(&target.endpoint.host)
@@ -130,9 +140,19 @@ impl Session {
 
         let busy = Arc::new(AtomicBool::new(false));
         let (closing, closed) = oneshot::channel();
-        let cancel = Cancel { token: client.cancel_token(), tls, busy: Arc::clone(&busy), permits: cancels };
+        let cancel = Cancel {
+            token: client.cancel_token(),
+            tls,
+            busy: Arc::clone(&busy),
+            permits: cancels,
+        };
         tokio::spawn(drive(connection, closed, cancel));
-        Ok(Session { client, limits: Some(limits), busy, _closing: closing })
+        Ok(Session {
+            client,
+            limits: Some(limits),
+            busy,
+            _closing: closing,
+        })
     }
 
     /// Whether the connection is known to be gone. Asks nobody, so a `false` is a guess.
@@ -149,7 +169,10 @@ impl Session {
     ) -> Result<Rows, SqlError> {
         self.busy.store(true, Ordering::Release);
         let answer = timeout_at(deadline, self.send(text, limits)).await.map_err(|_| {
-            SqlError::new(SqlErrorKind::OutcomeUnknown, "no answer to the statement within its deadline")
+            SqlError::new(
+                SqlErrorKind::OutcomeUnknown,
+                "no answer to the statement within its deadline",
+            )
         })?;
         self.busy.store(false, Ordering::Release);
         rows(answer.map_err(|error| classify::running(&error))?)
@@ -161,13 +184,19 @@ impl Session {
         limits: ServerLimits,
     ) -> Result<Vec<SimpleQueryMessage>, tokio_postgres::Error> {
         // The driver logs statement texts; they may hold verifiers.
-        let query = self.client.simple_query(text).with_subscriber(NoSubscriber::default());
+        let query = self
+            .client
+            .simple_query(text)
+            .with_subscriber(NoSubscriber::default());
         if self.limits == Some(limits) {
             return query.await;
         }
         // Sent ahead of the statement without waiting for an answer in between.
         let set = limits.as_statement();
-        let set = self.client.simple_query(&set).with_subscriber(NoSubscriber::default());
+        let set = self
+            .client
+            .simple_query(&set)
+            .with_subscriber(NoSubscriber::default());
         let (set, answer) = futures_util::future::join(set, query).await;
         self.limits = set.is_ok().then_some(limits);
         answer
@@ -180,7 +209,10 @@ fn rows(messages: Vec<SimpleQueryMessage>) -> Result<Rows, SqlError> {
         if let SimpleQueryMessage::Row(row) = message {
             let columns = (0..row.len()).map(|i| row.try_get(i).map(|text| text.map(str::to_owned)));
             rows.push(columns.collect::<Result<_, _>>().map_err(|_| {
-                SqlError::new(SqlErrorKind::Statement, "the statement was carried out; its answer is not UTF-8")
+                SqlError::new(
+                    SqlErrorKind::Statement,
+                    "the statement was carried out; its answer is not UTF-8",
+                )
             })?);
         }
     }
@@ -195,8 +227,11 @@ struct Cancel<T> {
 }
 
 /// Moves the bytes of a connection until it ends, or until [`CLOSING`] after its session was dropped.
-async fn drive<T>(mut connection: Connection<Socket, T::Stream>, closed: oneshot::Receiver<()>, cancel: Cancel<T>)
-where
+async fn drive<T>(
+    mut connection: Connection<Socket, T::Stream>,
+    closed: oneshot::Receiver<()>,
+    cancel: Cancel<T>,
+) where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send,
 {
@@ -239,6 +274,12 @@ mod tests {
             assert!(limits.lock_timeout_ms >= 1 && limits.lock_timeout_ms <= limits.statement_timeout_ms);
         }
         // Zero would be no timeout at all.
-        assert_eq!(ServerLimits::within(0), ServerLimits { statement_timeout_ms: 1, lock_timeout_ms: 1 });
+        assert_eq!(
+            ServerLimits::within(0),
+            ServerLimits {
+                statement_timeout_ms: 1,
+                lock_timeout_ms: 1
+            }
+        );
     }
 }
