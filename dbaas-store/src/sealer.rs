@@ -120,7 +120,7 @@ impl Sealer {
         OsRng
             .try_fill_bytes(&mut *key)
             .map_err(|error| KeyFileError::NoRandomness(error.to_string()))?;
-        private_file::create(path, |draft| std::fs::write(draft, &*key)).map_err(|source| {
+        private_file::create(path, |draft| std::fs::write(draft, key.as_slice())).map_err(|source| {
             KeyFileError::Io {
                 path: path.to_owned(),
                 source,

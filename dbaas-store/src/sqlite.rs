@@ -109,11 +109,10 @@ impl SqliteStore {
     /// * `Unavailable`: it cannot be read or written here and now; the message says why.
     pub fn open(path: &Path, options: SqliteOptions) -> Result<SqliteStore, StoreError> {
         let path = std::path::absolute(path).map_err(|error| failure::io(path, &error))?;
-        let connection = file::open(&path, &options).map_err(|Failed(error)| error)?;
+        let connection = file::open(&path, &options)?;
         let readers = (0..options.readers.max(1))
             .map(|_| file::open_reader(&path, &options))
-            .collect::<Result<Vec<Connection>, Failed>>()
-            .map_err(|Failed(error)| error)?;
+            .collect::<Result<Vec<Connection>, StoreError>>()?;
 
         let (writes, write_queue) = sync_channel(options.queue_length.max(1));
         let (reads, read_queue) = sync_channel(options.queue_length.max(1));

@@ -24,8 +24,24 @@ const APPLICATION_ID_OFFSET: usize = 68;
 const LOG_BYTES_KEPT: u64 = 16 << 20;
 const CACHED_STATEMENTS: usize = 64;
 
-/// The writer's connection, to a file that is ours and sound.
-pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<Connection, Failed> {
+/// The writer's connection, to a file that is ours and sound. Errors name the file.
+pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<Connection, StoreError> {
+    open_checked(path, options).map_err(|Failed(error)| naming(path, error))
+}
+
+/// A reader's connection, once [`open`] has succeeded.
+pub(super) fn open_reader(path: &Path, options: &SqliteOptions) -> Result<Connection, StoreError> {
+    let connect = || -> Result<Connection, Failed> {
+        let connection = connect(path, options)?;
+        connection.pragma_update(None, "query_only", true)?;
+        // Whoever closes last copies the log.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        Ok(connection)
+    };
+    connect().map_err(|Failed(error)| naming(path, error))
+}
+
+fn open_checked(path: &Path, options: &SqliteOptions) -> Result<Connection, Failed> {
     match read_header(path) {
         Ok(header) => check_header(path, &header)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => make(path)?,
@@ -55,18 +71,13 @@ pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<Connection, F
     Ok(connection)
 }
 
-/// A reader's connection, once [`open`] has succeeded.
-pub(super) fn open_reader(path: &Path, options: &SqliteOptions) -> Result<Connection, Failed> {
-    let connection = connect(path, options)?;
-    connection.pragma_update(None, "query_only", true)?;
-    Ok(connection)
-}
-
-/// A connection that does not change the file when it is closed.
+/// A connection that copies no log into the file when it is closed.
 fn connect(path: &Path, options: &SqliteOptions) -> Result<Connection, Failed> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(|error| at(path, &error))?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    let log = std::fs::metadata(private_file::sibling(path, "-wal")).map_or(0, |metadata| metadata.len());
+    let connection = Connection::open_with_flags(path, flags)?;
+    // Without a log there is nothing to copy, and SQLite removes the empty one that it makes.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, log > 0)?;
     connection.busy_timeout(options.busy_timeout)?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     Ok(connection)
@@ -103,7 +114,7 @@ fn make(path: &Path) -> Result<(), Failed> {
     match made {
         Ok(_) => Ok(()),
         Err(Making::Io(error)) => Err(failure::io(path, &error).into()),
-        Err(Making::Sql(error)) => Err(at(path, &error)),
+        Err(Making::Sql(error)) => Err(error.into()),
     }
 }
 
@@ -216,9 +227,10 @@ fn pragma(connection: &Connection, name: &str) -> Result<u32, Failed> {
     Ok(u32::try_from(value).unwrap_or(u32::MAX))
 }
 
-/// The error of a statement, with the file that it is about.
-fn at(path: &Path, error: &rusqlite::Error) -> Failed {
-    let mut error = failure::sql(error);
-    error.message = format!("{}: {}", path.display(), error.message);
-    Failed(error)
+fn naming(path: &Path, mut error: StoreError) -> StoreError {
+    let name = path.display().to_string();
+    if !error.message.contains(&name) {
+        error.message = format!("{name}: {}", error.message);
+    }
+    error
 }
