@@ -1,10 +1,14 @@
 //! The engine of the control plane: what embedders start.
 
+pub mod clock;
+pub mod control_plane;
 pub mod error;
 pub mod request;
+pub mod settings;
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the façade and the engine are being written")
-)]
+mod credentials;
+mod engine;
+#[allow(dead_code)] // Until the engine uses all of it.
 mod repository;
+
+pub use control_plane::ControlPlane;

@@ -20,7 +20,7 @@ use dbaas_core::version::VersionRecord;
 use uuid::Uuid;
 
 pub(crate) use change::Change;
-pub(crate) use record::{IdempotencyRecord, Record, RemovedVersion};
+pub(crate) use record::{IdempotencyRecord, Record, RemovedVersion, child_name, instance_name};
 
 use crate::request::Versioned;
 
@@ -80,6 +80,20 @@ impl Repository {
             .bounded(StoreErrorKind::Unavailable, self.store.list(query))
             .await?;
         found.into_iter().map(record::decode).collect()
+    }
+
+    /// How many records of a kind a parent has; counts no further than `enough`.
+    pub(crate) async fn count<R: Record>(&self, parent: Uuid, enough: usize) -> Result<usize, StoreError> {
+        let query = ListQuery {
+            kind: R::KIND,
+            parent: Some(parent),
+            after: None,
+            limit: enough,
+        };
+        let found = self
+            .bounded(StoreErrorKind::Unavailable, self.store.list(query))
+            .await?;
+        Ok(found.len())
     }
 
     /// All records of a kind (of a parent), in order of id.

@@ -1,0 +1,312 @@
+//! [`ControlPlane`]: what an embedder calls. It writes down what is wanted; the engine does it.
+//!
+//! Every call checks what it needs other records for, writes in one batch with preconditions, and returns; what comes of it
+//! is seen in the records' status, in the events, and by the `wait_for_…` calls.
+//!
+//! # Concurrent changes
+//! The engine writes an instance's status into the record that the calls change. A call that loses against such a write
+//! reads again and tries again. An expected version (`If-Match`) is compared with the version that the call reads first;
+//! after that, only another change of what was *asked for* is a mismatch.
+
+mod actions;
+mod builder;
+mod changes;
+mod create;
+mod databases;
+mod instances;
+mod updates;
+mod users;
+mod versions;
+mod wait;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dbaas_core::id::{InstanceId, NodeId};
+use dbaas_core::infrastructure::{Capabilities, Endpoint, Infrastructure};
+use dbaas_core::instance::{DesiredState, InstanceRecord};
+use dbaas_core::limits;
+use dbaas_core::node::NodeRecord;
+use dbaas_core::secret::SecretSealer;
+use dbaas_core::sql_executor::SqlExecutor;
+use dbaas_core::store::{StoreError, StoredEvent};
+use dbaas_core::time::Timestamp;
+use tokio::sync::broadcast;
+
+pub use builder::{ControlPlaneBuilder, StartError};
+
+use crate::clock::Clock;
+use crate::engine::EngineHandle;
+use crate::error::ControlError;
+use crate::repository::{Record, Repository};
+use crate::request::{Listed, ResourceRef, Versioned};
+use crate::settings::ControllerSettings;
+
+/// A control plane: instances, their databases and users, and the catalogue of versions. Cheap to clone; the clones are one.
+#[derive(Clone)]
+pub struct ControlPlane {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) ports: Arc<Ports>,
+    pub(crate) engine: EngineHandle,
+}
+
+/// Everything outside that the façade and the engine reach through traits, and what they share.
+pub(crate) struct Ports {
+    pub(crate) infrastructure: Arc<dyn Infrastructure>,
+    #[allow(dead_code)] // The engine's.
+    pub(crate) sql: Arc<dyn SqlExecutor>,
+    pub(crate) sealer: Arc<dyn SecretSealer>,
+    pub(crate) repository: Repository,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: ControllerSettings,
+    /// Says which instance changed, after the change is in the store. Hints only: a reader that lags looks at everything.
+    pub(crate) hints: broadcast::Sender<InstanceId>,
+}
+
+impl Ports {
+    /// Tells those who wait that something of this instance was written. Nobody may be listening.
+    pub(crate) fn hint(&self, instance: InstanceId) {
+        let _ = self.hints.send(instance);
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The error of a store call whose preconditions cannot have failed.
+    pub(crate) fn store_error(&self, error: StoreError) -> ControlError {
+        ControlError::from_store(error, self.now())
+    }
+}
+
+/// A node, and what was seen of it last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeView {
+    /// What was decided about it.
+    pub record: NodeRecord,
+    /// Bytes of WAL that it is behind the primary; `None` where that is not known.
+    pub lag_bytes: Option<u64>,
+    /// Bytes free on its data disk; `None` where that is not known.
+    pub disk_free_bytes: Option<u64>,
+}
+
+/// Where clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// Where the primary is; `None` while there is none.
+    pub primary: Option<Endpoint>,
+    /// Every node, the primary first, the others in order of creation.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Whether the control plane can do its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// The store answers.
+    pub store_ok: bool,
+    /// This control plane is the one that acts; another one may.
+    pub leader: bool,
+    /// For people.
+    pub detail: String,
+}
+
+impl ControlPlane {
+    /// What is needed to start one.
+    pub fn builder() -> ControlPlaneBuilder {
+        ControlPlaneBuilder::default()
+    }
+
+    /// What the backend can do.
+    pub fn capabilities(&self) -> Capabilities {
+        self.inner.ports.infrastructure.capabilities()
+    }
+
+    /// The backend's short name: `local`, `docker`.
+    pub fn backend_name(&self) -> &str {
+        self.inner.ports.infrastructure.name()
+    }
+
+    /// Hints that something of an instance changed, from now on. A slow reader is told how many it missed.
+    pub fn changes(&self) -> broadcast::Receiver<InstanceId> {
+        self.inner.ports.hints.subscribe()
+    }
+
+    /// The nodes of an instance, in order of creation.
+    pub async fn nodes(&self, id: InstanceId) -> Result<Vec<NodeView>, ControlError> {
+        let instance = self.instance(id).await?.record;
+        let live = self.inner.engine.live(id).unwrap_or_default();
+        let view = |record: NodeRecord| {
+            let seen = live.nodes.get(&record.id);
+            NodeView {
+                lag_bytes: seen.and_then(|seen| seen.lag_bytes),
+                disk_free_bytes: seen.and_then(|seen| seen.disk_free_bytes),
+                record,
+            }
+        };
+        Ok(instance.nodes.into_iter().map(view).collect())
+    }
+
+    /// Where clients of an instance connect to.
+    pub async fn connection(&self, id: InstanceId) -> Result<ConnectionInfo, ControlError> {
+        let instance = self.instance(id).await?.record;
+        let primary = instance.status.primary_endpoint;
+        let mut endpoints: Vec<Endpoint> = primary.iter().cloned().collect();
+        for node in instance.nodes.into_iter().filter(|node| !node.leaving) {
+            if let Some(endpoint) = node.endpoint
+                && !endpoints.contains(&endpoint)
+            {
+                endpoints.push(endpoint);
+            }
+        }
+        Ok(ConnectionInfo { primary, endpoints })
+    }
+
+    /// What happened to an instance after a position of the log, oldest first: at most `limit` (1 to 1,000) events.
+    pub async fn events(
+        &self,
+        id: InstanceId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, ControlError> {
+        self.instance(id).await?;
+        let ports = &self.inner.ports;
+        ports
+            .repository
+            .events(id, after, limit)
+            .await
+            .map_err(|error| ports.store_error(error))
+    }
+
+    /// Whether it can do its work.
+    pub async fn health(&self) -> Health {
+        let leader = self.inner.engine.is_leader();
+        // Any document will do, also one that does not exist.
+        let asked = self
+            .inner
+            .ports
+            .repository
+            .load_instance(InstanceId::from_uuid(uuid::Uuid::nil()));
+        match tokio::time::timeout(Duration::from_secs(2), asked).await {
+            Ok(Ok(_)) => Health {
+                store_ok: true,
+                leader,
+                detail: "the store answers".to_owned(),
+            },
+            Ok(Err(error)) => Health {
+                store_ok: false,
+                leader,
+                detail: format!("the store: {error}"),
+            },
+            Err(_) => Health {
+                store_ok: false,
+                leader,
+                detail: "the store did not answer within 2 s".to_owned(),
+            },
+        }
+    }
+
+    /// Ends passes between two actions, for at most `deadline`. Instances go on running.
+    pub async fn shutdown(&self, deadline: Duration) {
+        self.inner.engine.shutdown(deadline).await;
+    }
+}
+
+impl Inner {
+    /// Something was asked of this instance.
+    fn wake(&self, instance: InstanceId) {
+        self.engine.wake(instance);
+        self.ports.hint(instance);
+    }
+
+    async fn load_instance(&self, id: InstanceId) -> Result<Versioned<InstanceRecord>, ControlError> {
+        let found = self
+            .ports
+            .repository
+            .load_instance(id)
+            .await
+            .map_err(|error| self.ports.store_error(error))?;
+        found.ok_or_else(|| instance_not_found(id))
+    }
+
+    /// The instance, unless it is being deleted.
+    async fn load_changeable_instance(
+        &self,
+        id: InstanceId,
+    ) -> Result<Versioned<InstanceRecord>, ControlError> {
+        let instance = self.load_instance(id).await?;
+        refuse_deleted(&instance.record)?;
+        Ok(instance)
+    }
+
+    /// One page of the records of a parent (or of all).
+    async fn listed<R: Record, Id: Copy>(
+        &self,
+        parent: Option<uuid::Uuid>,
+        after: Option<uuid::Uuid>,
+        limit: usize,
+        id: impl Fn(&R) -> Id,
+    ) -> Result<Listed<R, Id>, ControlError> {
+        let limit = clamp_limit(limit);
+        let found = self.ports.repository.page::<R>(parent, after, limit + 1).await;
+        Ok(cut(
+            found.map_err(|error| self.ports.store_error(error))?,
+            limit,
+            id,
+        ))
+    }
+}
+
+/// The bounds of a page.
+fn clamp_limit(limit: usize) -> usize {
+    limit.clamp(*limits::PAGE_ITEMS.start(), *limits::PAGE_ITEMS.end())
+}
+
+/// A page of what was read, one item more than asked for if there is more.
+fn cut<R, Id: Copy>(mut items: Vec<Versioned<R>>, limit: usize, id: impl Fn(&R) -> Id) -> Listed<R, Id> {
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| more).map(|last| id(&last.record));
+    Listed { items, next }
+}
+
+fn instance_not_found(id: InstanceId) -> ControlError {
+    ControlError::NotFound {
+        what: "instance",
+        resource: ResourceRef::Instance(id),
+    }
+}
+
+fn refuse_deleted(instance: &InstanceRecord) -> Result<(), ControlError> {
+    match instance.desired {
+        DesiredState::Running | DesiredState::Stopped => Ok(()),
+        DesiredState::Deleted => Err(ControlError::WrongState {
+            detail: "the instance is being deleted; nothing of it can be changed any more".to_owned(),
+        }),
+    }
+}
+
+fn invalid(pointer: &str, detail: impl Into<String>) -> ControlError {
+    ControlError::Invalid {
+        errors: vec![field_error(pointer, detail)],
+    }
+}
+
+fn field_error(pointer: &str, detail: impl Into<String>) -> crate::error::FieldError {
+    crate::error::FieldError {
+        pointer: pointer.to_owned(),
+        detail: detail.into(),
+    }
+}
+
+/// The name of a node in messages.
+fn node_name(instance: &InstanceRecord, id: NodeId) -> String {
+    instance
+        .node(id)
+        .map_or_else(|| id.to_string(), |node| node.name.clone())
+}

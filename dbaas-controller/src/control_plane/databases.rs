@@ -1,0 +1,301 @@
+//! Calls about databases.
+
+use dbaas_core::database::DatabaseRecord;
+use dbaas_core::id::{DatabaseId, InstanceId, UserId};
+use dbaas_core::instance::DesiredState;
+use dbaas_core::lifecycle::{LifecycleEvent, ObjectLifecycle};
+use dbaas_core::limits::DATABASES_PER_INSTANCE_MAX;
+use dbaas_core::store::{DocumentVersion, StoreErrorKind};
+use dbaas_core::user::UserRecord;
+use uuid::Uuid;
+
+use super::changes::{Expectation, before_try, too_much_contention};
+use super::create::Creation;
+use super::{ControlPlane, Inner, Ports, instance_not_found, invalid, refuse_deleted};
+use crate::error::ControlError;
+use crate::repository::{Change, child_name};
+use crate::request::{CreateDatabase, IdempotencyKey, Listed, Page, ResourceRef, UpdateDatabase, Versioned};
+
+impl ControlPlane {
+    /// Creates a database. Returns as soon as that is written down; PostgreSQL has it when the record is ACTIVE.
+    pub async fn create_database(
+        &self,
+        instance: InstanceId,
+        request: CreateDatabase,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
+        self.inner.create(NewDatabase { instance, request }, key).await
+    }
+
+    /// One database of an instance.
+    pub async fn database(
+        &self,
+        instance: InstanceId,
+        id: DatabaseId,
+    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
+        self.inner.load_database(instance, id).await
+    }
+
+    /// The databases of an instance, in order of creation.
+    pub async fn databases(
+        &self,
+        instance: InstanceId,
+        page: Page<DatabaseId>,
+    ) -> Result<Listed<DatabaseRecord, DatabaseId>, ControlError> {
+        self.instance(instance).await?;
+        let after = page.after.map(DatabaseId::uuid);
+        self.inner
+            .listed(
+                Some(instance.uuid()),
+                after,
+                page.limit,
+                |record: &DatabaseRecord| record.id,
+            )
+            .await
+    }
+
+    /// Changes a database; what the update leaves out stays. Nothing is written if nothing changes.
+    pub async fn update_database(
+        &self,
+        instance: InstanceId,
+        id: DatabaseId,
+        update: UpdateDatabase,
+        expected: Option<DocumentVersion>,
+    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
+        self.inner.update_database(instance, id, &update, expected).await
+    }
+
+    /// Drops a database with its data, also while clients are connected to it. Returns as soon as that is written down, and
+    /// also when it was before; [`ControlError::NotFound`] when it is gone.
+    pub async fn delete_database(
+        &self,
+        instance: InstanceId,
+        id: DatabaseId,
+        expected: Option<DocumentVersion>,
+    ) -> Result<(), ControlError> {
+        self.inner.delete_database(instance, id, expected).await
+    }
+}
+
+impl Inner {
+    async fn load_database(
+        &self,
+        instance: InstanceId,
+        id: DatabaseId,
+    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
+        let found = self.ports.repository.load_database(id).await;
+        found
+            .map_err(|error| self.ports.store_error(error))?
+            .filter(|found| found.record.instance == instance)
+            .ok_or_else(|| not_found(id))
+    }
+
+    async fn update_database(
+        &self,
+        instance: InstanceId,
+        id: DatabaseId,
+        update: &UpdateDatabase,
+        expected: Option<DocumentVersion>,
+    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
+        let ports = &self.ports;
+        let mut expectation = Expectation::new(expected);
+        for attempt in 0..ports.settings.conflict_tries {
+            before_try(attempt).await;
+            self.load_changeable_instance(instance).await?;
+            let read = self.load_database(instance, id).await?;
+            expectation.check(&read)?;
+            if read.record.deleting {
+                return Err(being_deleted());
+            }
+            let now = ports.now();
+            let mut record = read.record.clone();
+            let mut change = Change::new();
+            if let Some(description) = &update.description {
+                record.description = description.clone();
+            }
+            if let Some(owner) = update.owner.filter(|owner| *owner != read.record.owner) {
+                let owner = owner_of(ports, instance, owner).await?;
+                record.owner = owner.record.id;
+                record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
+                record.reason = format!("accepted; its owner is about to become \"{}\"", owner.record.name);
+                let message = format!(
+                    "asked for: database \"{}\" owned by \"{}\"",
+                    record.name, owner.record.name
+                );
+                change =
+                    change
+                        .require(&owner)
+                        .event(instance, None, now, "database_update_requested", message);
+            }
+            if record == read.record {
+                return Ok(read);
+            }
+            record.updated_at = now;
+            match ports
+                .repository
+                .commit_one(change.update(&record, read.version))
+                .await
+            {
+                Ok(version) => {
+                    self.wake(instance);
+                    return Ok(Versioned { record, version });
+                }
+                Err(error) if error.kind() == StoreErrorKind::Conflict => {}
+                Err(error) => return Err(ports.store_error(error)),
+            }
+        }
+        Err(too_much_contention())
+    }
+
+    async fn delete_database(
+        &self,
+        instance: InstanceId,
+        id: DatabaseId,
+        expected: Option<DocumentVersion>,
+    ) -> Result<(), ControlError> {
+        let ports = &self.ports;
+        let mut expectation = Expectation::new(expected);
+        for attempt in 0..ports.settings.conflict_tries {
+            before_try(attempt).await;
+            let read = self.load_database(instance, id).await?;
+            let instance_goes = self.load_instance(instance).await?.record.desired == DesiredState::Deleted;
+            if read.record.deleting || instance_goes {
+                return Ok(());
+            }
+            expectation.check(&read)?;
+            let now = ports.now();
+            let mut record = read.record;
+            record.deleting = true;
+            record.updated_at = now;
+            record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
+            record.reason = "accepted; it is about to be dropped".to_owned();
+            let message = format!("asked for: drop database \"{}\"", record.name);
+            let change = Change::new()
+                .event(instance, None, now, "database_delete_requested", message)
+                .update(&record, read.version);
+            match ports.repository.commit_one(change).await {
+                Ok(_) => {
+                    self.wake(instance);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == StoreErrorKind::Conflict => {}
+                Err(error) => return Err(ports.store_error(error)),
+            }
+        }
+        Err(too_much_contention())
+    }
+}
+
+/// A user who can own a database of the instance.
+async fn owner_of(
+    ports: &Ports,
+    instance: InstanceId,
+    owner: UserId,
+) -> Result<Versioned<UserRecord>, ControlError> {
+    let found = ports
+        .repository
+        .load_user(owner)
+        .await
+        .map_err(|error| ports.store_error(error))?;
+    match found.filter(|found| found.record.instance == instance) {
+        None => Err(invalid("/owner", "this instance has no such user")),
+        Some(found) if found.record.deleting => Err(invalid(
+            "/owner",
+            format!("the user \"{}\" is being deleted", found.record.name),
+        )),
+        Some(found) => Ok(found),
+    }
+}
+
+struct NewDatabase {
+    instance: InstanceId,
+    request: CreateDatabase,
+}
+
+impl Creation for NewDatabase {
+    type Record = DatabaseRecord;
+
+    fn scope(&self) -> String {
+        format!("database/{}", self.instance)
+    }
+
+    async fn prepare(
+        &self,
+        ports: &Ports,
+        id: Uuid,
+        change: Change,
+    ) -> Result<(DatabaseRecord, Change), ControlError> {
+        let repository = &ports.repository;
+        let instance = repository
+            .load_instance(self.instance)
+            .await
+            .map_err(|error| ports.store_error(error))?;
+        let instance = instance.ok_or_else(|| instance_not_found(self.instance))?;
+        refuse_deleted(&instance.record)?;
+        let owner = owner_of(ports, self.instance, self.request.owner).await?;
+        let count = repository
+            .count::<DatabaseRecord>(self.instance.uuid(), DATABASES_PER_INSTANCE_MAX)
+            .await;
+        if count.map_err(|error| ports.store_error(error))? >= DATABASES_PER_INSTANCE_MAX {
+            let detail = format!("an instance has at most {DATABASES_PER_INSTANCE_MAX} databases");
+            return Err(ControlError::LimitReached { detail });
+        }
+        let now = ports.now();
+        let record = DatabaseRecord {
+            id: DatabaseId::from_uuid(id),
+            instance: self.instance,
+            name: self.request.name.clone(),
+            description: self.request.description.clone(),
+            owner: owner.record.id,
+            deleting: false,
+            created_at: now,
+            updated_at: now,
+            lifecycle: ObjectLifecycle::New,
+            reason: "accepted; PostgreSQL is about to create it".to_owned(),
+        };
+        let message = format!(
+            "asked for: database \"{}\" owned by \"{}\"",
+            record.name, owner.record.name
+        );
+        let change = change
+            .require(&instance)
+            .require(&owner)
+            .event(self.instance, None, now, "database_create_requested", message)
+            .create(&record);
+        Ok((record, change))
+    }
+
+    async fn name_taken(&self, ports: &Ports) -> ControlError {
+        let name = self.request.name.to_string();
+        let holder = ports
+            .repository
+            .find::<DatabaseRecord>(&child_name(self.instance, &name))
+            .await;
+        let what = match holder {
+            Ok(Some(holder)) if holder.record.deleting => "database, which is still being deleted",
+            _ => "database of the instance",
+        };
+        ControlError::NameTaken { what, name }
+    }
+
+    fn gone(&self, id: Uuid) -> ControlError {
+        not_found(DatabaseId::from_uuid(id))
+    }
+
+    fn concerns(record: &DatabaseRecord) -> Option<InstanceId> {
+        Some(record.instance)
+    }
+}
+
+fn not_found(id: DatabaseId) -> ControlError {
+    ControlError::NotFound {
+        what: "database",
+        resource: ResourceRef::Database(id),
+    }
+}
+
+fn being_deleted() -> ControlError {
+    ControlError::WrongState {
+        detail: "the database is being deleted and cannot be changed any more".to_owned(),
+    }
+}

@@ -1,0 +1,464 @@
+//! Tests of the façade over a store in memory, with an infrastructure that only knows versions.
+
+mod concurrency;
+mod idempotency;
+mod instances;
+mod objects;
+mod versions;
+mod wait;
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use dbaas_core::cluster::{ClusterState, Electorate};
+use dbaas_core::id::{DatabaseId, NodeId, ProjectId, UserId, VersionId};
+use dbaas_core::infrastructure::{
+    AvailableVersion, DataDisposal, Enforcement, InfraError, InfraErrorKind, InfraEvents, NodeRef, NodeSpec,
+    ObservedNode, PowerOff, Resources,
+};
+use dbaas_core::lifecycle::Lifecycle;
+use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
+use dbaas_core::node::{NodeRole, Rejoin};
+use dbaas_core::password::Password;
+use dbaas_core::secret::UnsealError;
+use dbaas_core::size::{CpuCores, DiskGb, NodeCount, RamMb, SyncReplicas};
+use dbaas_core::sql_executor::{Rows, Script, SqlError, SqlErrorKind, SqlTarget};
+use dbaas_core::store::{DocumentVersion, Store};
+use dbaas_testkit::memory_store::{Fault, MemoryStore, StoreCall};
+use futures_util::FutureExt as _;
+use parking_lot::Mutex;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::error::FieldError;
+use crate::repository::Change;
+use crate::request::{CreateDatabase, CreateInstance, CreateUser, IdempotencyKey, Page};
+
+/// Ties a text to its context and hides nothing.
+pub(crate) struct TestSealer;
+
+impl SecretSealer for TestSealer {
+    fn seal(&self, context: &[u8], plaintext: &[u8]) -> String {
+        format!("{}.{}", STANDARD.encode(context), STANDARD.encode(plaintext))
+    }
+
+    fn open(&self, context: &[u8], sealed: &str) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
+        let (sealed_for, text) = sealed.split_once('.').ok_or(UnsealError)?;
+        if sealed_for != STANDARD.encode(context) {
+            return Err(UnsealError);
+        }
+        STANDARD.decode(text).map(Zeroizing::new).map_err(|_| UnsealError)
+    }
+}
+
+struct TestClock(AtomicI64);
+
+impl TestClock {
+    fn advance(&self, ms: i64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        // Each look is a millisecond later, so that times of change differ.
+        Timestamp::from_unix_ms(self.0.fetch_add(1, Ordering::SeqCst))
+    }
+}
+
+/// Knows versions; runs nothing.
+#[derive(Default)]
+struct VersionsOnly {
+    versions: Mutex<Vec<&'static str>>,
+    broken: AtomicBool,
+}
+
+fn unsupported<T>() -> Result<T, InfraError> {
+    Err(InfraError::new(
+        InfraErrorKind::Unsupported,
+        "this backend runs nothing",
+    ))
+}
+
+#[async_trait]
+impl Infrastructure for VersionsOnly {
+    fn name(&self) -> &str {
+        "versions-only"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            cpu: Enforcement::NotEnforced,
+            ram: Enforcement::NotEnforced,
+            disk: Enforcement::NotEnforced,
+            live_resize: false,
+            node_events: false,
+        }
+    }
+
+    async fn versions(&self) -> Result<Vec<AvailableVersion>, InfraError> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(InfraError::new(InfraErrorKind::Unavailable, "not now"));
+        }
+        let available = |text: &&str| AvailableVersion {
+            version: text.parse().unwrap(),
+            image: format!("postgres:{text}").parse().unwrap(),
+            source: "test".to_owned(),
+        };
+        Ok(self.versions.lock().iter().map(available).collect())
+    }
+
+    async fn observe(&self, _: InstanceId) -> Result<Vec<ObservedNode>, InfraError> {
+        Ok(Vec::new())
+    }
+
+    async fn list(&self) -> Result<Vec<NodeRef>, InfraError> {
+        Ok(Vec::new())
+    }
+
+    async fn apply(&self, _: &NodeSpec) -> Result<(), InfraError> {
+        unsupported()
+    }
+
+    async fn start(&self, _: NodeRef, _: &dbaas_core::boot::BootRecipe) -> Result<(), InfraError> {
+        unsupported()
+    }
+
+    async fn power_off(&self, _: NodeRef, _: PowerOff) -> Result<(), InfraError> {
+        unsupported()
+    }
+
+    async fn resize(&self, _: NodeRef, _: Resources) -> Result<(), InfraError> {
+        unsupported()
+    }
+
+    async fn remove(&self, _: NodeRef, _: DataDisposal) -> Result<(), InfraError> {
+        unsupported()
+    }
+
+    async fn logs(&self, _: NodeRef, _: usize) -> Result<String, InfraError> {
+        unsupported()
+    }
+
+    fn events(&self) -> InfraEvents {
+        Box::pin(futures_util::stream::pending())
+    }
+}
+
+struct NoSql;
+
+#[async_trait]
+impl SqlExecutor for NoSql {
+    async fn run(&self, _: &SqlTarget, _: &Script) -> Result<Vec<Rows>, SqlError> {
+        Err(SqlError::new(SqlErrorKind::Refused, "nothing listens"))
+    }
+
+    fn forget(&self, _: &Endpoint) {}
+}
+
+/// A control plane whose engine is the test.
+struct World {
+    store: Arc<MemoryStore>,
+    infrastructure: Arc<VersionsOnly>,
+    clock: Arc<TestClock>,
+    control: ControlPlane,
+    /// 15.17, 15.18, 16.3.
+    versions: Vec<VersionId>,
+}
+
+impl World {
+    async fn new() -> World {
+        let store = Arc::new(MemoryStore::new());
+        let infrastructure = Arc::new(VersionsOnly::default());
+        *infrastructure.versions.lock() = vec!["16.3", "15.18", "15.17"];
+        let clock = Arc::new(TestClock(AtomicI64::new(1_750_000_000_000)));
+        let control = start(&store, &infrastructure, &clock).await;
+        let page = control
+            .versions(Page {
+                after: None,
+                limit: 100,
+            })
+            .await
+            .unwrap();
+        let versions = page.items.iter().map(|version| version.record.id).collect();
+        World {
+            store,
+            infrastructure,
+            clock,
+            control,
+            versions,
+        }
+    }
+
+    /// Another control plane on the same store.
+    async fn restarted(&self) -> ControlPlane {
+        start(&self.store, &self.infrastructure, &self.clock).await
+    }
+
+    fn repository(&self) -> &Repository {
+        &self.control.inner.ports.repository
+    }
+
+    fn request(&self, name: &str) -> CreateInstance {
+        CreateInstance {
+            name: InstanceName::new(name).unwrap(),
+            description: Description::default(),
+            project: ProjectId::DEFAULT,
+            cpu: CpuCores::new(2).unwrap(),
+            ram: RamMb::new(1024).unwrap(),
+            disk: DiskGb::new(16).unwrap(),
+            nodes: NodeCount::new(3).unwrap(),
+            sync_replicas: SyncReplicas::new(1).unwrap(),
+            version: self.versions[0],
+        }
+    }
+
+    async fn instance(&self, name: &str) -> InstanceId {
+        self.control
+            .create_instance(self.request(name), None)
+            .await
+            .unwrap()
+            .record
+            .id
+    }
+
+    async fn user(&self, instance: InstanceId, name: &str) -> UserId {
+        self.control
+            .create_user(instance, create_user(name), None)
+            .await
+            .unwrap()
+            .record
+            .id
+    }
+
+    async fn database(&self, instance: InstanceId, name: &str, owner: UserId) -> DatabaseId {
+        let request = create_database(name, owner);
+        self.control
+            .create_database(instance, request, None)
+            .await
+            .unwrap()
+            .record
+            .id
+    }
+
+    /// Writes to the instance's record as the engine does: the generation stays.
+    async fn engine_writes(&self, id: InstanceId, write: impl Fn(&mut InstanceRecord)) {
+        for _ in 0..1_000 {
+            let mut read = self.repository().load_instance(id).await.unwrap().unwrap();
+            write(&mut read.record);
+            if self
+                .repository()
+                .commit(Change::new().update(&read.record, read.version))
+                .await
+                .is_ok()
+            {
+                self.control.inner.ports.hint(id);
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("the engine never got a write through");
+    }
+
+    /// As the engine does when all is as asked for.
+    async fn converge(&self, id: InstanceId) {
+        self.engine_writes(id, |record| {
+            record.status.observed_generation = record.generation;
+            record.status.lifecycle = Lifecycle::Active;
+            record.status.phase = dbaas_core::instance::InstancePhase::Running;
+            record.status.reason = "as asked for".to_owned();
+            if record.nodes.is_empty() {
+                for number in 1..=record.spec.nodes.get() {
+                    record.nodes.push(node(number));
+                }
+                let voters: Vec<NodeId> = record.nodes.iter().skip(1).map(|node| node.id).collect();
+                record.cluster = Some(ClusterState::initial(
+                    record.nodes[0].id,
+                    Electorate::new(voters, 1),
+                ));
+                record.status.primary_endpoint = record.nodes[0].endpoint.clone();
+            }
+        })
+        .await;
+    }
+
+    /// As the engine does when an instance's nodes are gone.
+    async fn engine_removes(&self, id: InstanceId) {
+        let repository = self.repository();
+        let instance = repository.load_instance(id).await.unwrap().unwrap();
+        let databases = repository.load_databases(id).await.unwrap();
+        let users = repository.load_users(id).await.unwrap();
+        let change = Change::new().remove_instance(&instance, &databases, &users);
+        repository.commit(change).await.unwrap();
+        self.control.inner.ports.hint(id);
+    }
+
+    /// Runs `interfere` once, right before the next commit reaches the store.
+    fn before_next_commit(&self, interfere: impl Fn(&MemoryStore) + Send + Sync + 'static) {
+        let done = AtomicBool::new(false);
+        let store = Arc::downgrade(&self.store);
+        self.store.set_fault(Some(Arc::new(move |call: &StoreCall<'_>| {
+            if matches!(call, StoreCall::Commit(_))
+                && !done.swap(true, Ordering::SeqCst)
+                && let Some(store) = store.upgrade()
+            {
+                interfere(&store);
+            }
+            Fault::None
+        })));
+    }
+
+    /// Counts nothing but proves that no commit was tried while `call` ran.
+    fn forbid_commits(&self) {
+        self.store.set_fault(Some(Arc::new(|call: &StoreCall<'_>| {
+            if call.is_write() {
+                Fault::Fail(dbaas_core::store::StoreErrorKind::Unusable)
+            } else {
+                Fault::None
+            }
+        })));
+    }
+}
+
+async fn start(
+    store: &Arc<MemoryStore>,
+    infrastructure: &Arc<VersionsOnly>,
+    clock: &Arc<TestClock>,
+) -> ControlPlane {
+    ControlPlane::builder()
+        .infrastructure(infrastructure.clone())
+        .sql(Arc::new(NoSql))
+        .store(store.clone())
+        .sealer(Arc::new(TestSealer))
+        .clock(clock.clone())
+        .start()
+        .await
+        .unwrap()
+}
+
+/// Changes a record in a store in memory, as a fault hook can: without waiting.
+fn rewrite<R: Record>(store: &MemoryStore, id: Uuid, write: impl Fn(&mut serde_json::Value)) {
+    let written = async {
+        let mut stored = store.get(R::key(id)).await.unwrap().unwrap();
+        write(&mut stored.document.body);
+        let precondition = dbaas_core::store::Precondition::MatchesVersion(stored.version);
+        let put = dbaas_core::store::Op::Put(stored.document.clone(), precondition);
+        let batch = dbaas_core::store::Batch {
+            lease: None,
+            ops: vec![put],
+        };
+        store.commit(batch).await.unwrap();
+    };
+    written.now_or_never().unwrap();
+}
+
+fn node(number: u8) -> NodeRecord {
+    NodeRecord {
+        id: NodeId::from_uuid(Uuid::now_v7()),
+        name: format!("n{number}"),
+        created_at: Timestamp::from_unix_ms(0),
+        leaving: false,
+        rejoin: Rejoin::InPlace,
+        rejoin_attempts: 0,
+        lifecycle: Lifecycle::Active,
+        role: if number == 1 {
+            NodeRole::Primary
+        } else {
+            NodeRole::Standby
+        },
+        sync: number > 1,
+        reason: "as asked for".to_owned(),
+        endpoint: Some(Endpoint {
+            host: "127.0.0.1".to_owned(),
+            port: 5000 + u16::from(number),
+        }),
+        backend_ref: None,
+    }
+}
+
+fn create_user(name: &str) -> CreateUser {
+    CreateUser {
+        name: UserName::new(name).unwrap(),
+        description: Description::default(),
+        password: Password::new("correct horse").unwrap(),
+    }
+}
+
+fn create_database(name: &str, owner: UserId) -> CreateDatabase {
+    CreateDatabase {
+        name: DatabaseName::new(name).unwrap(),
+        description: Description::default(),
+        owner,
+    }
+}
+
+fn key(key: &str, fingerprint: u8) -> Option<IdempotencyKey> {
+    Some(IdempotencyKey {
+        key: key.to_owned(),
+        fingerprint: [fingerprint; 32],
+    })
+}
+
+fn stale(version: DocumentVersion) -> DocumentVersion {
+    DocumentVersion(version.0 - 1)
+}
+
+/// The fields that are wrong, and the rules.
+#[track_caller]
+fn invalid_fields<T: std::fmt::Debug>(result: Result<T, ControlError>) -> Vec<FieldError> {
+    match result {
+        Err(ControlError::Invalid { errors }) => errors,
+        other => panic!("not refused as invalid: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn pointers<T: std::fmt::Debug>(result: Result<T, ControlError>) -> Vec<String> {
+    invalid_fields(result)
+        .into_iter()
+        .map(|error| error.pointer)
+        .collect()
+}
+
+#[track_caller]
+fn wrong_state<T: std::fmt::Debug>(result: Result<T, ControlError>) -> String {
+    match result {
+        Err(ControlError::WrongState { detail }) => detail,
+        other => panic!("not refused for its state: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn in_use<T: std::fmt::Debug>(result: Result<T, ControlError>) -> String {
+    match result {
+        Err(ControlError::InUse { detail }) => detail,
+        other => panic!("not refused as in use: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_is_missing_is_named() {
+    let missing = |error: StartError| error.to_string();
+    let error = ControlPlane::builder().start().await.err().map(missing).unwrap();
+    assert!(error.contains("a store"), "{error}");
+    let builder = ControlPlane::builder().store(Arc::new(MemoryStore::new()));
+    let error = builder.start().await.err().map(missing).unwrap();
+    assert!(error.contains("an infrastructure"), "{error}");
+}
+
+#[tokio::test]
+async fn health_says_whether_the_store_answers() {
+    let world = World::new().await;
+    assert!(world.control.health().await.store_ok);
+    let fault = Fault::Fail(dbaas_core::store::StoreErrorKind::Unavailable);
+    world
+        .store
+        .set_fault(Some(Arc::new(move |_: &StoreCall<'_>| fault)));
+    let health = world.control.health().await;
+    assert!(!health.store_ok && health.detail.contains("store"), "{health:?}");
+    assert_eq!(world.control.backend_name(), "versions-only");
+    assert!(!world.control.capabilities().live_resize);
+}

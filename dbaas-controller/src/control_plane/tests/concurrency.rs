@@ -1,0 +1,215 @@
+use super::*;
+use crate::request::{InstanceAction, UpdateDatabase, UpdateInstance};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_sixteen_equal_creates_one_wins() {
+    let world = Arc::new(World::new().await);
+    for round in 0..10 {
+        let name = format!("orders-{round}");
+        let calls: Vec<_> = (0..16)
+            .map(|_| {
+                let (world, name) = (world.clone(), name.clone());
+                tokio::spawn(async move { world.control.create_instance(world.request(&name), None).await })
+            })
+            .collect();
+        let (mut won, mut taken) = (0, 0);
+        for call in calls {
+            match call.await.unwrap() {
+                Ok(_) => won += 1,
+                Err(ControlError::NameTaken { .. }) => taken += 1,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((won, taken), (1, 15));
+    }
+    // The losers left nothing behind, in the log either.
+    let listed = world
+        .control
+        .instances(
+            Default::default(),
+            Page {
+                after: None,
+                limit: 100,
+            },
+        )
+        .await
+        .unwrap();
+    assert_eq!(listed.items.len(), 10);
+    for item in listed.items {
+        assert_eq!(
+            world.control.events(item.record.id, 0, 10).await.unwrap().len(),
+            1
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_database_never_loses_its_owner_to_a_race() {
+    let world = Arc::new(World::new().await);
+    let id = world.instance("orders").await;
+    let keeper = world.user(id, "keeper").await;
+    let (mut deleted, mut kept) = (0, 0);
+    for round in 0..60 {
+        let owner = world.user(id, &format!("u{round}")).await;
+        let moved = world.database(id, &format!("m{round}"), keeper).await;
+        let create = {
+            let world = world.clone();
+            let request = create_database(&format!("d{round}"), owner);
+            tokio::spawn(async move { world.control.create_database(id, request, None).await })
+        };
+        let take = {
+            let world = world.clone();
+            let update = UpdateDatabase {
+                owner: Some(owner),
+                description: None,
+            };
+            tokio::spawn(async move { world.control.update_database(id, moved, update, None).await })
+        };
+        let delete = {
+            let world = world.clone();
+            tokio::spawn(async move { world.control.delete_user(id, owner, None).await })
+        };
+        let (create, take, delete) = (create.await.unwrap(), take.await.unwrap(), delete.await.unwrap());
+        match delete {
+            Ok(()) => {
+                deleted += 1;
+                assert_eq!(
+                    (pointers(create), pointers(take)),
+                    (vec!["/owner".to_owned()], vec!["/owner".to_owned()])
+                );
+            }
+            Err(ControlError::InUse { .. }) => {
+                kept += 1;
+                assert!(create.is_ok() || take.is_ok());
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+        let gone = world.control.user(id, owner).await.unwrap().record.deleting;
+        let owned = world.repository().load_databases(id).await.unwrap();
+        let owned = owned
+            .iter()
+            .filter(|database| database.record.owner == owner)
+            .count();
+        assert!(
+            !gone || owned == 0,
+            "user {round} is being deleted and owns {owned}"
+        );
+    }
+    assert_eq!(deleted + kept, 60);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn users_and_the_engine_write_at_once_and_nothing_is_lost() {
+    let world = Arc::new(World::new().await);
+    let id = world.instance("orders").await;
+    world.converge(id).await;
+    let engine = {
+        let world = world.clone();
+        tokio::spawn(async move {
+            for _ in 0..300 {
+                world
+                    .engine_writes(id, |record| record.next_node_number += 1)
+                    .await;
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    let grow = {
+        let world = world.clone();
+        tokio::spawn(async move {
+            for gb in 17..67 {
+                let update = UpdateInstance {
+                    disk: Some(DiskGb::new(gb).unwrap()),
+                    ..UpdateInstance::default()
+                };
+                world.control.update_instance(id, update, None).await.unwrap();
+            }
+        })
+    };
+    let restart = {
+        let world = world.clone();
+        tokio::spawn(async move {
+            for _ in 0..50 {
+                world
+                    .control
+                    .act_on_instance(id, InstanceAction::Restart)
+                    .await
+                    .unwrap();
+            }
+        })
+    };
+    let users = {
+        let world = world.clone();
+        tokio::spawn(async move {
+            for n in 0..20 {
+                world.user(id, &format!("u{n}")).await;
+            }
+        })
+    };
+    for task in [engine, grow, restart, users] {
+        task.await.unwrap();
+    }
+    let record = world.control.instance(id).await.unwrap().record;
+    assert_eq!(record.next_node_number, 301);
+    assert_eq!(record.generation, 1 + 50 + 50);
+    assert_eq!(record.spec.resources.disk.get(), 66);
+    assert_eq!(world.repository().load_users(id).await.unwrap().len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_who_read_the_same_version_one_is_refused() {
+    let world = Arc::new(World::new().await);
+    let id = world.instance("orders").await;
+    for round in 0..50u64 {
+        let read = world.control.instance(id).await.unwrap().version;
+        let update = |gb| UpdateInstance {
+            disk: Some(DiskGb::new(gb).unwrap()),
+            ..UpdateInstance::default()
+        };
+        let calls: Vec<_> = [100 + 2 * round, 101 + 2 * round]
+            .into_iter()
+            .map(|gb| {
+                let world = world.clone();
+                tokio::spawn(async move { world.control.update_instance(id, update(gb), Some(read)).await })
+            })
+            .collect();
+        let mut won = 0;
+        for call in calls {
+            match call.await.unwrap() {
+                Ok(_) => won += 1,
+                Err(ControlError::VersionMismatch) => {}
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(won, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_instance_that_is_removed_leaves_no_user_behind() {
+    let world = Arc::new(World::new().await);
+    for round in 0..20 {
+        let id = world.instance(&format!("i{round}")).await;
+        let creates: Vec<_> = (0..4)
+            .map(|n| {
+                let world = world.clone();
+                tokio::spawn(async move {
+                    world
+                        .control
+                        .create_user(id, create_user(&format!("u{n}")), None)
+                        .await
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        world.control.delete_instance(id, None).await.unwrap();
+        world.engine_removes(id).await;
+        for create in creates {
+            match create.await.unwrap() {
+                Ok(_) | Err(ControlError::WrongState { .. } | ControlError::NotFound { .. }) => {}
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        assert!(world.repository().load_users(id).await.unwrap().is_empty());
+    }
+}

@@ -1,0 +1,421 @@
+use dbaas_core::lifecycle::ObjectLifecycle;
+use dbaas_core::limits::{DATABASES_PER_INSTANCE_MAX, USERS_PER_INSTANCE_MAX};
+use dbaas_core::user::UserRecord;
+
+use super::*;
+use crate::request::{UpdateDatabase, UpdateUser};
+
+async fn user_is_active(world: &World, instance: InstanceId, id: UserId) {
+    let mut read = world.control.user(instance, id).await.unwrap();
+    read.record.lifecycle = ObjectLifecycle::Active;
+    world
+        .repository()
+        .commit(Change::new().update(&read.record, read.version))
+        .await
+        .unwrap();
+}
+
+async fn database_is_active(world: &World, instance: InstanceId, id: DatabaseId) {
+    let mut read = world.control.database(instance, id).await.unwrap();
+    read.record.lifecycle = ObjectLifecycle::Active;
+    world
+        .repository()
+        .commit(Change::new().update(&read.record, read.version))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_password_is_kept_as_a_verifier_only() {
+    let world = World::new().await;
+    let id = world.instance("orders").await;
+    let made = world
+        .control
+        .create_user(id, create_user("app"), None)
+        .await
+        .unwrap();
+    let other = world
+        .control
+        .create_user(id, create_user("other"), None)
+        .await
+        .unwrap();
+    assert!(
+        made.record
+            .verifier
+            .verify(&Password::new("correct horse").unwrap())
+    );
+    assert_ne!(made.record.verifier.salt(), other.record.verifier.salt());
+    assert_eq!(made.record.lifecycle, ObjectLifecycle::New);
+    assert_eq!(made.record.id.uuid().get_version_num(), 7);
+    let stored = world
+        .store
+        .get(UserRecord::key(made.record.id.uuid()))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(!stored.document.body.to_string().contains("horse"));
+    assert!(!format!("{:?}", create_user("app")).contains("horse"));
+    let events = world.control.events(id, 0, 100).await.unwrap();
+    assert!(events.iter().all(|event| !event.event.message.contains("horse")));
+}
+
+#[tokio::test]
+async fn a_new_password_is_a_change_and_the_same_one_is_not() {
+    let world = World::new().await;
+    let id = world.instance("orders").await;
+    let user = world.user(id, "app").await;
+    user_is_active(&world, id, user).await;
+    let before = world.control.user(id, user).await.unwrap();
+    let password = |text| UpdateUser {
+        password: Some(Password::new(text).unwrap()),
+        description: None,
+    };
+    let same = world
+        .control
+        .update_user(id, user, password("correct horse"), None)
+        .await
+        .unwrap();
+    assert_eq!(same, before);
+    let refused = world
+        .control
+        .update_user(id, user, password("new secret"), Some(stale(before.version)))
+        .await;
+    assert!(
+        matches!(refused, Err(ControlError::VersionMismatch)),
+        "{refused:?}"
+    );
+    let after = world
+        .control
+        .update_user(id, user, password("new secret"), Some(before.version))
+        .await
+        .unwrap();
+    assert!(
+        after
+            .record
+            .verifier
+            .verify(&Password::new("new secret").unwrap())
+    );
+    assert_eq!(
+        after.record.lifecycle,
+        ObjectLifecycle::New,
+        "PostgreSQL does not have it yet"
+    );
+    assert!(after.record.updated_at > before.record.updated_at);
+
+    user_is_active(&world, id, user).await;
+    let description = UpdateUser {
+        description: Some(Description::new("of the shop").unwrap()),
+        password: None,
+    };
+    let after = world
+        .control
+        .update_user(id, user, description, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        after.record.lifecycle,
+        ObjectLifecycle::Active,
+        "PostgreSQL does not know descriptions"
+    );
+}
+
+#[tokio::test]
+async fn a_status_write_between_read_and_write_of_a_password_is_kept() {
+    let world = World::new().await;
+    let id = world.instance("orders").await;
+    let user = world.user(id, "app").await;
+    let read = world.control.user(id, user).await.unwrap();
+    world.before_next_commit(move |store| {
+        rewrite::<UserRecord>(store, user.uuid(), |body| {
+            body["lifecycle"] = serde_json::json!("ERROR")
+        });
+    });
+    let update = UpdateUser {
+        password: Some(Password::new("new secret").unwrap()),
+        description: None,
+    };
+    let after = world
+        .control
+        .update_user(id, user, update, Some(read.version))
+        .await
+        .unwrap();
+    assert_eq!(
+        after.record.lifecycle,
+        ObjectLifecycle::Error,
+        "an error stays one until it is mended"
+    );
+    assert!(
+        after
+            .record
+            .verifier
+            .verify(&Password::new("new secret").unwrap())
+    );
+    assert_eq!(after.version.0, read.version.0 + 2);
+}
+
+#[tokio::test]
+async fn what_is_another_instances_is_not_found() {
+    let world = World::new().await;
+    let (mine, theirs) = (world.instance("mine").await, world.instance("theirs").await);
+    let user = world.user(theirs, "app").await;
+    let database = world.database(theirs, "shop", user).await;
+    let results = [
+        world.control.user(mine, user).await.map(drop),
+        world.control.database(mine, database).await.map(drop),
+        world
+            .control
+            .update_user(mine, user, UpdateUser::default(), None)
+            .await
+            .map(drop),
+        world
+            .control
+            .update_database(mine, database, UpdateDatabase::default(), None)
+            .await
+            .map(drop),
+        world.control.delete_user(mine, user, None).await,
+        world.control.delete_database(mine, database, None).await,
+    ];
+    for result in results {
+        assert!(matches!(result, Err(ControlError::NotFound { .. })), "{result:?}");
+    }
+    let result = world
+        .control
+        .create_database(mine, create_database("shop", user), None)
+        .await;
+    assert_eq!(pointers(result), ["/owner"]);
+    let own = world.user(mine, "app").await;
+    let own_database = world.database(mine, "shop", own).await;
+    let update = UpdateDatabase {
+        owner: Some(user),
+        description: None,
+    };
+    assert_eq!(
+        pointers(
+            world
+                .control
+                .update_database(mine, own_database, update, None)
+                .await
+        ),
+        ["/owner"]
+    );
+    let page = Page {
+        after: None,
+        limit: 10,
+    };
+    assert_eq!(world.control.users(mine, page).await.unwrap().items.len(), 1);
+}
+
+#[tokio::test]
+async fn names_are_unique_within_an_instance_until_gone() {
+    let world = World::new().await;
+    let id = world.instance("orders").await;
+    let user = world.user(id, "app").await;
+    let database = world.database(id, "shop", user).await;
+    let taken = |error: ControlError| match error {
+        ControlError::NameTaken { what, name } => (what, name),
+        other => panic!("{other:?}"),
+    };
+    let error = world
+        .control
+        .create_user(id, create_user("app"), None)
+        .await
+        .unwrap_err();
+    assert_eq!(taken(error), ("user of the instance", "app".to_owned()));
+    let error = world
+        .control
+        .create_database(id, create_database("shop", user), None)
+        .await
+        .unwrap_err();
+    assert_eq!(taken(error), ("database of the instance", "shop".to_owned()));
+
+    world.control.delete_database(id, database, None).await.unwrap();
+    let error = world
+        .control
+        .create_database(id, create_database("shop", user), None)
+        .await
+        .unwrap_err();
+    assert_eq!(taken(error).0, "database, which is still being deleted");
+    let read = world.control.database(id, database).await.unwrap();
+    assert!(read.record.deleting);
+    wrong_state(
+        world
+            .control
+            .update_database(id, database, UpdateDatabase::default(), None)
+            .await,
+    );
+    world.control.delete_database(id, database, None).await.unwrap();
+    world
+        .repository()
+        .commit(Change::new().delete(&read))
+        .await
+        .unwrap();
+    let gone = world.control.delete_database(id, database, None).await;
+    assert!(matches!(gone, Err(ControlError::NotFound { .. })), "{gone:?}");
+
+    world.control.delete_user(id, user, None).await.unwrap();
+    let error = world
+        .control
+        .create_user(id, create_user("app"), None)
+        .await
+        .unwrap_err();
+    assert_eq!(taken(error).0, "user, which is still being deleted");
+    wrong_state(
+        world
+            .control
+            .update_user(id, user, UpdateUser::default(), None)
+            .await,
+    );
+    let result = world
+        .control
+        .create_database(id, create_database("late", user), None)
+        .await;
+    assert!(invalid_fields(result)[0].detail.contains("being deleted"));
+    world.control.delete_user(id, user, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_owner_cannot_be_deleted_and_the_databases_are_named() {
+    let world = World::new().await;
+    let id = world.instance("orders").await;
+    let (owner, heir) = (world.user(id, "app").await, world.user(id, "heir").await);
+    let shop = world.database(id, "shop", owner).await;
+    let stock = world.database(id, "stock", owner).await;
+    database_is_active(&world, id, shop).await;
+    let detail = in_use(world.control.delete_user(id, owner, None).await);
+    assert!(
+        detail.contains("\"shop\", \"stock\"") && detail.contains("another owner"),
+        "{detail}"
+    );
+    assert!(!world.control.user(id, owner).await.unwrap().record.deleting);
+
+    let update = UpdateDatabase {
+        owner: Some(heir),
+        description: None,
+    };
+    let after = world
+        .control
+        .update_database(id, shop, update.clone(), None)
+        .await
+        .unwrap();
+    assert_eq!(
+        (after.record.owner, after.record.lifecycle),
+        (heir, ObjectLifecycle::New)
+    );
+    assert_eq!(
+        world
+            .control
+            .update_database(id, shop, update, None)
+            .await
+            .unwrap(),
+        after
+    );
+    world.control.delete_database(id, stock, None).await.unwrap();
+    let detail = in_use(world.control.delete_user(id, owner, None).await);
+    assert!(detail.contains("still being deleted: \"stock\""), "{detail}");
+    let stock = world.control.database(id, stock).await.unwrap();
+    world
+        .repository()
+        .commit(Change::new().delete(&stock))
+        .await
+        .unwrap();
+    world.control.delete_user(id, owner, None).await.unwrap();
+    let detail = in_use(world.control.delete_user(id, heir, None).await);
+    assert!(detail.contains("\"shop\""), "{detail}");
+}
+
+#[tokio::test]
+async fn listings_of_an_instance() {
+    let world = World::new().await;
+    let id = world.instance("orders").await;
+    let mut users = Vec::new();
+    for name in ["a", "b", "c"] {
+        users.push(world.user(id, name).await);
+    }
+    let database = world.database(id, "shop", users[0]).await;
+    let first = world
+        .control
+        .users(
+            id,
+            Page {
+                after: None,
+                limit: 2,
+            },
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        first.items.iter().map(|item| item.record.id).collect::<Vec<_>>(),
+        users[..2]
+    );
+    assert_eq!(first.next, Some(users[1]));
+    let rest = world
+        .control
+        .users(
+            id,
+            Page {
+                after: first.next,
+                limit: 2,
+            },
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        rest.items.iter().map(|item| item.record.id).collect::<Vec<_>>(),
+        users[2..]
+    );
+    assert_eq!(rest.next, None);
+    let databases = world
+        .control
+        .databases(
+            id,
+            Page {
+                after: None,
+                limit: 2,
+            },
+        )
+        .await
+        .unwrap();
+    assert_eq!((databases.items[0].record.id, databases.next), (database, None));
+}
+
+#[tokio::test]
+async fn an_instance_has_so_many_users_and_databases_and_no_more() {
+    let world = World::new().await;
+    let id = world.instance("orders").await;
+    let first = world.user(id, "u").await;
+    let mut user = world.control.user(id, first).await.unwrap().record;
+    let mut change = Change::new();
+    for n in 1..USERS_PER_INSTANCE_MAX {
+        user.id = UserId::from_uuid(Uuid::now_v7());
+        user.name = UserName::new(format!("u{n}")).unwrap();
+        change = change.create(&user);
+    }
+    world.repository().commit(change).await.unwrap();
+    let refused = world.control.create_user(id, create_user("more"), None).await;
+    assert!(
+        matches!(&refused, Err(ControlError::LimitReached { detail }) if detail.contains("1000")),
+        "{refused:?}"
+    );
+
+    let database = world.database(id, "d", first).await;
+    let mut database = world.control.database(id, database).await.unwrap().record;
+    let mut change = Change::new();
+    for n in 2..DATABASES_PER_INSTANCE_MAX {
+        database.id = DatabaseId::from_uuid(Uuid::now_v7());
+        database.name = DatabaseName::new(format!("d{n}")).unwrap();
+        change = change.create(&database);
+    }
+    world.repository().commit(change).await.unwrap();
+    world.database(id, "last", first).await;
+    let refused = world
+        .control
+        .create_database(id, create_database("more", first), None)
+        .await;
+    assert!(
+        matches!(refused, Err(ControlError::LimitReached { .. })),
+        "{refused:?}"
+    );
+    // Deletion needs the databases' names, of which there are many: it says some.
+    let detail = in_use(world.control.delete_user(id, first, None).await);
+    assert!(detail.len() < 1_000, "{detail}");
+}

@@ -1,0 +1,130 @@
+//! What an [`UpdateInstance`] means for an instance's record: a pure function.
+
+use dbaas_core::instance::InstanceRecord;
+use dbaas_core::version::VersionRecord;
+
+use super::field_error;
+use crate::error::{ControlError, FieldError};
+use crate::request::UpdateInstance;
+
+/// The version that an update names, looked up.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum NewVersion<'a> {
+    /// The update leaves it as it is.
+    Unchanged,
+    /// There is no such version.
+    Missing,
+    /// This one.
+    Found(&'a VersionRecord),
+}
+
+/// Writes the changes into the record, and says what they are. All fields that are wrong are reported, and nothing is
+/// written then.
+pub(super) fn apply(
+    record: &mut InstanceRecord,
+    update: &UpdateInstance,
+    version: NewVersion<'_>,
+) -> Result<Vec<String>, ControlError> {
+    let mut errors = Vec::new();
+    let spec = &record.spec;
+    if let Some(disk) = update.disk
+        && disk < spec.resources.disk
+    {
+        let detail = format!(
+            "a disk never shrinks; it has {} GB now",
+            spec.resources.disk.get()
+        );
+        errors.push(field_error("/disk_size", detail));
+    }
+    errors.extend(version_error(record, version));
+    if !errors.is_empty() {
+        return Err(ControlError::Invalid { errors });
+    }
+
+    let mut said = Vec::new();
+    let spec = &mut record.spec;
+    let mut note = |what: &str, from: String, to: String| said.push(format!("{what} from {from} to {to}"));
+    if let Some(name) = update.name.clone().filter(|name| *name != spec.name) {
+        note("name", format!("\"{}\"", spec.name), format!("\"{name}\""));
+        spec.name = name;
+    }
+    if let Some(cpu) = update.cpu.filter(|cpu| *cpu != spec.resources.cpu) {
+        note("cpu", spec.resources.cpu.get().to_string(), cpu.get().to_string());
+        spec.resources.cpu = cpu;
+    }
+    if let Some(ram) = update.ram.filter(|ram| *ram != spec.resources.ram) {
+        note(
+            "ram",
+            format!("{} MB", spec.resources.ram.get()),
+            format!("{} MB", ram.get()),
+        );
+        spec.resources.ram = ram;
+    }
+    if let Some(disk) = update.disk.filter(|disk| *disk != spec.resources.disk) {
+        note(
+            "disk_size",
+            format!("{} GB", spec.resources.disk.get()),
+            format!("{} GB", disk.get()),
+        );
+        spec.resources.disk = disk;
+    }
+    if let Some(nodes) = update.nodes.filter(|nodes| *nodes != spec.nodes) {
+        note(
+            "nodes_number",
+            spec.nodes.get().to_string(),
+            nodes.get().to_string(),
+        );
+        spec.nodes = nodes;
+    }
+    if let Some(sync) = update.sync_replicas.filter(|sync| *sync != spec.sync_replicas) {
+        note(
+            "sync_replica_number",
+            spec.sync_replicas.get().to_string(),
+            sync.get().to_string(),
+        );
+        spec.sync_replicas = sync;
+    }
+    if let NewVersion::Found(version) = version {
+        note("version", spec.image.to_string(), version.image.to_string());
+        spec.version = version.id;
+        spec.image = version.image.clone();
+    }
+    if let Some(description) = update
+        .description
+        .clone()
+        .filter(|text| *text != spec.description)
+    {
+        said.push("description".to_owned());
+        spec.description = description;
+    }
+    Ok(said)
+}
+
+fn version_error(record: &InstanceRecord, version: NewVersion<'_>) -> Option<FieldError> {
+    let version = match version {
+        NewVersion::Unchanged => return None,
+        NewVersion::Missing => return Some(field_error("/version", "there is no such version")),
+        NewVersion::Found(version) => version,
+    };
+    if version.deprecated {
+        let detail = format!(
+            "{} is deprecated and takes no new instances; choose another version",
+            version.name
+        );
+        return Some(field_error("/version", detail));
+    }
+    match (record.spec.image.major(), version.major()) {
+        (Some(present), Some(wanted)) if present == wanted => None,
+        (Some(present), Some(wanted)) => Some(field_error(
+            "/version",
+            format!(
+                "the instance has PostgreSQL {present}, and the version is PostgreSQL {wanted}: only another minor release \
+                 of the same major can be chosen; for another major, create an instance and move the data"
+            ),
+        )),
+        (None, _) | (_, None) => Some(field_error(
+            "/version",
+            "it cannot be told whether it is the same major release as the present version: the image's tag does not say",
+        )),
+    }
+}

@@ -1,0 +1,359 @@
+//! Calls about users.
+
+use std::sync::Arc;
+
+use dbaas_core::database::DatabaseRecord;
+use dbaas_core::id::{InstanceId, UserId};
+use dbaas_core::instance::DesiredState;
+use dbaas_core::lifecycle::{LifecycleEvent, ObjectLifecycle};
+use dbaas_core::limits::USERS_PER_INSTANCE_MAX;
+use dbaas_core::password::Password;
+use dbaas_core::scram::{SALT_BYTES, ScramVerifier};
+use dbaas_core::store::{DocumentVersion, StoreErrorKind};
+use dbaas_core::user::UserRecord;
+use rand::RngCore as _;
+use uuid::Uuid;
+
+use super::changes::{Expectation, before_try, too_much_contention};
+use super::create::Creation;
+use super::{ControlPlane, Inner, Ports, instance_not_found, refuse_deleted};
+use crate::error::ControlError;
+use crate::repository::{Change, child_name};
+use crate::request::{CreateUser, IdempotencyKey, Listed, Page, ResourceRef, UpdateUser, Versioned};
+
+impl ControlPlane {
+    /// Creates a user. Returns as soon as that is written down; it can log in when the record is ACTIVE.
+    pub async fn create_user(
+        &self,
+        instance: InstanceId,
+        request: CreateUser,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Versioned<UserRecord>, ControlError> {
+        // An instance that does not exist costs no hashing.
+        self.instance(instance).await?;
+        let CreateUser {
+            name,
+            description,
+            password,
+        } = request;
+        let verifier = self.inner.ports.new_verifier(Arc::new(password), None).await?;
+        let template = UserRecord {
+            id: UserId::from_uuid(Uuid::nil()),
+            instance,
+            name,
+            description,
+            verifier,
+            deleting: false,
+            created_at: self.inner.ports.now(),
+            updated_at: self.inner.ports.now(),
+            lifecycle: ObjectLifecycle::New,
+            reason: "accepted; PostgreSQL is about to create it".to_owned(),
+        };
+        self.inner.create(NewUser { template }, key).await
+    }
+
+    /// One user of an instance.
+    pub async fn user(
+        &self,
+        instance: InstanceId,
+        id: UserId,
+    ) -> Result<Versioned<UserRecord>, ControlError> {
+        self.inner.load_user(instance, id).await
+    }
+
+    /// The users of an instance, in order of creation.
+    pub async fn users(
+        &self,
+        instance: InstanceId,
+        page: Page<UserId>,
+    ) -> Result<Listed<UserRecord, UserId>, ControlError> {
+        self.instance(instance).await?;
+        let after = page.after.map(UserId::uuid);
+        self.inner
+            .listed(Some(instance.uuid()), after, page.limit, |record: &UserRecord| {
+                record.id
+            })
+            .await
+    }
+
+    /// Changes a user; what the update leaves out stays. Nothing is written if nothing changes, also if the password is the
+    /// one that it has.
+    pub async fn update_user(
+        &self,
+        instance: InstanceId,
+        id: UserId,
+        update: UpdateUser,
+        expected: Option<DocumentVersion>,
+    ) -> Result<Versioned<UserRecord>, ControlError> {
+        self.inner.update_user(instance, id, update, expected).await
+    }
+
+    /// Drops a user. Refused while it owns databases. Returns as soon as that is written down, and also when it was before;
+    /// [`ControlError::NotFound`] when it is gone.
+    pub async fn delete_user(
+        &self,
+        instance: InstanceId,
+        id: UserId,
+        expected: Option<DocumentVersion>,
+    ) -> Result<(), ControlError> {
+        self.inner.delete_user(instance, id, expected).await
+    }
+}
+
+impl Ports {
+    /// What PostgreSQL checks the password against: `current` if that is of the same password. Off the runtime's threads,
+    /// since it takes milliseconds.
+    async fn new_verifier(
+        &self,
+        password: Arc<Password>,
+        current: Option<ScramVerifier>,
+    ) -> Result<ScramVerifier, ControlError> {
+        let iterations = self.settings.scram_iterations;
+        let hash = move || match current {
+            Some(current) if current.verify(&password) => current,
+            _ => {
+                let mut salt = [0u8; SALT_BYTES];
+                rand::rng().fill_bytes(&mut salt);
+                ScramVerifier::derive(&password, salt, iterations)
+            }
+        };
+        let hashed = tokio::task::spawn_blocking(hash).await;
+        hashed.map_err(|_| ControlError::internal("hashing a password was cut short", self.now()))
+    }
+}
+
+impl Inner {
+    async fn load_user(
+        &self,
+        instance: InstanceId,
+        id: UserId,
+    ) -> Result<Versioned<UserRecord>, ControlError> {
+        let found = self.ports.repository.load_user(id).await;
+        found
+            .map_err(|error| self.ports.store_error(error))?
+            .filter(|found| found.record.instance == instance)
+            .ok_or_else(|| not_found(id))
+    }
+
+    async fn update_user(
+        &self,
+        instance: InstanceId,
+        id: UserId,
+        update: UpdateUser,
+        expected: Option<DocumentVersion>,
+    ) -> Result<Versioned<UserRecord>, ControlError> {
+        let ports = &self.ports;
+        let password = update.password.map(Arc::new);
+        // What the password was hashed to, and which verifier it was compared with.
+        let mut hashed: Option<(ScramVerifier, ScramVerifier)> = None;
+        let mut expectation = Expectation::new(expected);
+        for attempt in 0..ports.settings.conflict_tries {
+            before_try(attempt).await;
+            self.load_changeable_instance(instance).await?;
+            let read = self.load_user(instance, id).await?;
+            expectation.check(&read)?;
+            if read.record.deleting {
+                return Err(being_deleted());
+            }
+            let now = ports.now();
+            let mut record = read.record.clone();
+            let mut change = Change::new();
+            if let Some(description) = &update.description {
+                record.description = description.clone();
+            }
+            if let Some(password) = &password {
+                let current = &read.record.verifier;
+                record.verifier = match &hashed {
+                    Some((compared, verifier)) if compared == current => verifier.clone(),
+                    _ => {
+                        ports
+                            .new_verifier(password.clone(), Some(current.clone()))
+                            .await?
+                    }
+                };
+                hashed = Some((current.clone(), record.verifier.clone()));
+                if record.verifier != *current {
+                    record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
+                    record.reason = "accepted; its new password is about to be set".to_owned();
+                    let message = format!("asked for: a new password of user \"{}\"", record.name);
+                    change = change.event(instance, None, now, "user_update_requested", message);
+                }
+            }
+            if record == read.record {
+                return Ok(read);
+            }
+            record.updated_at = now;
+            match ports
+                .repository
+                .commit_one(change.update(&record, read.version))
+                .await
+            {
+                Ok(version) => {
+                    self.wake(instance);
+                    return Ok(Versioned { record, version });
+                }
+                Err(error) if error.kind() == StoreErrorKind::Conflict => {}
+                Err(error) => return Err(ports.store_error(error)),
+            }
+        }
+        Err(too_much_contention())
+    }
+
+    async fn delete_user(
+        &self,
+        instance: InstanceId,
+        id: UserId,
+        expected: Option<DocumentVersion>,
+    ) -> Result<(), ControlError> {
+        let ports = &self.ports;
+        let mut expectation = Expectation::new(expected);
+        for attempt in 0..ports.settings.conflict_tries {
+            before_try(attempt).await;
+            let read = self.load_user(instance, id).await?;
+            let instance_goes = self.load_instance(instance).await?.record.desired == DesiredState::Deleted;
+            if read.record.deleting || instance_goes {
+                return Ok(());
+            }
+            expectation.check(&read)?;
+            let now = ports.now();
+            let mut record = read.record;
+            record.deleting = true;
+            record.updated_at = now;
+            record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
+            record.reason = "accepted; it is about to be dropped".to_owned();
+            let message = format!("asked for: drop user \"{}\"", record.name);
+            // Databases refer to their owner, and a new one requires its owner unchanged: whichever of the two calls comes
+            // second is refused.
+            let change = Change::new()
+                .event(instance, None, now, "user_delete_requested", message)
+                .update(&record, read.version)
+                .require_unreferenced(id.uuid());
+            match ports.repository.commit_one(change).await {
+                Ok(_) => {
+                    self.wake(instance);
+                    return Ok(());
+                }
+                Err(error) => match error.kind() {
+                    StoreErrorKind::Conflict => {}
+                    StoreErrorKind::Referenced => {
+                        return Err(owns_databases(ports, &record, &error.referrers).await);
+                    }
+                    _ => return Err(ports.store_error(error)),
+                },
+            }
+        }
+        Err(too_much_contention())
+    }
+}
+
+/// Names the databases that keep a user from being deleted.
+async fn owns_databases(ports: &Ports, user: &UserRecord, referrers: &[Uuid]) -> ControlError {
+    let (mut kept, mut going) = (Vec::new(), Vec::new());
+    for id in referrers {
+        // Gone in the meantime, or not readable now: then it is not named.
+        if let Ok(Some(database)) = ports.repository.load::<DatabaseRecord>(*id).await {
+            let names = if database.record.deleting {
+                &mut going
+            } else {
+                &mut kept
+            };
+            names.push(format!("\"{}\"", database.record.name));
+        }
+    }
+    let name = &user.name;
+    let detail = match (kept.as_slice(), going.as_slice()) {
+        ([], []) => format!("the user \"{name}\" owned databases a moment ago; try again"),
+        ([], going) => {
+            let going = going.join(", ");
+            format!(
+                "the user \"{name}\" owns databases that are still being deleted: {going}; try again when they are gone"
+            )
+        }
+        (kept, going) => {
+            let all = [kept, going].concat().join(", ");
+            format!("the user \"{name}\" owns databases: {all}; delete them or give them another owner first")
+        }
+    };
+    ControlError::InUse { detail }
+}
+
+struct NewUser {
+    /// All but the id.
+    template: UserRecord,
+}
+
+impl Creation for NewUser {
+    type Record = UserRecord;
+
+    fn scope(&self) -> String {
+        format!("user/{}", self.template.instance)
+    }
+
+    async fn prepare(
+        &self,
+        ports: &Ports,
+        id: Uuid,
+        change: Change,
+    ) -> Result<(UserRecord, Change), ControlError> {
+        let repository = &ports.repository;
+        let instance_id = self.template.instance;
+        let instance = repository
+            .load_instance(instance_id)
+            .await
+            .map_err(|error| ports.store_error(error))?;
+        let instance = instance.ok_or_else(|| instance_not_found(instance_id))?;
+        refuse_deleted(&instance.record)?;
+        let count = repository
+            .count::<UserRecord>(instance_id.uuid(), USERS_PER_INSTANCE_MAX)
+            .await;
+        if count.map_err(|error| ports.store_error(error))? >= USERS_PER_INSTANCE_MAX {
+            let detail = format!("an instance has at most {USERS_PER_INSTANCE_MAX} users");
+            return Err(ControlError::LimitReached { detail });
+        }
+        let now = ports.now();
+        let mut record = self.template.clone();
+        record.id = UserId::from_uuid(id);
+        record.created_at = now;
+        record.updated_at = now;
+        let message = format!("asked for: user \"{}\"", record.name);
+        let change = change
+            .require(&instance)
+            .event(instance_id, None, now, "user_create_requested", message)
+            .create(&record);
+        Ok((record, change))
+    }
+
+    async fn name_taken(&self, ports: &Ports) -> ControlError {
+        let name = self.template.name.to_string();
+        let holder = ports
+            .repository
+            .find::<UserRecord>(&child_name(self.template.instance, &name))
+            .await;
+        let what = match holder {
+            Ok(Some(holder)) if holder.record.deleting => "user, which is still being deleted",
+            _ => "user of the instance",
+        };
+        ControlError::NameTaken { what, name }
+    }
+
+    fn gone(&self, id: Uuid) -> ControlError {
+        not_found(UserId::from_uuid(id))
+    }
+
+    fn concerns(record: &UserRecord) -> Option<InstanceId> {
+        Some(record.instance)
+    }
+}
+
+fn not_found(id: UserId) -> ControlError {
+    ControlError::NotFound {
+        what: "user",
+        resource: ResourceRef::User(id),
+    }
+}
+
+fn being_deleted() -> ControlError {
+    ControlError::WrongState {
+        detail: "the user is being deleted and cannot be changed any more".to_owned(),
+    }
+}

@@ -1,0 +1,280 @@
+//! Calls about the catalogue of versions.
+
+use std::time::Duration;
+
+use dbaas_core::id::{InstanceId, VersionId};
+use dbaas_core::instance::InstanceRecord;
+use dbaas_core::store::{DocumentVersion, StoreErrorKind};
+use dbaas_core::version::VersionRecord;
+use uuid::Uuid;
+
+use super::changes::{Expectation, before_try, too_much_contention};
+use super::create::Creation;
+use super::{ControlPlane, Inner, Ports, invalid};
+use crate::error::ControlError;
+use crate::repository::{Change, RemovedVersion};
+use crate::request::{CreateVersion, Listed, Page, ResourceRef, UpdateVersion, Versioned};
+
+/// How long the backend may take to say what it can run.
+const VERSIONS_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl ControlPlane {
+    /// Adds a version to the catalogue.
+    pub async fn create_version(
+        &self,
+        request: CreateVersion,
+    ) -> Result<Versioned<VersionRecord>, ControlError> {
+        self.inner.create(request, None).await
+    }
+
+    /// One version.
+    pub async fn version(&self, id: VersionId) -> Result<Versioned<VersionRecord>, ControlError> {
+        self.inner.load_version(id).await
+    }
+
+    /// The catalogue, in the order in which versions were added.
+    pub async fn versions(
+        &self,
+        page: Page<VersionId>,
+    ) -> Result<Listed<VersionRecord, VersionId>, ControlError> {
+        let after = page.after.map(VersionId::uuid);
+        self.inner
+            .listed(None, after, page.limit, |record: &VersionRecord| record.id)
+            .await
+    }
+
+    /// Changes a version; what the update leaves out stays. Nothing is written if nothing changes.
+    pub async fn update_version(
+        &self,
+        id: VersionId,
+        update: UpdateVersion,
+        expected: Option<DocumentVersion>,
+    ) -> Result<Versioned<VersionRecord>, ControlError> {
+        self.inner.update_version(id, &update, expected).await
+    }
+
+    /// Removes a version that no instance has. It is not added again when the control plane starts.
+    pub async fn delete_version(
+        &self,
+        id: VersionId,
+        expected: Option<DocumentVersion>,
+    ) -> Result<(), ControlError> {
+        self.inner.delete_version(id, expected).await
+    }
+}
+
+impl Inner {
+    async fn load_version(&self, id: VersionId) -> Result<Versioned<VersionRecord>, ControlError> {
+        let found = self
+            .ports
+            .repository
+            .load_version(id)
+            .await
+            .map_err(|error| self.ports.store_error(error))?;
+        found.ok_or_else(|| not_found(id))
+    }
+
+    async fn update_version(
+        &self,
+        id: VersionId,
+        update: &UpdateVersion,
+        expected: Option<DocumentVersion>,
+    ) -> Result<Versioned<VersionRecord>, ControlError> {
+        let ports = &self.ports;
+        let mut expectation = Expectation::new(expected);
+        for attempt in 0..ports.settings.conflict_tries {
+            before_try(attempt).await;
+            let read = self.load_version(id).await?;
+            expectation.check(&read)?;
+            let mut record = read.record.clone();
+            if let Some(name) = &update.name {
+                record.name = name.clone();
+            }
+            if let Some(description) = &update.description {
+                record.description = description.clone();
+            }
+            if let Some(deprecated) = update.deprecated {
+                record.deprecated = deprecated;
+            }
+            if record == read.record {
+                return Ok(read);
+            }
+            record.updated_at = ports.now();
+            match ports
+                .repository
+                .commit_one(Change::new().update(&record, read.version))
+                .await
+            {
+                Ok(version) => return Ok(Versioned { record, version }),
+                Err(error) if error.kind() == StoreErrorKind::Conflict => {}
+                Err(error) => return Err(ports.store_error(error)),
+            }
+        }
+        Err(too_much_contention())
+    }
+
+    async fn delete_version(
+        &self,
+        id: VersionId,
+        expected: Option<DocumentVersion>,
+    ) -> Result<(), ControlError> {
+        let ports = &self.ports;
+        let mut expectation = Expectation::new(expected);
+        for attempt in 0..ports.settings.conflict_tries {
+            before_try(attempt).await;
+            let read = self.load_version(id).await?;
+            expectation.check(&read)?;
+            let removed = RemovedVersion {
+                image: read.record.image.to_string(),
+                removed_at: ports.now(),
+            };
+            let before = removed_version(ports, &removed.image).await?;
+            let change = Change::new()
+                .delete(&read)
+                .require_unreferenced(id.uuid())
+                .put_over(&removed, before.map(|before| before.version));
+            match ports.repository.commit(change).await {
+                Ok(_) => return Ok(()),
+                Err(error) => match error.kind() {
+                    StoreErrorKind::Conflict => {}
+                    StoreErrorKind::Referenced => {
+                        return Err(has_instances(ports, &read.record, &error.referrers).await);
+                    }
+                    _ => return Err(ports.store_error(error)),
+                },
+            }
+        }
+        Err(too_much_contention())
+    }
+}
+
+/// Names the instances that keep a version from being removed.
+async fn has_instances(ports: &Ports, version: &VersionRecord, referrers: &[Uuid]) -> ControlError {
+    let mut names = Vec::new();
+    for id in referrers {
+        // Gone in the meantime, or not readable now: then it is not named.
+        if let Ok(Some(instance)) = ports.repository.load::<InstanceRecord>(*id).await {
+            names.push(format!("\"{}\"", instance.record.spec.name));
+        }
+    }
+    let detail = if names.is_empty() {
+        format!("instances of {} existed a moment ago; try again", version.name)
+    } else {
+        let names = names.join(", ");
+        format!(
+            "instances of {} exist ({names}); deprecate it instead, so that it takes no new ones",
+            version.name
+        )
+    };
+    ControlError::InUse { detail }
+}
+
+async fn removed_version(
+    ports: &Ports,
+    image: &str,
+) -> Result<Option<Versioned<RemovedVersion>>, ControlError> {
+    let found = ports.repository.load(RemovedVersion::id_of(image)).await;
+    found.map_err(|error| ports.store_error(error))
+}
+
+/// Adds to the catalogue what the backend can run and the catalogue lacks. Versions that are there are left as they are, and
+/// those that an administrator removed stay away. A backend that cannot be asked now is not an error: what the catalogue has
+/// goes on.
+pub(crate) async fn sync_catalogue(ports: &Ports) -> Result<(), ControlError> {
+    let asked = tokio::time::timeout(VERSIONS_TIMEOUT, ports.infrastructure.versions()).await;
+    let mut available = match asked {
+        Ok(Ok(available)) => available,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the backend does not say which versions it can run; the catalogue stays as it is");
+            return Ok(());
+        }
+        Err(_) => {
+            tracing::warn!(
+                "the backend did not say in time which versions it can run; the catalogue stays as it is"
+            );
+            return Ok(());
+        }
+    };
+    // Ids grow, so this is the order of the catalogue.
+    available.sort_by_key(|available| available.version);
+    for available in available {
+        let image = available.image.as_str();
+        let present = ports.repository.find::<VersionRecord>(image).await;
+        if present.map_err(|error| ports.store_error(error))?.is_some()
+            || removed_version(ports, image).await?.is_some()
+        {
+            continue;
+        }
+        let id = VersionId::from_uuid(Uuid::now_v7());
+        let mut record = VersionRecord::of_release(id, available.version, ports.now());
+        record.image = available.image;
+        match ports.repository.commit(Change::new().create(&record)).await {
+            Ok(_) => {
+                tracing::info!(image = %record.image, source = available.source, "added to the catalogue")
+            }
+            // Another control plane adds it, too.
+            Err(error) if error.kind() == StoreErrorKind::NameTaken => {}
+            Err(error) => return Err(ports.store_error(error)),
+        }
+    }
+    Ok(())
+}
+
+impl Creation for CreateVersion {
+    type Record = VersionRecord;
+
+    fn scope(&self) -> String {
+        "version".to_owned()
+    }
+
+    async fn prepare(
+        &self,
+        ports: &Ports,
+        id: Uuid,
+        change: Change,
+    ) -> Result<(VersionRecord, Change), ControlError> {
+        let Some(major) = self.image.major() else {
+            let detail = "its tag must begin with PostgreSQL's version, such as postgres:15.18";
+            return Err(invalid("/image", detail));
+        };
+        let now = ports.now();
+        let record = VersionRecord {
+            id: VersionId::from_uuid(id),
+            name: self.name.clone(),
+            description: self.description.clone(),
+            image: self.image.clone(),
+            symbolic_name: major.symbolic_name(),
+            created_at: now,
+            updated_at: now,
+            deprecated: self.deprecated,
+        };
+        // Added again by an administrator: its removal is forgotten.
+        let removed = removed_version(ports, self.image.as_str()).await?;
+        let change = removed
+            .iter()
+            .fold(change, |change, removed| change.delete(removed));
+        Ok((record.clone(), change.create(&record)))
+    }
+
+    async fn name_taken(&self, _: &Ports) -> ControlError {
+        ControlError::NameTaken {
+            what: "version's image",
+            name: self.image.to_string(),
+        }
+    }
+
+    fn gone(&self, id: Uuid) -> ControlError {
+        not_found(VersionId::from_uuid(id))
+    }
+
+    fn concerns(_: &VersionRecord) -> Option<InstanceId> {
+        None
+    }
+}
+
+fn not_found(id: VersionId) -> ControlError {
+    ControlError::NotFound {
+        what: "version",
+        resource: ResourceRef::Version(id),
+    }
+}
