@@ -103,13 +103,17 @@ pub async fn compare_nodes(
     within: Duration,
 ) -> Result<Comparison, CompareError> {
     let deadline = Instant::now() + within;
-    loop {
-        let comparison = compare_once(endpoints, login, deadline).await?;
-        if comparison.is_equal() || Instant::now() >= deadline {
-            return Ok(comparison);
-        }
+    let mut last = compare_once(endpoints, login, deadline).await?;
+    while !last.is_equal() && Instant::now() < deadline {
         sleep(POLL).await;
+        match compare_once(endpoints, login, deadline).await {
+            Ok(comparison) => last = comparison,
+            // The deadline came in the middle of it: what was seen before stands.
+            Err(_) if Instant::now() >= deadline => break,
+            Err(error) => return Err(error),
+        }
     }
+    Ok(last)
 }
 
 async fn compare_once(

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dbaas_workload::bank::{BankOptions, BankWorkload, Isolation};
+use dbaas_workload::bank::{BankOptions, BankWorkload, Isolation, TransferOutcome};
 use dbaas_workload::client::{Access, Client, ClientOptions, ConnectStrategy, Failure};
 use dbaas_workload::gap::GapEnd;
 use dbaas_workload::server::{ServerOptions, ThrowawayServer, is_available_for};
@@ -131,7 +131,9 @@ async fn bank_survives_kill_and_restart() {
             .transfers()
             .iter()
             .rev()
-            .find(|(transfer, _)| transfer.amount > 0)
+            .find(|(transfer, outcome)| {
+                transfer.amount > 0 && matches!(outcome, TransferOutcome::Acknowledged(_))
+            })
             .unwrap()
             .0;
         admin(
