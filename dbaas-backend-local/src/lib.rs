@@ -1,0 +1,85 @@
+//! PostgreSQL nodes as processes and data directories of this machine: the embedded default [`Infrastructure`].
+//!
+//! * Server processes outlive the program that embeds this: a [`LocalBackend`] that is opened on the same data directory later adopts
+//!   what runs. Nothing stops them but [`Infrastructure::power_off`] and [`LocalBackend::stop_all`].
+//! * As root, PostgreSQL runs as an unprivileged user, never as root.
+//! * Every process that this crate starts is found again by its working directory, and killed by pidfd: a pid that was given to another
+//!   process can hit nobody.
+//! * Linux only (5.4 or newer): it rests on `/proc` and pidfd.
+//!
+//! ```no_run
+//! use dbaas_backend_local::{LocalBackend, LocalOptions};
+//! use dbaas_core::infrastructure::Infrastructure;
+//!
+//! # async fn example() -> Result<(), dbaas_core::infrastructure::InfraError> {
+//! let backend = LocalBackend::open("/var/lib/dbaas".as_ref(), LocalOptions::default())?;
+//! for version in backend.versions().await? {
+//!     println!("{} from {}", version.version, version.source);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Infrastructure`]: dbaas_core::infrastructure::Infrastructure
+//! [`Infrastructure::power_off`]: dbaas_core::infrastructure::Infrastructure::power_off
+
+mod account;
+mod backend;
+mod command;
+mod discovery;
+mod fetch;
+mod files;
+mod infrastructure;
+mod node;
+mod pool;
+mod prepare;
+mod process;
+mod server;
+mod shared_memory;
+mod watch;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+pub use discovery::{Installation, discover};
+pub use fetch::{FetchProgress, FetchStep, fetch};
+pub use infrastructure::LocalBackend;
+pub use pool::WarmPool;
+
+/// How nodes are run on this machine.
+#[derive(Debug, Clone)]
+pub struct LocalOptions {
+    /// Directories of PostgreSQL's programs to look at first: a `bin` directory or the one above it.
+    pub postgres_dirs: Vec<PathBuf>,
+    /// As root: the user that PostgreSQL runs as. `None`: `postgres` if there is one, else `nobody`.
+    pub run_as: Option<String>,
+    /// Where servers listen.
+    pub listen_address: IpAddr,
+    /// The host name or address that clients and the other nodes are told. `None`: the listen address, or the loopback address where
+    /// that is unspecified (`0.0.0.0`).
+    pub advertise_host: Option<String>,
+    /// Ports for nodes. The default lies outside the range that Linux takes for outgoing connections.
+    pub port_range: RangeInclusive<u16>,
+    /// Data directories that are initialised ahead.
+    pub warm_pool: WarmPool,
+    /// Whether PostgreSQL may be fetched where this machine has none.
+    pub allow_download: bool,
+    /// Where fetched PostgreSQLs are kept. `None`: `postgresql` in the data directory.
+    pub download_dir: Option<PathBuf>,
+}
+
+impl Default for LocalOptions {
+    fn default() -> Self {
+        LocalOptions {
+            postgres_dirs: Vec::new(),
+            run_as: None,
+            listen_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            advertise_host: None,
+            port_range: 15432..=25431,
+            warm_pool: WarmPool::default(),
+            allow_download: true,
+            download_dir: None,
+        }
+    }
+}

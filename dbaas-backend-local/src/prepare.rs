@@ -1,0 +1,624 @@
+//! Makes a node's data directory what its [`Prepare`] says, on a thread of its own. Everything is crash-safe by one mark: a directory
+//! that a preparation has touched and not finished is [`DataState::Incomplete`] and never started.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dbaas_core::boot::{ADMIN_ROLE, BootRecipe, Prepare, ReplicationSource};
+use dbaas_core::id::NodeId;
+use dbaas_core::infrastructure::{DataState, Exit, ExitReason, NodeRef, PowerState};
+use dbaas_core::secret::Secret;
+
+use crate::backend::Inner;
+use crate::command::{self, ToolFailure, says_disk_full, telling_line};
+use crate::discovery::Installation;
+use crate::files::{self, Durability};
+use crate::node::{Node, Preparation, PrepareKind};
+
+/// initdb takes about a second; more than this is a machine that does not work.
+const INITDB_AT_MOST: Duration = Duration::from_secs(300);
+/// A terabyte at 50 MB/s takes six hours. A source that is gone is noticed by TCP much earlier.
+const COPY_AT_MOST: Duration = Duration::from_secs(24 * 3600);
+/// How long a seed waits for a source that nobody starts.
+const SEED_AT_MOST: Duration = Duration::from_secs(60);
+
+/// Why a preparation did not succeed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Cancelled,
+    Exit(Exit),
+}
+
+impl Failure {
+    pub(crate) fn new(reason: ExitReason, message: impl Into<String>) -> Self {
+        Failure::Exit(Exit {
+            reason,
+            message: message.into(),
+        })
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(e: io::Error) -> Self {
+        let reason = match e.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ExitReason::DiskFull,
+            io::ErrorKind::Interrupted => return Failure::Cancelled,
+            _ => ExitReason::PreparationFailed,
+        };
+        Failure::new(reason, e.to_string())
+    }
+}
+
+impl PrepareKind {
+    pub(crate) fn of(prepare: &Prepare) -> Self {
+        match prepare {
+            Prepare::Existing => PrepareKind::Existing,
+            Prepare::Init { .. } => PrepareKind::Init,
+            Prepare::SeedOf { .. } => PrepareKind::SeedOf,
+            Prepare::BaseBackup { .. } => PrepareKind::BaseBackup,
+            Prepare::Rewind { .. } => PrepareKind::Rewind,
+        }
+    }
+}
+
+/// A preparation at work.
+pub(crate) struct Work<'a> {
+    pub(crate) inner: &'a Inner,
+    pub(crate) node: &'a Arc<Node>,
+    pub(crate) installation: &'a Installation,
+    pub(crate) preparation: &'a Preparation,
+}
+
+impl Work<'_> {
+    pub(crate) fn run(&self, recipe: &BootRecipe) -> Result<(), Failure> {
+        match &recipe.prepare {
+            Prepare::Existing => Ok(()),
+            Prepare::Init {
+                admin_password,
+                seeds,
+            } => self.init(admin_password, seeds),
+            Prepare::SeedOf { source } => self.await_seed(*source),
+            Prepare::BaseBackup { source, slot } => self.base_backup(source, slot),
+            Prepare::Rewind { source } => self.rewind(source),
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.preparation.is_cancelled() || self.inner.is_closed()
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        if self.cancelled() {
+            Err(Failure::Cancelled)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn init(&self, admin_password: &Secret, seeds: &[NodeId]) -> Result<(), Failure> {
+        let dir = &self.node.dir;
+        let seeds: Vec<Arc<Node>> = seeds
+            .iter()
+            .filter(|id| **id != self.node.id.node)
+            .filter_map(|&node| {
+                self.inner.known(NodeRef {
+                    instance: self.node.id.instance,
+                    node,
+                })
+            })
+            .collect();
+        dir.mark_incomplete()?;
+        self.node.discard_data(&self.inner.trash())?;
+        files::remove_tree_if_there(&dir.set())?;
+        files::remove_if_there(&dir.bootstrap_password())?;
+        self.node.state.lock().bootstrap_password = None;
+
+        match self.inner.pool.take(self.installation, &dir.set()) {
+            Some(password) => self.init_from_set(&password, &seeds)?,
+            None => self.init_fresh(admin_password, &seeds)?,
+        }
+        self.check()?;
+        dir.mark_complete()?;
+        self.inner.notify_waiting();
+        Ok(())
+    }
+
+    /// The set lies in the node's own directory already; it is on the disk for good since it was made.
+    fn init_from_set(&self, password: &Secret, seeds: &[Arc<Node>]) -> Result<(), Failure> {
+        let dir = &self.node.dir;
+        let set = dir.set();
+        let path = dir.bootstrap_password();
+        files::write(&path, password.expose().as_bytes(), None, Durability::Disk)?;
+        self.node.state.lock().bootstrap_password = Some(password.clone());
+        let primary = set.join("primary");
+        let mut copied = false;
+        for (index, seed) in seeds.iter().enumerate() {
+            self.check()?;
+            let ready = set.join(format!("seed-{index}"));
+            let from = if ready.is_dir() { ready } else { primary.clone() };
+            let moves = from != primary;
+            copied |= !moves;
+            self.deliver(&from, seed, moves)?;
+        }
+        if copied {
+            files::sync_file_system(dir.path())?;
+        }
+        for seed in seeds {
+            self.put_in_place(seed)?;
+        }
+        self.check()?;
+        std::fs::rename(&primary, dir.data())?;
+        files::sync_dir(dir.path())?;
+        files::remove_tree_if_there(&set)?;
+        Ok(())
+    }
+
+    fn init_fresh(&self, admin_password: &Secret, seeds: &[Arc<Node>]) -> Result<(), Failure> {
+        let dir = &self.node.dir;
+        let place = InitPlace {
+            work_dir: dir.path(),
+            data: &dir.data(),
+            private: &dir.run(),
+            log: &dir.log(),
+        };
+        initdb(
+            self.inner,
+            self.installation,
+            &self.mark(),
+            &place,
+            admin_password,
+            &|| self.cancelled(),
+        )?;
+        std::thread::scope(|scope| {
+            let copies: Vec<_> = seeds
+                .iter()
+                .map(|seed| scope.spawn(|| self.deliver(&dir.data(), seed, false)))
+                .collect();
+            copies
+                .into_iter()
+                .try_for_each(|copy| copy.join().unwrap_or(Err(Failure::Cancelled)))
+        })?;
+        self.check()?;
+        files::sync_file_system(dir.path())?;
+        seeds.iter().try_for_each(|seed| self.put_in_place(seed))
+    }
+
+    /// Brings a copy into the seed's directory, not yet in its place.
+    fn deliver(&self, from: &Path, seed: &Node, moves: bool) -> Result<(), Failure> {
+        let arriving = seed.dir.arriving();
+        files::remove_tree_if_there(&arriving)?;
+        if moves {
+            std::fs::rename(from, &arriving)?;
+        } else {
+            files::copy_tree(from, &arriving, &self.inner.account, &|| self.cancelled())?;
+        }
+        Ok(())
+    }
+
+    /// Makes the copy the seed's data directory, unless that has been started already.
+    fn put_in_place(&self, seed: &Node) -> Result<(), Failure> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // Not the blocking lock: two preparations must never wait for each other for ever.
+        let _guard = loop {
+            if let Ok(guard) = Arc::clone(&seed.op).try_lock_owned() {
+                break guard;
+            }
+            self.check()?;
+            if Instant::now() >= deadline {
+                tracing::warn!(node = %seed.id.node, "busy: gets no seed copy");
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        self.check()?;
+        let usable = {
+            let state = seed.state.lock();
+            state.record.is_some() && state.process.is_none()
+        };
+        let arriving = seed.dir.arriving();
+        let in_use = seed.dir.data_state()? == DataState::Initialised && seed.dir.ever_started()?;
+        if !usable || in_use {
+            tracing::warn!(node = %seed.id.node, "has data of its own: gets no seed copy");
+            files::remove_tree_if_there(&arriving)?;
+            return Ok(());
+        }
+        seed.discard_data(&self.inner.trash())?;
+        std::fs::rename(&arriving, seed.dir.data())?;
+        files::remove_if_there(&seed.dir.incomplete())?;
+        files::sync_dir(seed.dir.path())?;
+        Ok(())
+    }
+
+    fn await_seed(&self, source: NodeId) -> Result<(), Failure> {
+        let deadline = Instant::now() + SEED_AT_MOST;
+        let source = NodeRef {
+            instance: self.node.id.instance,
+            node: source,
+        };
+        loop {
+            self.check()?;
+            let seen = self.inner.waiting_ticket();
+            let Some(from) = self.inner.known(source) else {
+                return Err(Failure::new(
+                    ExitReason::SeedGone,
+                    format!("its source {} does not exist", source.node),
+                ));
+            };
+            let source_ready = from.dir.data_state()? == DataState::Initialised;
+            let here = self.node.dir.data_state()? == DataState::Initialised;
+            let power = self.inner.power_of(&from);
+            // The source places its copies before it counts as ready: what is not here by then does not come.
+            if source_ready && here {
+                return Ok(());
+            }
+            if source_ready && power != PowerState::Preparing {
+                let message = format!(
+                    "its source {} has a data directory already and left no copy",
+                    source.node
+                );
+                return Err(Failure::new(ExitReason::SeedGone, message));
+            }
+            if power != PowerState::Preparing && Instant::now() >= deadline {
+                let message = format!(
+                    "its source {} was not started within {} s",
+                    source.node,
+                    SEED_AT_MOST.as_secs()
+                );
+                return Err(Failure::new(ExitReason::SeedGone, message));
+            }
+            self.inner.wait_for_others(seen, Duration::from_millis(100));
+        }
+    }
+
+    fn base_backup(&self, source: &ReplicationSource, slot: &str) -> Result<(), Failure> {
+        let dir = &self.node.dir;
+        dir.mark_incomplete()?;
+        self.node
+            .make_empty_data(&self.inner.account, &self.inner.trash())?;
+        files::remove_if_there(&dir.bootstrap_password())?;
+        self.node.state.lock().bootstrap_password = None;
+        let passfile = PassFile::write(self.inner, &dir.run(), source)?;
+        let mut command = self.command("pg_basebackup")?;
+        command
+            .env("PGPASSFILE", &passfile.0)
+            .arg("-D")
+            .arg(dir.data())
+            .args([
+                "-X",
+                "stream",
+                "-c",
+                "fast",
+                "--no-sync",
+                "--no-manifest",
+                "-S",
+                slot,
+                "-d",
+            ])
+            .arg(conninfo(source, None));
+        self.run_tool("pg_basebackup", command, &|output| {
+            if says_disk_full(output) {
+                ExitReason::DiskFull
+            } else {
+                ExitReason::PreparationFailed
+            }
+        })?;
+        drop(passfile);
+        files::sync_file_system(dir.path())?;
+        self.check()?;
+        dir.mark_complete()?;
+        Ok(())
+    }
+
+    fn rewind(&self, source: &ReplicationSource) -> Result<(), Failure> {
+        let dir = &self.node.dir;
+        let data = dir.data();
+        dir.mark_incomplete()?;
+        // The node is off. What is left of its last life would make the single-user server that pg_rewind needs refuse to recover.
+        for name in ["postmaster.pid", "standby.signal", "recovery.signal"] {
+            files::remove_if_there(&data.join(name))?;
+        }
+        let passfile = PassFile::write(self.inner, &dir.run(), source)?;
+        let mut command = self.command("pg_rewind")?;
+        command
+            .env("PGPASSFILE", &passfile.0)
+            .arg("-D")
+            .arg(&data)
+            .arg("--no-sync")
+            .arg("--source-server")
+            .arg(conninfo(source, Some("postgres")));
+        let result = self.run_tool("pg_rewind", command, &rewind_failure);
+        drop(passfile);
+        if let Err(Failure::Exit(exit)) = &result {
+            // It connects before it touches anything: then the data is as whole as it was.
+            if exit.reason == ExitReason::PreparationFailed && exit.message.contains("connection to server") {
+                dir.mark_complete()?;
+            }
+        }
+        result?;
+        self.drop_slots(&data)?;
+        files::sync_file_system(dir.path())?;
+        self.check()?;
+        dir.mark_complete()?;
+        Ok(())
+    }
+
+    /// Slots of the node's life as a primary would keep WAL for standbys that follow another one now.
+    fn drop_slots(&self, data: &Path) -> Result<(), Failure> {
+        let entries = match std::fs::read_dir(data.join("pg_replslot")) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e.into()),
+        };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mark(&self) -> String {
+        mark_of(self.node.id)
+    }
+
+    fn command(&self, program: &str) -> Result<std::process::Command, Failure> {
+        let dir = &self.node.dir;
+        let path = self.installation.program(program);
+        Ok(command::prepare(
+            &path,
+            &self.inner.account,
+            &self.mark(),
+            dir.path(),
+            &dir.log(),
+        )?)
+    }
+
+    fn run_tool(
+        &self,
+        name: &str,
+        command: std::process::Command,
+        reason_of: &dyn Fn(&str) -> ExitReason,
+    ) -> Result<(), Failure> {
+        let dir = &self.node.dir;
+        let result = command::run(command, dir.path(), &dir.log(), COPY_AT_MOST, &|| {
+            self.cancelled()
+        });
+        result.map_err(|failure| tool_failure(name, failure, reason_of))
+    }
+}
+
+/// The value of the mark in the environment of a node's processes.
+pub(crate) fn mark_of(node: NodeRef) -> String {
+    format!("{}/{}", node.instance, node.node)
+}
+
+fn tool_failure(name: &str, failure: ToolFailure, reason_of: &dyn Fn(&str) -> ExitReason) -> Failure {
+    match failure {
+        ToolFailure::Cancelled => Failure::Cancelled,
+        ToolFailure::Io(e) => Failure::new(ExitReason::PreparationFailed, format!("{name}: {e}")),
+        ToolFailure::Failed { ending, output } => Failure::new(
+            reason_of(&output),
+            format!("{name}: {ending}: {}", telling_line(&output)),
+        ),
+    }
+}
+
+/// What `pg_rewind` means by its messages (src/bin/pg_rewind: pg_rewind.c, timeline.c, parsexlog.c). They are in English: it runs with
+/// `LC_ALL=C`.
+fn rewind_failure(output: &str) -> ExitReason {
+    const CANNOT: [&str; 7] = [
+        "could not find common ancestor",
+        "source and target clusters are from different systems",
+        "clusters are not compatible with this version",
+        "target server needs to use either data checksums",
+        "could not find previous WAL record",
+        "could not read WAL record",
+        "requested WAL segment",
+    ];
+    if says_disk_full(output) {
+        ExitReason::DiskFull
+    } else if CANNOT.iter().any(|text| output.contains(text))
+        || output.contains("could not open file") && output.contains("pg_wal")
+    {
+        ExitReason::CannotRewind
+    } else {
+        ExitReason::PreparationFailed
+    }
+}
+
+/// A connection string without its password. A source that falls silent is given up within half a minute.
+fn conninfo(source: &ReplicationSource, database: Option<&str>) -> String {
+    let quote = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
+    let mut text = format!(
+        "host={} port={} user={} connect_timeout=10 keepalives_idle=10 keepalives_interval=5 keepalives_count=3 \
+         tcp_user_timeout=30000 sslmode=prefer application_name=dbaas_prepare",
+        quote(&source.endpoint.host),
+        source.endpoint.port,
+        quote(&source.user),
+    );
+    if let Some(database) = database {
+        text += &format!(" dbname={}", quote(database));
+    }
+    text
+}
+
+/// A password file (libpq, "The Password File") that is gone when this is dropped.
+struct PassFile(PathBuf);
+
+impl PassFile {
+    fn write(inner: &Inner, dir: &Path, source: &ReplicationSource) -> io::Result<PassFile> {
+        let escape = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
+        let password = source.password.expose();
+        if password.contains(['\n', '\r', '\0']) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the replication password holds a line break",
+            ));
+        }
+        let line = Secret::new(format!("*:*:*:{}:{}\n", escape(&source.user), escape(password)));
+        let path = dir.join("pgpass");
+        files::write(
+            &path,
+            line.expose().as_bytes(),
+            Some(&inner.account),
+            Durability::Process,
+        )?;
+        Ok(PassFile(path))
+    }
+}
+
+impl Drop for PassFile {
+    fn drop(&mut self) {
+        if let Err(e) = files::remove_if_there(&self.0) {
+            tracing::warn!(path = %self.0.display(), error = %e, "a password file stays behind");
+        }
+    }
+}
+
+/// Where `initdb` works.
+pub(crate) struct InitPlace<'a> {
+    /// The directory by which its processes are found.
+    pub(crate) work_dir: &'a Path,
+    pub(crate) data: &'a Path,
+    /// A directory that only the account can read.
+    pub(crate) private: &'a Path,
+    pub(crate) log: &'a Path,
+}
+
+/// `initdb` without waiting for the disk: whoever calls it does that, once for everything.
+pub(crate) fn initdb(
+    inner: &Inner,
+    installation: &Installation,
+    mark: &str,
+    place: &InitPlace<'_>,
+    password: &Secret,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<(), Failure> {
+    let pwfile = PwFile::write(inner, place.private, password)?;
+    let attempt = |locale: &str| {
+        files::remove_tree_if_there(place.data)?;
+        files::make_dir(place.data, 0o700)?;
+        inner.account.own(place.data)?;
+        let mut command = command::prepare(
+            &installation.program("initdb"),
+            &inner.account,
+            mark,
+            place.work_dir,
+            place.log,
+        )?;
+        command
+            .arg("-D")
+            .arg(place.data)
+            .args([
+                "-U",
+                ADMIN_ROLE,
+                "-E",
+                "UTF8",
+                "--data-checksums",
+                "--no-sync",
+                "--no-instructions",
+            ])
+            .args(["--auth-host=scram-sha-256", "--auth-local=scram-sha-256"])
+            .arg(format!("--locale={locale}"))
+            .arg(format!("--pwfile={}", pwfile.0.display()));
+        command::run(command, place.work_dir, place.log, INITDB_AT_MOST, cancelled)
+    };
+    let result = match attempt("C.UTF-8") {
+        // Older C libraries have no C.UTF-8; C orders the same, it only knows no letters beyond ASCII.
+        Err(ToolFailure::Failed { output, .. }) if output.contains("invalid locale") => attempt("C"),
+        other => other,
+    };
+    result.map_err(|failure| {
+        tool_failure("initdb", failure, &|output| {
+            if says_disk_full(output) {
+                ExitReason::DiskFull
+            } else {
+                ExitReason::PreparationFailed
+            }
+        })
+    })
+}
+
+struct PwFile(PathBuf);
+
+impl PwFile {
+    fn write(inner: &Inner, dir: &Path, password: &Secret) -> io::Result<PwFile> {
+        if password.expose().contains(['\n', '\r', '\0']) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the superuser's password holds a line break",
+            ));
+        }
+        let path = dir.join("pwfile");
+        files::write(
+            &path,
+            password.expose().as_bytes(),
+            Some(&inner.account),
+            Durability::Process,
+        )?;
+        Ok(PwFile(path))
+    }
+}
+
+impl Drop for PwFile {
+    fn drop(&mut self) {
+        if let Err(e) = files::remove_if_there(&self.0) {
+            tracing::warn!(path = %self.0.display(), error = %e, "a password file stays behind");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dbaas_core::infrastructure::Endpoint;
+
+    use super::*;
+
+    #[test]
+    fn what_pg_rewind_says() {
+        let cases = [
+            (
+                "pg_rewind: error: could not find common ancestor of the source and target cluster's timelines",
+                ExitReason::CannotRewind,
+            ),
+            (
+                "pg_rewind: error: source and target clusters are from different systems",
+                ExitReason::CannotRewind,
+            ),
+            (
+                "pg_rewind: error: could not open file \"/x/pg_wal/000000010000000000000003\": No such file",
+                ExitReason::CannotRewind,
+            ),
+            (
+                "pg_rewind: error: connection to server at \"127.0.0.1\", port 1 failed: Connection refused",
+                ExitReason::PreparationFailed,
+            ),
+            (
+                "pg_rewind: error: could not write file: No space left on device",
+                ExitReason::DiskFull,
+            ),
+        ];
+        for (output, reason) in cases {
+            assert_eq!(rewind_failure(output), reason, "{output}");
+        }
+    }
+
+    #[test]
+    fn the_connection_string_is_quoted_and_has_no_password() {
+        let source = ReplicationSource {
+            node: NodeId::from_uuid(uuid::Uuid::nil()),
+            endpoint: Endpoint {
+                host: "a' b\\".into(),
+                port: 1,
+            },
+            user: "u".into(),
+            password: Secret::new("hunter22"),
+        };
+        let text = conninfo(&source, Some("postgres"));
+        assert!(text.starts_with("host='a\\' b\\\\' port=1 user='u' "), "{text}");
+        assert!(text.ends_with(" dbname='postgres'") && !text.contains("hunter22"));
+    }
+}

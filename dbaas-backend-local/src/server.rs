@@ -1,0 +1,237 @@
+//! Starts the server of a node whose data directory is ready, and notices what became of it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dbaas_core::boot::{BootFile, BootRecipe, BootRole};
+use dbaas_core::infrastructure::{Exit, ExitReason, InfraError, InfraErrorKind};
+
+use crate::backend::Inner;
+use crate::command::{self, says_disk_full, telling_line};
+use crate::discovery::Installation;
+use crate::files::{self, Durability};
+use crate::node::{Node, Preparation, StoredProcess, write_exit, write_json};
+use crate::prepare::mark_of;
+use crate::process::{Process, kill_all};
+
+/// A port of a server that was just killed may be busy for a moment.
+const PORT_BUSY_AT_MOST: Duration = Duration::from_millis(500);
+/// How long processes may take to vanish after they were killed.
+pub(crate) const KILL_AT_MOST: Duration = Duration::from_secs(10);
+
+/// Why a server was not started.
+#[derive(Debug)]
+pub(crate) enum LaunchFailure {
+    /// Told to stop meanwhile.
+    Cancelled,
+    /// Somebody else has its port.
+    PortTaken(String),
+    Io(io::Error),
+}
+
+impl From<io::Error> for LaunchFailure {
+    fn from(e: io::Error) -> Self {
+        LaunchFailure::Io(e)
+    }
+}
+
+/// Whether nobody listens there.
+pub(crate) fn port_is_free(address: IpAddr, port: u16) -> bool {
+    TcpListener::bind(SocketAddr::new(address, port)).is_ok()
+}
+
+/// A recipe's files must be names within the data directory, and none that PostgreSQL's life hangs on.
+pub(crate) fn check_files(files: &[BootFile]) -> Result<(), InfraError> {
+    for file in files {
+        let name = file.name.as_str();
+        let is_name = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
+        if !is_name || ["PG_VERSION", "postmaster.pid", "postmaster.opts"].contains(&name) {
+            let message = format!("{name:?} is not a file that a boot recipe may write");
+            return Err(InfraError::new(InfraErrorKind::Unsupported, message));
+        }
+    }
+    Ok(())
+}
+
+/// Steps 3 to 5 of a boot: files, role, server. The node is known to be off; nobody else works on it.
+pub(crate) fn launch(
+    inner: &Arc<Inner>,
+    node: &Arc<Node>,
+    installation: &Installation,
+    recipe: &BootRecipe,
+    preparation: Option<&Preparation>,
+) -> Result<(), LaunchFailure> {
+    write_files(inner, node, recipe)?;
+    let data = node.dir.data();
+    files::remove_if_there(&data.join("postmaster.pid"))?;
+
+    let port = node
+        .state
+        .lock()
+        .record
+        .as_ref()
+        .map(|r| r.port)
+        .ok_or(LaunchFailure::Cancelled)?;
+    let address = inner.options.listen_address;
+    let deadline = Instant::now() + PORT_BUSY_AT_MOST;
+    while !port_is_free(address, port) {
+        if Instant::now() >= deadline {
+            let message = format!(
+                "the node's port {port} on {address} is in use by a process that is not ours; free it (`ss -ltnp 'sport = :{port}'` \
+                 shows whose it is)"
+            );
+            return Err(LaunchFailure::PortTaken(message));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+
+    let log = node.dir.log();
+    command::turn_log_over(&log)?;
+    let mut command = command::prepare(
+        &installation.program("postgres"),
+        &inner.account,
+        &mark_of(node.id),
+        node.dir.path(),
+        &log,
+    )?;
+    command
+        .arg("-D")
+        .arg(&data)
+        .args([
+            "-c",
+            &format!("listen_addresses={address}"),
+            "-c",
+            &format!("port={port}"),
+        ])
+        // A path below the data directory is too long for a socket's address, and nobody needs one.
+        .args([
+            "-c",
+            "unix_socket_directories=",
+            "-c",
+            "logging_collector=off",
+            "-c",
+            "log_destination=stderr",
+        ]);
+
+    let process = {
+        // Whoever cancels holds this lock while doing so: what is not started by then is not started at all.
+        let mut state = node.state.lock();
+        if inner.is_closed() || preparation.is_some_and(Preparation::is_cancelled) {
+            return Err(LaunchFailure::Cancelled);
+        }
+        let child = command.spawn()?;
+        let process =
+            Process::open(child.id())?.ok_or_else(|| io::Error::other("a child that is not there"))?;
+        let process = Arc::new(process);
+        state.process = Some(Arc::clone(&process));
+        state.preparing = None;
+        state.exit = None;
+        state.seen_frozen = false;
+        state.shared_memory.clear();
+        process
+    };
+    let stored = StoredProcess {
+        id: process.id(),
+        shared_memory: Vec::new(),
+    };
+    if let Err(e) = write_json(&node.dir.process(), &stored, Durability::Process) {
+        // It is found again by its directory, too.
+        tracing::warn!(node = %node.id.node, error = %e, "cannot write down the server's process");
+    }
+    tracing::debug!(node = %node.id.node, pid = process.pid(), port, "PostgreSQL started");
+    inner.watch(node, &process);
+    inner.changed(node.id);
+    Ok(())
+}
+
+fn write_files(inner: &Inner, node: &Node, recipe: &BootRecipe) -> io::Result<()> {
+    let data = node.dir.data();
+    let mut contents: Vec<(&str, &[u8])> = recipe
+        .files
+        .iter()
+        .map(|f| (f.name.as_str(), f.content.expose().as_bytes()))
+        .collect();
+    files::remove_if_there(&data.join("recovery.signal"))?;
+    match recipe.role {
+        BootRole::Standby => contents.push(("standby.signal", b"")),
+        BootRole::Primary => files::remove_if_there(&data.join("standby.signal"))?,
+    }
+    files::write_all(&data, &contents, &inner.account)
+}
+
+/// A server has ended: makes sure that nothing of it is left, and only then says so. A child that lives on without its postmaster
+/// could still answer a client.
+pub(crate) fn settle(inner: &Inner, node: &Node, process: &Arc<Process>) -> io::Result<()> {
+    kill_all(node.dir.path(), KILL_AT_MOST)?;
+    let ending = process.reap();
+    if inner.is_closed() {
+        return Ok(());
+    }
+    let exit = {
+        let mut state = node.state.lock();
+        if !state.process.as_ref().is_some_and(|p| Arc::ptr_eq(p, process)) {
+            return Ok(());
+        }
+        state.process = None;
+        let log = files::tail(&node.dir.log(), 20).unwrap_or_default();
+        let reason = if says_disk_full(&log) {
+            ExitReason::DiskFull
+        } else {
+            ExitReason::Died
+        };
+        let exit = Exit {
+            reason,
+            message: format!("PostgreSQL {ending}; its log ends with: {}", telling_line(&log)),
+        };
+        state.exit = Some(exit.clone());
+        exit
+    };
+    write_exit(&node.dir, Some(&exit));
+    tracing::info!(node = %node.id.node, pid = process.pid(), message = %exit.message, "a server has ended");
+    inner.changed(node.id);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use dbaas_core::secret::Secret;
+
+    use super::*;
+
+    #[test]
+    fn recipes_write_only_plain_names() {
+        let file = |name: &str| {
+            [BootFile {
+                name: name.into(),
+                content: Secret::new(""),
+            }]
+        };
+        for good in ["postgresql.conf", "dbaas.pgpass"] {
+            assert!(check_files(&file(good)).is_ok());
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            "../x",
+            "a/b",
+            ".hidden",
+            "PG_VERSION",
+            "postmaster.pid",
+            "x\0",
+        ] {
+            assert!(check_files(&file(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_not_free() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(!port_is_free(address.ip(), address.port()));
+        drop(listener);
+        assert!(port_is_free(address.ip(), address.port()));
+    }
+}
