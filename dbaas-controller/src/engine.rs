@@ -1,9 +1,36 @@
-//! The engine: brings instances to what was asked for.
+//! The engine: brings instances to what was asked for. Event-driven; a heartbeat is what is left when nothing happens.
+//!
+//! [`queue`] says which instance is next · [`pass`] is one instance's pass · [`observe`] looks · `dbaas_core::plan` decides · [`act`]
+//! performs · [`memory`] is what is remembered between passes.
 
-use std::collections::BTreeMap;
+mod act;
+mod memory;
+mod observe;
+mod pass;
+mod queue;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dbaas_core::id::{InstanceId, NodeId};
+use dbaas_core::infrastructure::InfraEvent;
+use dbaas_core::plan::Policy;
+use dbaas_core::store::LeaseToken;
+use futures_util::StreamExt as _;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::control_plane::Ports;
+use memory::InstanceMemory;
+use pass::Next;
+use queue::Queue;
+
+/// The lease that the engine acts under.
+const LEASE: &str = "controller";
+/// How often the list of instances is read, for those that another control plane on the same store was asked for.
+const SWEEP: Duration = Duration::from_secs(30);
 
 /// What the engine saw last of an instance; kept in memory only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,24 +48,233 @@ pub(crate) struct LiveNode {
     pub(crate) disk_free_bytes: Option<u64>,
 }
 
+pub(crate) struct Engine {
+    ports: Arc<Ports>,
+    policy: Policy,
+    queue: Queue,
+    memory: Mutex<HashMap<InstanceId, InstanceMemory>>,
+    lease: Mutex<Option<LeaseToken>>,
+    holder: String,
+    stop: watch::Sender<bool>,
+}
+
 /// The façade's view of the engine. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct EngineHandle {}
+#[derive(Clone)]
+pub(crate) struct EngineHandle {
+    engine: Arc<Engine>,
+    tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
 
 impl EngineHandle {
     /// Something was asked of this instance: look at it now.
-    pub(crate) fn wake(&self, _instance: InstanceId) {}
+    pub(crate) fn wake(&self, instance: InstanceId) {
+        self.engine.with_memory(instance, InstanceMemory::doubt);
+        self.engine.queue.interrupt(instance);
+    }
 
     /// What was seen last of it.
-    pub(crate) fn live(&self, _instance: InstanceId) -> Option<LiveView> {
-        None
+    pub(crate) fn live(&self, instance: InstanceId) -> Option<LiveView> {
+        self.engine.memory.lock().get(&instance).map(|m| m.live.clone())
     }
 
     /// Whether this control plane is the one that acts.
     pub(crate) fn is_leader(&self) -> bool {
-        false
+        self.engine.lease().is_some()
     }
 
     /// Ends passes between two actions. Touches no PostgreSQL.
-    pub(crate) async fn shutdown(&self, _deadline: Duration) {}
+    pub(crate) async fn shutdown(&self, deadline: Duration) {
+        self.engine.stop.send_replace(true);
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        let until = tokio::time::Instant::now() + deadline;
+        for mut task in tasks {
+            if tokio::time::timeout_at(until, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+        let lease = self.engine.lease.lock().take();
+        if let Some(lease) = lease {
+            // If it cannot be given back it runs out by itself.
+            let _ = self.engine.ports.repository.store().release_lease(&lease).await;
+        }
+    }
+}
+
+impl Drop for EngineHandle {
+    fn drop(&mut self) {
+        // The last handle of a control plane that was dropped without `shutdown`: nothing goes on behind its back.
+        if Arc::strong_count(&self.tasks) == 1 {
+            self.engine.stop.send_replace(true);
+            for task in self.tasks.lock().drain(..) {
+                task.abort();
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Starts the engine's tasks on the current runtime.
+    pub(crate) fn spawn(ports: Arc<Ports>) -> EngineHandle {
+        let mut policy = ports.settings.policy.clone();
+        policy.capabilities = ports.infrastructure.capabilities();
+        let holder = ports.settings.lease_holder.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        let engine = Arc::new(Engine {
+            policy,
+            queue: Queue::default(),
+            memory: Mutex::default(),
+            lease: Mutex::default(),
+            holder,
+            stop: watch::Sender::new(false),
+            ports,
+        });
+        let tasks = vec![
+            tokio::spawn(Arc::clone(&engine).keep_lease()),
+            tokio::spawn(Arc::clone(&engine).sweep()),
+            tokio::spawn(Arc::clone(&engine).listen()),
+            tokio::spawn(Arc::clone(&engine).work()),
+        ];
+        EngineHandle { engine, tasks: Arc::new(Mutex::new(tasks)) }
+    }
+
+    fn with_memory<T>(&self, id: InstanceId, f: impl FnOnce(&mut InstanceMemory) -> T) -> T {
+        f(self.memory.lock().entry(id).or_default())
+    }
+
+    fn lease(&self) -> Option<LeaseToken> {
+        self.lease.lock().clone()
+    }
+
+    fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    fn interrupt_of(&self, id: InstanceId) -> Arc<Notify> {
+        self.queue.interrupt_of(id)
+    }
+
+    /// Sleeps, or ends early because the engine stops.
+    async fn pause(&self, time: Duration) {
+        let _ = tokio::time::timeout(time, self.stopped()).await;
+    }
+
+    async fn stopped(&self) {
+        // An error means that the sender is gone, which is `self`.
+        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    /// Takes the lease and keeps it. Without it nothing is done.
+    async fn keep_lease(self: Arc<Self>) {
+        let ttl = self.ports.settings.lease_ttl;
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        let mut told = false;
+        while !self.is_stopping() {
+            let asked = tokio::time::Instant::now();
+            let call = self.ports.repository.store().acquire_lease(LEASE, &self.holder, self.ports.now(), ttl_ms);
+            let (mine, next) = match tokio::time::timeout(ttl / 3, call).await {
+                Ok(Ok(Ok(lease))) => (Some(lease.token), ttl / 3),
+                Ok(Ok(Err(other))) => {
+                    if !told {
+                        tracing::warn!(holder = other.holder, until = %other.expires_at, "another controller acts; waiting for its lease");
+                        told = true;
+                    }
+                    (None, Duration::from_millis(500))
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the lease could not be renewed");
+                    (self.lease().filter(|_| asked.elapsed() < ttl), Duration::from_millis(500))
+                }
+                Err(_) => (None, Duration::from_millis(500)),
+            };
+            let gained = mine.is_some() && self.lease.lock().is_none();
+            *self.lease.lock() = mine;
+            if gained {
+                told = false;
+                tracing::info!(holder = self.holder, "this controller acts");
+                self.wake_all().await;
+            }
+            self.pause(next).await;
+        }
+    }
+
+    async fn wake_all(&self) {
+        match self.ports.repository.list_instance_ids().await {
+            Ok(ids) => {
+                for id in ids {
+                    self.queue.wake(id);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the list of instances could not be read"),
+        }
+    }
+
+    async fn sweep(self: Arc<Self>) {
+        while !self.is_stopping() {
+            self.pause(SWEEP).await;
+            if self.is_stopping() || self.lease().is_none() {
+                continue;
+            }
+            match self.ports.repository.list_instance_ids().await {
+                Ok(ids) => {
+                    let known = self.memory.lock();
+                    let unknown: Vec<InstanceId> = ids.into_iter().filter(|id| !known.contains_key(id)).collect();
+                    drop(known);
+                    for id in unknown {
+                        self.queue.wake(id);
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the list of instances could not be read"),
+            }
+            let keep = self.ports.settings.keep_events;
+            if let Err(error) = self.ports.repository.store().expire(self.ports.now(), keep).await {
+                tracing::warn!(%error, "the store could not be tidied");
+            }
+            let (instances, running) = self.queue.size();
+            metrics::gauge!("dbaas_instances").set(instances as f64);
+            metrics::gauge!("dbaas_passes_running").set(running as f64);
+        }
+    }
+
+    /// The infrastructure's hints: a node that died is looked at within milliseconds.
+    async fn listen(self: Arc<Self>) {
+        while !self.is_stopping() {
+            let mut events = self.ports.infrastructure.events();
+            while let Some(event) = events.next().await {
+                match event {
+                    InfraEvent::NodeChanged(node) => self.queue.interrupt(node.instance),
+                    InfraEvent::Missed => self.wake_all().await,
+                }
+            }
+            // The stream has ended: what it did not tell is found by looking.
+            self.pause(Duration::from_secs(1)).await;
+            if !self.is_stopping() {
+                self.wake_all().await;
+            }
+        }
+    }
+
+    async fn work(self: Arc<Self>) {
+        let slots = Arc::new(Semaphore::new(self.ports.settings.concurrency.max(1)));
+        let mut passes = JoinSet::new();
+        while !self.is_stopping() {
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+            let id = tokio::select! {
+                () = self.stopped() => break,
+                id = self.queue.next() => id,
+            };
+            while passes.try_join_next().is_some() {}
+            let engine = Arc::clone(&self);
+            passes.spawn(async move {
+                let next = engine.pass(id).await;
+                match next {
+                    Next::After(wait) => engine.queue.done(id, Some(wait)),
+                    Next::Forget => {
+                        engine.memory.lock().remove(&id);
+                        engine.queue.done(id, None);
+                    }
+                }
+                drop(slot);
+            });
+        }
+        while passes.join_next().await.is_some() {}
+    }
 }

@@ -29,6 +29,14 @@ const PAGE: usize = 1_000;
 /// Pages that are read at most when everything is wanted: the loop ends also with a store that repeats itself.
 const PAGES_MAX: usize = 10_000;
 
+/// An instance with everything that belongs to it, as read.
+#[derive(Debug, Clone)]
+pub(crate) struct Loaded {
+    pub(crate) instance: Versioned<InstanceRecord>,
+    pub(crate) users: Vec<Versioned<UserRecord>>,
+    pub(crate) databases: Vec<Versioned<DatabaseRecord>>,
+}
+
 /// Typed access to a store. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Repository {

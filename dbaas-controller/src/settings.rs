@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dbaas_core::plan::Policy;
 use dbaas_core::scram::Iterations;
 
 /// What an embedder may tune.
@@ -22,6 +23,21 @@ pub struct ControllerSettings {
     pub wait_poll: Duration,
     /// How many change hints a slow reader may be behind before it is told that it missed some.
     pub change_hints: usize,
+    /// How long things may take before they are judged, and who may connect. The backend's capabilities are filled in at the start.
+    pub policy: Policy,
+    /// Who holds the lease, for people, and for taking it over at once: a control plane whose data directory is locked against others
+    /// gives the same name at each start. `None`: a name of its own, so that a restart waits until the lease runs out.
+    pub lease_holder: Option<String>,
+    /// For how long a lease is taken; it is renewed three times as often.
+    pub lease_ttl: Duration,
+    /// How many instances are worked on at the same time.
+    pub concurrency: usize,
+    /// No answer of PostgreSQL to a look at it is waited for longer.
+    pub sql_timeout: Duration,
+    /// How often roles and databases are compared with what was asked for, without a change.
+    pub drift_interval: Duration,
+    /// Events that are kept of an instance.
+    pub keep_events: usize,
     /// Rounds of PBKDF2 in the verifiers of users' passwords.
     pub scram_iterations: Iterations,
 }
@@ -33,6 +49,13 @@ impl Default for ControllerSettings {
             conflict_tries: 16,
             wait_poll: Duration::from_secs(1),
             change_hints: 1_024,
+            policy: Policy::default(),
+            lease_holder: None,
+            lease_ttl: Duration::from_secs(15),
+            concurrency: 64,
+            sql_timeout: Duration::from_secs(1),
+            drift_interval: Duration::from_secs(30),
+            keep_events: 10_000,
             scram_iterations: Iterations::default(),
         }
     }

@@ -58,12 +58,14 @@ pub struct Observation {
     pub nodes: BTreeMap<NodeId, NodeObservation>,
     /// Roles and databases on the primary, if they were looked at in this pass.
     pub catalogue: Option<CatalogueFacts>,
+    /// What last failed when acting on a user or database, by its id; for the reason that people read.
+    pub object_failures: BTreeMap<uuid::Uuid, String>,
 }
 
 impl Observation {
     /// An empty one: nothing was found.
     pub fn empty(at: Timestamp) -> Self {
-        Observation { at, infrastructure_error: None, nodes: BTreeMap::new(), catalogue: None }
+        Observation { at, infrastructure_error: None, nodes: BTreeMap::new(), catalogue: None, object_failures: BTreeMap::new() }
     }
 
     /// The node, if it is part of the observation.

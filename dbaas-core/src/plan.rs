@@ -15,7 +15,7 @@ use crate::cluster::Epoch;
 use crate::config::HbaRules;
 use crate::database::DatabaseRecord;
 use crate::id::NodeId;
-use crate::infrastructure::{Capabilities, DataDisposal, NodeSpec, PowerOff};
+use crate::infrastructure::{Capabilities, DataDisposal, Enforcement, NodeSpec, PowerOff};
 use crate::instance::InstanceRecord;
 use crate::name::{DatabaseName, UserName};
 use crate::observation::Observation;
@@ -57,6 +57,25 @@ pub struct Policy {
     pub capabilities: Capabilities,
     /// A data disk with less than this share free, in percent, is reported.
     pub low_disk_percent: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let loose = Enforcement::NotEnforced;
+        Policy {
+            frozen_ms: 1_500,
+            silent_ms: 2_500,
+            receiver_fresh_ms: 2_200,
+            voter_gone_ms: 10_000,
+            stuck_standby_ms: 10_000,
+            caught_up_bytes: 1 << 20,
+            heartbeat_ms: 1_000,
+            progress_ms: 20,
+            hba: HbaRules::loopback(),
+            capabilities: Capabilities { cpu: loose, ram: loose, disk: loose, live_resize: false, node_events: false },
+            low_disk_percent: 10,
+        }
+    }
 }
 
 /// What the planner is given.

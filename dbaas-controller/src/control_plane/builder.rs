@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 
 use super::{ControlPlane, Inner, Ports};
 use crate::clock::{Clock, SystemClock};
-use crate::engine::EngineHandle;
+use crate::engine::Engine;
 use crate::error::ControlError;
 use crate::repository::Repository;
 use crate::settings::ControllerSettings;
@@ -99,8 +99,7 @@ impl ControlPlaneBuilder {
         super::versions::sync_catalogue(&ports)
             .await
             .map_err(StartError::Store)?;
-        // The one place where the engine is started: `Engine::spawn(ports.clone())` returns the handle.
-        let engine = EngineHandle::default();
+        let engine = Engine::spawn(Arc::clone(&ports));
         Ok(ControlPlane {
             inner: Arc::new(Inner { ports, engine }),
         })

@@ -93,7 +93,18 @@ fn users(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts, dur
             let message = format!("user {} is not as asked for ({reason}): mending it", user.name);
             draft.event("drift_found", None, message);
         }
+        let (event, reason) = with_failure(draft, user.id.uuid(), event, reason);
         set_user(draft, index, event, reason);
+    }
+}
+
+/// An attempt that failed is an error until one succeeds; it is tried again all the time.
+fn with_failure(draft: &Draft<'_>, id: uuid::Uuid, event: LifecycleEvent, reason: String) -> (LifecycleEvent, String) {
+    match draft.situation.observation.object_failures.get(&id) {
+        Some(failure) if event == LifecycleEvent::WorkBegan => {
+            (LifecycleEvent::Failed, format!("{failure}; it is tried again"))
+        }
+        _ => (event, reason),
     }
 }
 
@@ -179,6 +190,7 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
             let message = format!("database {} is not as asked for ({reason}): mending it", database.name);
             draft.event("drift_found", None, message);
         }
+        let (event, reason) = with_failure(draft, database.id.uuid(), event, reason);
         set_database(draft, index, event, reason);
     }
 }

@@ -1,9 +1,8 @@
 //! PostgreSQL reads what we rendered: against real servers.
 
-mod throwaway;
-
 use std::time::{Duration, Instant};
 
+use crate::throwaway::{Numbers, Throwaway, installations, literal};
 use dbaas_core::cluster::Epoch;
 use dbaas_core::config::{
     AutoConf, CONFIG_HASH_SETTING, EPOCH_SETTING, HbaRules, PgpassEntry, PrimaryConninfo, Setting, Settings,
@@ -12,7 +11,6 @@ use dbaas_core::config::{
 use dbaas_core::secret::Secret;
 use dbaas_core::size::{CpuCores, DiskGb, RamMb};
 use dbaas_core::version::PostgresMajor;
-use throwaway::{Numbers, Throwaway, installations, literal};
 
 fn settings(major: u32, (cpu, ram, disk): (u64, u64, u64)) -> Settings {
     Settings::derive(

@@ -1,10 +1,8 @@
 //! What we hash is what PostgreSQL hashes, and who has the password logs in: against real servers.
 
-mod throwaway;
-
+use crate::throwaway::{Numbers, Throwaway, installations, literal};
 use dbaas_core::password::Password;
 use dbaas_core::scram::{Iterations, ScramVerifier};
-use throwaway::{Numbers, Throwaway, installations, literal};
 
 /// Every character that a password may have beyond ASCII, alone among letters or among its own kind.
 fn usable_characters() -> Vec<char> {

@@ -7,18 +7,18 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_secs(30);
 
 /// An installed PostgreSQL.
 #[derive(Debug, Clone)]
-pub struct Installation {
-    pub bin: PathBuf,
-    pub major: u32,
+pub(crate) struct Installation {
+    pub(crate) bin: PathBuf,
+    pub(crate) major: u32,
 }
 
 /// Every PostgreSQL (14 or newer) on this machine, one per major version. Where there is none the test is skipped, loudly,
 /// or fails if `DBAAS_REQUIRE_POSTGRES=1`.
-pub fn installations(test: &str) -> Vec<Installation> {
+pub(crate) fn installations(test: &str) -> Vec<Installation> {
     let configured = std::env::var_os("DBAAS_POSTGRES_BIN").map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut candidates: Vec<PathBuf> = configured
@@ -30,10 +30,18 @@ pub fn installations(test: &str) -> Vec<Installation> {
         candidates.extend(entries.map(|entry| entry.path().join("bin")));
     }
     let mut found: Vec<Installation> = Vec::new();
-    for bin in candidates
-        .into_iter()
-        .filter(|bin| bin.join("postgres").exists() && bin.join("initdb").exists())
-    {
+    for candidate in candidates {
+        // A link on the PATH stands alone; the programs that belong together are where it leads.
+        let Ok(postgres) = candidate.join("postgres").canonicalize() else {
+            continue;
+        };
+        let bin = postgres.parent().unwrap().to_owned();
+        if !["initdb", "pg_ctl", "psql"]
+            .iter()
+            .all(|program| bin.join(program).exists())
+        {
+            continue;
+        }
         let Ok(output) = Command::new(bin.join("postgres")).arg("--version").output() else {
             continue;
         };
@@ -62,8 +70,8 @@ pub fn installations(test: &str) -> Vec<Installation> {
 }
 
 /// A data directory and, once started, its server.
-pub struct Throwaway {
-    pub installation: Installation,
+pub(crate) struct Throwaway {
+    pub(crate) installation: Installation,
     root: PathBuf,
     owner: Option<(u32, u32)>,
     server: Option<Child>,
@@ -71,7 +79,7 @@ pub struct Throwaway {
 
 impl Throwaway {
     /// `initdb` with the superuser `postgres`, who needs no password.
-    pub fn init(installation: &Installation) -> Throwaway {
+    pub(crate) fn init(installation: &Installation) -> Throwaway {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "dbaas-core-{}-{}",
@@ -109,16 +117,16 @@ impl Throwaway {
         server
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.root.join("data")
     }
 
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
     /// Writes a file that the server's user may read, and nobody else.
-    pub fn write(&self, path: &Path, text: &str) {
+    pub(crate) fn write(&self, path: &Path, text: &str) {
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::write(path, text).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -128,7 +136,7 @@ impl Throwaway {
     }
 
     /// A program of the installation, as the unprivileged user. It is killed with this process's thread.
-    pub fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let program = self.installation.bin.join(program);
         let mut command = match self.owner {
             None => Command::new(program),
@@ -151,7 +159,7 @@ impl Throwaway {
     }
 
     /// Starts the server with a socket in its root directory and more arguments, and waits until it answers.
-    pub fn start(&mut self, arguments: &[&str]) {
+    pub(crate) fn start(&mut self, arguments: &[&str]) {
         let log = std::fs::File::create(self.root.join("log")).unwrap();
         let mut command = self.command("postgres");
         command.args([
@@ -170,25 +178,27 @@ impl Throwaway {
         self.server = Some(command.spawn().unwrap());
         let deadline = Instant::now() + START_DEADLINE;
         loop {
-            let exited = self.server.as_mut().unwrap().try_wait().unwrap();
-            assert!(
-                exited.is_none() && Instant::now() < deadline,
-                "did not start: {exited:?}\n{}",
-                self.log()
-            );
-            if self.psql("postgres", &[], "SELECT 1").status.success() {
+            let answer = self.psql("postgres", &[], "SELECT 1");
+            if answer.status.success() {
                 return;
             }
+            let exited = self.server.as_mut().unwrap().try_wait().unwrap();
+            let errors = String::from_utf8_lossy(&answer.stderr);
+            assert!(
+                exited.is_none() && Instant::now() < deadline,
+                "{exited:?}\n{errors}\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.root.join("log")).unwrap_or_default()
     }
 
     /// Runs SQL as a user, over the socket; the SQL goes through standard input.
-    pub fn psql(&self, user: &str, environment: &[(&str, &str)], sql: &str) -> Output {
+    pub(crate) fn psql(&self, user: &str, environment: &[(&str, &str)], sql: &str) -> Output {
         let mut command = self.command("psql");
         command.args([
             "-XAtq",
@@ -220,7 +230,7 @@ impl Throwaway {
     }
 
     /// What SQL gives, as the superuser; panics if it fails.
-    pub fn sql(&self, sql: &str) -> String {
+    pub(crate) fn sql(&self, sql: &str) -> String {
         let output = self.psql("postgres", &[], sql);
         assert!(
             output.status.success(),
@@ -278,7 +288,7 @@ fn unprivileged(directory: &Path) -> Option<(u32, u32)> {
 }
 
 /// Quotes text as an SQL literal.
-pub fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     if text.contains('\\') {
         format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
     } else {
@@ -287,10 +297,10 @@ pub fn literal(text: &str) -> String {
 }
 
 /// Random numbers that are the same in every run (SplitMix64).
-pub struct Numbers(pub u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -298,11 +308,11 @@ impl Numbers {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())]
     }
 }

@@ -1,0 +1,241 @@
+//! Acting: performs a plan's actions and reports. Makes no decision.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dbaas_core::command;
+use dbaas_core::id::{NodeId, UserId};
+use dbaas_core::infrastructure::{Endpoint, InfraError};
+use dbaas_core::instance::InstanceRecord;
+use dbaas_core::observation::Observation;
+use dbaas_core::password::Password;
+use dbaas_core::plan::Action;
+use dbaas_core::scram::{Iterations, ScramVerifier};
+use dbaas_core::secret::Secret;
+use dbaas_core::sql_executor::{Script, SqlError, SqlErrorKind};
+use dbaas_core::user::UserRecord;
+use rand::Rng as _;
+use uuid::Uuid;
+
+use super::observe::{node_ref, target};
+use crate::control_plane::Ports;
+use crate::credentials::Credentials;
+
+/// Everything that performing an action needs; made per pass.
+pub(super) struct Stage {
+    pub(super) ports: Arc<Ports>,
+    pub(super) record: InstanceRecord,
+    pub(super) users: Vec<UserRecord>,
+    pub(super) credentials: Credentials,
+    pub(super) observation: Observation,
+}
+
+/// Why an action failed. For people; holds no secrets.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct ActionError {
+    message: String,
+}
+
+impl From<InfraError> for ActionError {
+    fn from(error: InfraError) -> Self {
+        ActionError { message: error.to_string() }
+    }
+}
+
+impl From<SqlError> for ActionError {
+    fn from(error: SqlError) -> Self {
+        ActionError { message: error.to_string() }
+    }
+}
+
+fn failed(message: impl Into<String>) -> ActionError {
+    ActionError { message: message.into() }
+}
+
+/// Two actions with the same key are never performed at the same time, and a failure of one holds the next one off.
+pub(super) fn key(action: &Action) -> String {
+    let node = action.node();
+    let name = action.name();
+    match action {
+        Action::Seal { epoch, .. } | Action::Promote { epoch, .. } | Action::Follow { epoch, .. } => {
+            format!("{name}/{node}/{epoch}")
+        }
+        Action::Start { boot, .. } => format!("{name}/{node}/{}", boot.epoch),
+        Action::PowerOff { mode, .. } => format!("{name}/{node}/{mode:?}"),
+        _ => match object(action) {
+            Some(id) => format!("{name}/{node}/{id}"),
+            None => format!("{name}/{node}"),
+        },
+    }
+}
+
+/// The user or database that an action is about.
+pub(super) fn object(action: &Action) -> Option<Uuid> {
+    match action {
+        Action::PutRole { user, .. } | Action::DropRole { user, .. } => Some(user.uuid()),
+        Action::CreateDatabase { database, .. }
+        | Action::AlterDatabase { database, .. }
+        | Action::DropDatabase { database, .. } => Some(database.uuid()),
+        _ => None,
+    }
+}
+
+/// No action is waited for longer. What it then came to is seen by looking.
+pub(super) fn deadline(action: &Action) -> Duration {
+    match action {
+        Action::Apply(_) => Duration::from_secs(600),
+        Action::PowerOff { .. } | Action::Checkpoint { .. } | Action::CreateDatabase { .. } => Duration::from_secs(90),
+        Action::DropRole { .. } => Duration::from_secs(300),
+        _ => Duration::from_secs(60),
+    }
+}
+
+/// How soon an action may be repeated after it succeeded and the world has not shown it yet.
+pub(super) fn settle_ms(action: &Action) -> u64 {
+    match action {
+        Action::Promote { .. } => 1_000,
+        Action::Start { .. } => 200,
+        _ => 50,
+    }
+}
+
+/// The longest time that failures hold an action off. What a failover needs is never held off for long.
+pub(super) fn longest_backoff_ms(action: &Action) -> u64 {
+    match action {
+        Action::Seal { .. }
+        | Action::Promote { .. }
+        | Action::Follow { .. }
+        | Action::SetSyncNames { .. }
+        | Action::MarkHistory { .. }
+        | Action::PowerOff { .. } => 1_000,
+        _ => 60_000,
+    }
+}
+
+impl Stage {
+    /// Performs one action.
+    pub(super) async fn perform(&self, action: &Action) -> Result<(), ActionError> {
+        let infrastructure = &self.ports.infrastructure;
+        let at = |node: NodeId| node_ref(&self.record, node);
+        match action {
+            Action::Apply(spec) => infrastructure.apply(spec).await?,
+            Action::Start { node, boot } => {
+                let recipe =
+                    boot.recipe(&self.credentials.admin, &self.credentials.replication, &self.ports.settings.policy.hba);
+                if let Ok(endpoint) = self.endpoint(*node) {
+                    self.ports.sql.forget(&endpoint);
+                }
+                infrastructure.start(at(*node), &recipe).await?;
+            }
+            Action::PowerOff { node, mode } => {
+                infrastructure.power_off(at(*node), *mode).await?;
+                if let Ok(endpoint) = self.endpoint(*node) {
+                    self.ports.sql.forget(&endpoint);
+                }
+            }
+            Action::Remove { node, data } => infrastructure.remove(at(*node), *data).await?,
+            Action::Bootstrap { node } => self.bootstrap(*node).await?,
+            Action::Seal { node, epoch, closed_names } => {
+                self.run(*node, &command::seal(*epoch, closed_names.as_deref())).await?;
+            }
+            Action::Promote { node, epoch, closed_names } => {
+                self.run(*node, &command::promote(*epoch, closed_names)).await?;
+            }
+            Action::MarkHistory { node, epoch } => self.run(*node, &command::mark_history(*epoch)).await?,
+            Action::SetSyncNames { node, epoch, names } => {
+                self.run(*node, &command::set_sync_names(*epoch, names)).await?;
+            }
+            Action::Follow { node, epoch, conninfo, slot, closed_names } => {
+                self.run(*node, &command::follow(*epoch, conninfo, slot, closed_names.as_deref())).await?;
+            }
+            Action::Checkpoint { node } => self.run(*node, &command::checkpoint()).await?,
+            Action::CreateSlots { node, names } => self.run(*node, &command::create_slots(names)).await?,
+            Action::DropSlots { node, names } => self.run(*node, &command::drop_slots(names)).await?,
+            Action::PutRole { node, user, exists } => {
+                let user = self.user(*user)?;
+                let script = if *exists {
+                    command::alter_role(&user.name, user.id.uuid(), &user.verifier)
+                } else {
+                    command::create_role(&user.name, user.id.uuid(), &user.verifier)
+                };
+                self.run(*node, &script).await?;
+            }
+            Action::DropRole { node, user, name, databases } => {
+                let id = user.uuid();
+                self.run(*node, &command::lock_out_role(name, id)).await?;
+                for (database, heir) in databases {
+                    let heir = if heir == name.as_str() { dbaas_core::boot::ADMIN_ROLE } else { heir };
+                    self.run_in(*node, database, &command::drop_role_ownership(name, id, heir)).await?;
+                }
+                let admin = dbaas_core::boot::ADMIN_ROLE;
+                self.run(*node, &command::drop_role_ownership(name, id, admin)).await?;
+                self.run(*node, &command::drop_role(name, id)).await?;
+            }
+            Action::CreateDatabase { node, database, name, owner, staged } => {
+                for script in command::create_database(name, database.uuid(), owner, *staged) {
+                    self.run(*node, &script).await?;
+                }
+            }
+            Action::AlterDatabase { node, database, name, owner } => {
+                self.run(*node, &command::alter_database_owner(name, database.uuid(), owner)).await?;
+            }
+            Action::DropDatabase { node, database, name, marked } => {
+                self.run(*node, &command::drop_database(name, database.uuid(), *marked)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn endpoint(&self, node: NodeId) -> Result<Endpoint, ActionError> {
+        self.observation
+            .infra(node)
+            .and_then(|n| n.endpoint.clone())
+            .or_else(|| self.record.node(node).and_then(|n| n.endpoint.clone()))
+            .ok_or_else(|| failed("the node has no address yet"))
+    }
+
+    fn user(&self, id: UserId) -> Result<&UserRecord, ActionError> {
+        self.users.iter().find(|u| u.id == id).ok_or_else(|| failed("the user is gone"))
+    }
+
+    async fn run(&self, node: NodeId, script: &Script) -> Result<(), ActionError> {
+        self.run_in(node, "postgres", script).await
+    }
+
+    async fn run_in(&self, node: NodeId, database: &str, script: &Script) -> Result<(), ActionError> {
+        let mut target = target(&self.endpoint(node)?, &self.credentials.admin);
+        database.clone_into(&mut target.database);
+        self.ports.sql.run(&target, script).await?;
+        Ok(())
+    }
+
+    /// The first login to a new cluster: with our own password, or with the one that its data directory was made with.
+    async fn bootstrap(&self, node: NodeId) -> Result<(), ActionError> {
+        let iterations = self.ports.settings.scram_iterations;
+        let admin = verifier(&self.credentials.admin, iterations).await?;
+        let replication = verifier(&self.credentials.replication, iterations).await?;
+        let script = command::bootstrap(&admin, &replication);
+        let endpoint = self.endpoint(node)?;
+        let first = self.observation.infra(node).and_then(|n| n.bootstrap_password.clone());
+        if let Some(password) = first {
+            match self.ports.sql.run(&target(&endpoint, &password), &script).await {
+                Ok(_) => return Ok(()),
+                // It was changed already: by an attempt whose answer was lost.
+                Err(error) if error.kind() == SqlErrorKind::Login => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.ports.sql.run(&target(&endpoint, &self.credentials.admin), &script).await?;
+        Ok(())
+    }
+}
+
+/// Hashing takes milliseconds: not on the runtime's own threads.
+async fn verifier(secret: &Secret, iterations: Iterations) -> Result<ScramVerifier, ActionError> {
+    let password = Password::new(secret.expose()).map_err(|e| failed(e.to_string()))?;
+    let salt: [u8; 16] = rand::rng().random();
+    tokio::task::spawn_blocking(move || ScramVerifier::derive(&password, salt, iterations))
+        .await
+        .map_err(|_| failed("hashing a password was interrupted"))
+}

@@ -1,0 +1,161 @@
+//! What the engine remembers of an instance between passes. Nothing of it is needed after a crash: it makes judgements better (for how long has
+//! the primary been silent?) and repeated failures rarer.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use dbaas_core::id::NodeId;
+use dbaas_core::plan::PlannedEvent;
+use dbaas_core::time::Timestamp;
+use uuid::Uuid;
+
+use super::LiveView;
+use crate::repository::Loaded;
+
+/// A start is forgotten, for the backoff, when the node has been well for so long.
+const WELL_AGAIN_MS: u64 = 10_000;
+/// Events that are compared with, so that a repeated plan does not repeat them in the log.
+const RECENT_EVENTS: usize = 32;
+/// For how long an equal event is not repeated.
+const EVENT_REPEAT_MS: u64 = 10_000;
+
+/// What is remembered of an instance.
+#[derive(Default)]
+pub(super) struct InstanceMemory {
+    pub(super) nodes: HashMap<NodeId, NodeMemory>,
+    /// Actions that run now or ran lately, by [`super::act::key`].
+    pub(super) actions: HashMap<String, ActionMemory>,
+    pub(super) object_failures: BTreeMap<Uuid, String>,
+    pub(super) wants_catalogue: bool,
+    pub(super) catalogue_read_at: Option<Timestamp>,
+    /// The records as last read or written.
+    pub(super) loaded: Option<Loaded>,
+    pub(super) loaded_at: Option<Timestamp>,
+    /// Grows with each hint that the records changed, so that a read which began before the hint is not kept.
+    pub(super) doubts: u64,
+    pub(super) live: LiveView,
+    recent_events: VecDeque<(Timestamp, PlannedEvent)>,
+    /// Passes in a row that found nothing to do although something is expected.
+    pub(super) quiet_passes: u32,
+}
+
+/// What is remembered of a node.
+#[derive(Default)]
+pub(super) struct NodeMemory {
+    /// When it last answered, or was first asked.
+    pub(super) answered_at: Option<Timestamp>,
+    pub(super) silent: bool,
+    /// When it last streamed, or was first looked at.
+    pub(super) streamed_at: Option<Timestamp>,
+    /// Since when it has been well (primary or streaming).
+    pub(super) well_since: Option<Timestamp>,
+    /// Starts since it was last well.
+    pub(super) starts: u32,
+    pub(super) hold_off_until: Option<Timestamp>,
+    pub(super) last_failure: Option<String>,
+}
+
+/// What is remembered of an action.
+#[derive(Default)]
+pub(super) struct ActionMemory {
+    pub(super) running: bool,
+    pub(super) failures: u32,
+    pub(super) not_before: Option<Timestamp>,
+}
+
+impl NodeMemory {
+    /// A start was ordered: the next one waits, twice as long each time.
+    pub(super) fn started(&mut self, now: Timestamp, jitter_ms: u64) {
+        let wait_ms = (500u64 << self.starts.min(7)).min(60_000);
+        self.starts = self.starts.saturating_add(1);
+        self.hold_off_until = Some(now.plus_ms(wait_ms + jitter_ms));
+        self.well_since = None;
+    }
+
+    /// The node is what it is to be.
+    pub(super) fn well(&mut self, now: Timestamp) {
+        let since = *self.well_since.get_or_insert(now);
+        self.last_failure = None;
+        if now.since_ms(since) >= WELL_AGAIN_MS {
+            self.starts = 0;
+            self.hold_off_until = None;
+        }
+    }
+
+    pub(super) fn hold_off_ms(&self, now: Timestamp) -> u64 {
+        self.hold_off_until.map_or(0, |until| until.since_ms(now))
+    }
+}
+
+impl InstanceMemory {
+    /// The records have changed, or may have: read them again.
+    pub(super) fn doubt(&mut self) {
+        self.loaded = None;
+        self.doubts += 1;
+    }
+
+    /// Which of these events are news.
+    pub(super) fn fresh_events(&mut self, now: Timestamp, events: &[PlannedEvent]) -> Vec<PlannedEvent> {
+        let mut fresh = Vec::new();
+        for event in events {
+            let repeated = self
+                .recent_events
+                .iter()
+                .any(|(at, old)| old == event && now.since_ms(*at) < EVENT_REPEAT_MS);
+            if !repeated {
+                self.recent_events.push_back((now, event.clone()));
+                fresh.push(event.clone());
+            }
+        }
+        while self.recent_events.len() > RECENT_EVENTS {
+            self.recent_events.pop_front();
+        }
+        fresh
+    }
+
+    /// Whether an action may be begun now.
+    pub(super) fn may_begin(&self, key: &str, now: Timestamp) -> bool {
+        self.actions.get(key).is_none_or(|memory| {
+            !memory.running && memory.not_before.is_none_or(|until| until <= now)
+        })
+    }
+
+    /// Forgets actions that are long over, so that this does not grow.
+    pub(super) fn tidy(&mut self, now: Timestamp) {
+        self.actions.retain(|_, memory| {
+            memory.running || memory.not_before.is_some_and(|until| now.since_ms(until) < 120_000)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_back_off_and_are_forgiven() {
+        let t = Timestamp::from_unix_ms(1_000_000);
+        let mut node = NodeMemory::default();
+        assert_eq!(node.hold_off_ms(t), 0);
+        node.started(t, 0);
+        assert_eq!(node.hold_off_ms(t), 500);
+        node.started(t, 0);
+        assert_eq!(node.hold_off_ms(t), 1_000);
+        for _ in 0..20 {
+            node.started(t, 0);
+        }
+        assert_eq!(node.hold_off_ms(t), 60_000);
+        node.well(t);
+        node.well(t.plus_ms(WELL_AGAIN_MS));
+        assert_eq!(node.hold_off_ms(t), 0);
+    }
+
+    #[test]
+    fn an_equal_event_is_news_once() {
+        let t = Timestamp::from_unix_ms(0);
+        let event = PlannedEvent { kind: "a", message: "b".to_owned(), node: None };
+        let mut memory = InstanceMemory::default();
+        assert_eq!(memory.fresh_events(t, std::slice::from_ref(&event)).len(), 1);
+        assert_eq!(memory.fresh_events(t.plus_ms(5), std::slice::from_ref(&event)).len(), 0);
+        assert_eq!(memory.fresh_events(t.plus_ms(EVENT_REPEAT_MS), std::slice::from_ref(&event)).len(), 1);
+    }
+}

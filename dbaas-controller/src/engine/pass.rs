@@ -1,0 +1,354 @@
+//! One instance's pass: load → observe → plan → record → act, until there is nothing to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dbaas_core::id::{InstanceId, NodeId};
+use dbaas_core::plan::{self, Action, GoneObject, Plan, Situation};
+use dbaas_core::store::StoreErrorKind;
+use rand::Rng as _;
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
+
+use super::Engine;
+use super::act::{self, Stage};
+use super::memory::{ActionMemory, InstanceMemory};
+use super::observe;
+use crate::credentials::Credentials;
+use crate::repository::{Change, Loaded};
+
+/// Rounds of one pass, so that an instance that never settles does not keep others waiting.
+const ROUNDS_MAX: usize = 64;
+/// How long a round waits for its actions before it looks again. Longer ones go on in the background.
+const ACT_PATIENCE: Duration = Duration::from_millis(1_000);
+/// Records that were read are believed for so long without a hint that they changed.
+const BELIEVE_MS: u64 = 10_000;
+
+/// What to do with the instance after a pass.
+pub(super) enum Next {
+    /// Look again after so long, unless something happens before.
+    After(Duration),
+    /// It is gone.
+    Forget,
+}
+
+impl Engine {
+    /// One pass.
+    pub(super) async fn pass(self: &Arc<Self>, id: InstanceId) -> Next {
+        for _ in 0..ROUNDS_MAX {
+            if self.is_stopping() {
+                return Next::After(Duration::from_secs(1));
+            }
+            let Some(lease) = self.lease() else {
+                return Next::After(Duration::from_millis(200));
+            };
+            match self.round(id, &lease).await {
+                Ok(Round::Again) => {}
+                Ok(Round::Done(next)) => return next,
+                Err(error) => {
+                    // A conflict is somebody's request that came in between: look again at once.
+                    self.with_memory(id, InstanceMemory::doubt);
+                    if error.kind() != StoreErrorKind::Conflict {
+                        tracing::warn!(instance = %id, %error, "the store refused a write");
+                        return Next::After(Duration::from_millis(500));
+                    }
+                }
+            }
+        }
+        Next::After(Duration::from_millis(50))
+    }
+
+    async fn load(&self, id: InstanceId) -> Result<Option<Loaded>, dbaas_core::store::StoreError> {
+        let now = self.ports.now();
+        let (cached, doubts) = self.with_memory(id, |m| {
+            let young = m.loaded_at.is_some_and(|at| now.since_ms(at) < BELIEVE_MS);
+            (m.loaded.clone().filter(|_| young), m.doubts)
+        });
+        if cached.is_some() {
+            return Ok(cached);
+        }
+        let Some(instance) = self.ports.repository.load_instance(id).await? else { return Ok(None) };
+        let users = self.ports.repository.load_users(id).await?;
+        let databases = self.ports.repository.load_databases(id).await?;
+        let loaded = Loaded { instance, users, databases };
+        self.with_memory(id, |m| {
+            if m.doubts == doubts {
+                m.loaded = Some(loaded.clone());
+                m.loaded_at = Some(now);
+            }
+        });
+        Ok(Some(loaded))
+    }
+
+    async fn round(
+        self: &Arc<Self>,
+        id: InstanceId,
+        lease: &dbaas_core::store::LeaseToken,
+    ) -> Result<Round, dbaas_core::store::StoreError> {
+        let Some(loaded) = self.load(id).await? else { return Ok(Round::Done(Next::Forget)) };
+        let record = &loaded.instance.record;
+        let credentials = match Credentials::open(self.ports.sealer.as_ref(), id, &record.sealed_credentials) {
+            Ok(credentials) => credentials,
+            Err(error) => {
+                tracing::error!(instance = %id, %error, "the instance cannot be managed");
+                return Ok(Round::Done(Next::After(Duration::from_secs(30))));
+            }
+        };
+        let (wants_catalogue, silent) = self.with_memory(id, |m| {
+            let now = self.ports.now();
+            let drift_ms = u64::try_from(self.ports.settings.drift_interval.as_millis()).unwrap_or(u64::MAX);
+            let due = m.catalogue_read_at.is_none_or(|at| now.since_ms(at) >= drift_ms);
+            let silent: Vec<NodeId> = m.nodes.iter().filter(|(_, n)| n.silent).map(|(id, _)| *id).collect();
+            (m.wants_catalogue || due, silent)
+        });
+        let look = observe::look(&self.ports, record, &credentials, wants_catalogue, &silent).await;
+        let now = self.ports.now();
+        let observation = self.with_memory(id, |m| {
+            if wants_catalogue {
+                m.wants_catalogue = false;
+            }
+            observe::remember(m, record, look, now)
+        });
+        let users: Vec<_> = loaded.users.iter().map(|u| u.record.clone()).collect();
+        let databases: Vec<_> = loaded.databases.iter().map(|d| d.record.clone()).collect();
+        let fresh_ids: Vec<NodeId> = (0..dbaas_core::size::NodeCount::MAX.get())
+            .map(|_| NodeId::from_uuid(uuid::Uuid::now_v7()))
+            .collect();
+        let plan = plan::plan(Situation {
+            instance: record,
+            users: &users,
+            databases: &databases,
+            observation: &observation,
+            policy: &self.policy,
+            fresh_ids: &fresh_ids,
+        });
+        tracing::trace!(instance = %id, why = ?plan.why, actions = plan.actions.len(), "planned");
+        let events = self.with_memory(id, |m| {
+            m.wants_catalogue |= plan.wants_catalogue;
+            m.fresh_events(now, &plan.events)
+        });
+        if plan.is_idle() && events.is_empty() {
+            return Ok(Round::Done(Next::After(self.quiet(id, &plan))));
+        }
+        let Some(loaded) = self.commit(id, lease, loaded, &plan, &events).await? else {
+            return Ok(Round::Done(Next::Forget));
+        };
+        let users = loaded.users.into_iter().map(|u| u.record).collect();
+        let stage = Stage {
+            ports: Arc::clone(&self.ports),
+            record: loaded.instance.record,
+            users,
+            credentials,
+            observation,
+        };
+        let wrote = plan.record.is_some() || !plan.users.is_empty() || !plan.databases.is_empty();
+        if self.act(id, Arc::new(stage), &plan.actions).await || wrote || !plan.gone.is_empty() {
+            self.with_memory(id, |m| m.quiet_passes = 0);
+            Ok(Round::Again)
+        } else {
+            Ok(Round::Done(Next::After(self.quiet(id, &plan))))
+        }
+    }
+
+    /// Nothing was done: how long until the next look? Where something is expected the looks become rarer.
+    fn quiet(&self, id: InstanceId, plan: &Plan) -> Duration {
+        let heartbeat_ms = self.policy.heartbeat_ms;
+        self.with_memory(id, |m| {
+            m.tidy(self.ports.now());
+            if plan.wake_after_ms >= heartbeat_ms {
+                m.quiet_passes = 0;
+                return Duration::from_millis(plan.wake_after_ms);
+            }
+            m.quiet_passes = m.quiet_passes.saturating_add(1);
+            let growth = 1u64 << (m.quiet_passes / 25).min(5);
+            Duration::from_millis((plan.wake_after_ms * growth).min(heartbeat_ms))
+        })
+    }
+
+    /// Writes what the plan changes. `None` when the instance is gone with it.
+    async fn commit(
+        &self,
+        id: InstanceId,
+        lease: &dbaas_core::store::LeaseToken,
+        mut loaded: Loaded,
+        plan: &Plan,
+        events: &[dbaas_core::plan::PlannedEvent],
+    ) -> Result<Option<Loaded>, dbaas_core::store::StoreError> {
+        let now = self.ports.now();
+        let mut change = Change::under(lease);
+        for event in events {
+            tracing::info!(instance = %id, kind = event.kind, node = ?event.node, "{}", event.message);
+            change = change.event(id, event.node, now, event.kind, event.message.clone());
+        }
+        if plan.instance_gone {
+            change = change.event(id, None, now, "instance_deleted", "the instance and its data are gone");
+            change = change.remove_instance(&loaded.instance, &loaded.databases, &loaded.users);
+            self.ports.repository.commit(change).await?;
+            self.ports.hint(id);
+            return Ok(None);
+        }
+        let mut writes: Vec<&mut dbaas_core::store::DocumentVersion> = Vec::new();
+        match &plan.record {
+            Some(record) => {
+                change = change.update(record, loaded.instance.version);
+                loaded.instance.record = record.clone();
+                writes.push(&mut loaded.instance.version);
+            }
+            // What is done was decided on this record: it must still be the one.
+            None => change = change.require(&loaded.instance),
+        }
+        for gone in &plan.gone {
+            match gone {
+                GoneObject::User(user) => {
+                    if let Some(user) = loaded.users.iter().find(|u| u.record.id == *user) {
+                        change = change.delete(user);
+                    }
+                }
+                GoneObject::Database(database) => {
+                    if let Some(database) = loaded.databases.iter().find(|d| d.record.id == *database) {
+                        change = change.delete(database);
+                    }
+                }
+            }
+        }
+        for user in &mut loaded.users {
+            if let Some(new) = plan.users.iter().find(|u| u.id == user.record.id) {
+                change = change.update(new, user.version);
+                user.record = new.clone();
+                writes.push(&mut user.version);
+            }
+        }
+        for database in &mut loaded.databases {
+            if let Some(new) = plan.databases.iter().find(|d| d.id == database.record.id) {
+                change = change.update(new, database.version);
+                database.record = new.clone();
+                writes.push(&mut database.version);
+            }
+        }
+        let nothing = writes.is_empty() && plan.gone.is_empty() && events.is_empty();
+        if nothing {
+            return Ok(Some(loaded));
+        }
+        let versions = self.ports.repository.commit(change).await?;
+        for (write, version) in writes.into_iter().zip(versions) {
+            *write = version;
+        }
+        loaded.users.retain(|u| !plan.gone.contains(&GoneObject::User(u.record.id)));
+        loaded.databases.retain(|d| !plan.gone.contains(&GoneObject::Database(d.record.id)));
+        let kept = loaded.clone();
+        // A request that came in meanwhile has set `loaded` to nothing; what was just written is older than it only if the commit
+        // had failed. So it is the newest.
+        self.with_memory(id, |m| {
+            if m.loaded.is_some() {
+                m.loaded = Some(kept);
+            }
+        });
+        self.ports.hint(id);
+        Ok(Some(loaded))
+    }
+
+    /// Begins the actions that may begin, and waits a while for them. Whether any was begun.
+    async fn act(self: &Arc<Self>, id: InstanceId, stage: Arc<Stage>, actions: &[Action]) -> bool {
+        let now = self.ports.now();
+        let mut begun = JoinSet::new();
+        for action in actions {
+            let key = act::key(action);
+            let may = self.with_memory(id, |m| {
+                let may = m.may_begin(&key, now);
+                if may {
+                    let memory = m.actions.entry(key.clone()).or_default();
+                    memory.running = true;
+                    if let Action::Start { node, .. } = action {
+                        let jitter_ms = rand::rng().random_range(0..50);
+                        m.nodes.entry(*node).or_default().started(now, jitter_ms);
+                    }
+                }
+                may
+            });
+            if may {
+                let engine = Arc::clone(self);
+                let stage = Arc::clone(&stage);
+                let action = action.clone();
+                let span = tracing::debug_span!("act", instance = %id, action = action.name(), node = %action.node());
+                // Spawned apart from the pass: a look at the instance never waits for a slow action.
+                let task = tokio::spawn(async move { engine.perform(id, key, stage, action).await }.instrument(span));
+                begun.spawn(task);
+            }
+        }
+        if begun.is_empty() {
+            return false;
+        }
+        let interrupted = self.interrupt_of(id);
+        let all = async { while begun.join_next().await.is_some() {} };
+        tokio::select! {
+            () = all => {}
+            () = interrupted.notified() => {}
+            () = tokio::time::sleep(ACT_PATIENCE) => {}
+        }
+        // What still runs goes on by itself: `begun` holds handles of tasks of their own.
+        begun.detach_all();
+        true
+    }
+
+    async fn perform(self: Arc<Self>, id: InstanceId, key: String, stage: Arc<Stage>, action: Action) {
+        let started = tokio::time::Instant::now();
+        let result = match tokio::time::timeout(act::deadline(&action), stage.perform(&action)).await {
+            Ok(result) => result.map_err(|e| e.to_string()),
+            Err(_) => Err("no answer in time".to_owned()),
+        };
+        let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        metrics::histogram!("dbaas_action_seconds", "action" => action.name()).record(started.elapsed().as_secs_f64());
+        match &result {
+            Ok(()) => tracing::debug!(elapsed_ms, "done"),
+            Err(error) => {
+                metrics::counter!("dbaas_action_failures_total", "action" => action.name()).increment(1);
+                tracing::warn!(elapsed_ms, %error, "{} on {} failed", action.name(), action.node());
+            }
+        }
+        let now = self.ports.now();
+        self.with_memory(id, |m| {
+            let memory: &mut ActionMemory = m.actions.entry(key).or_default();
+            memory.running = false;
+            match &result {
+                Ok(()) => {
+                    memory.failures = 0;
+                    memory.not_before = Some(now.plus_ms(act::settle_ms(&action)));
+                }
+                Err(_) => {
+                    let jitter_ms = rand::rng().random_range(0..20);
+                    let wait_ms = (50u64 << memory.failures.min(12)).min(act::longest_backoff_ms(&action));
+                    memory.failures = memory.failures.saturating_add(1);
+                    memory.not_before = Some(now.plus_ms(wait_ms + jitter_ms));
+                }
+            }
+            match act::object(&action) {
+                Some(object) => match result {
+                    Ok(()) => {
+                        m.object_failures.remove(&object);
+                    }
+                    Err(error) => {
+                        m.object_failures.insert(object, error);
+                    }
+                },
+                None => {
+                    if let (Err(error), Some(node)) = (result, m.nodes.get_mut(&action.node())) {
+                        node.last_failure = Some(format!("{}: {error}", action.name()));
+                    }
+                }
+            }
+            if object_action(&action) {
+                m.wants_catalogue = true;
+            }
+        });
+        self.queue.wake(id);
+    }
+}
+
+fn object_action(action: &Action) -> bool {
+    act::object(action).is_some()
+}
+
+enum Round {
+    Again,
+    Done(Next),
+}

@@ -1,0 +1,5 @@
+//! What this crate renders and hashes, against the PostgreSQL servers that are installed here.
+
+mod configuration;
+mod passwords;
+mod throwaway;
