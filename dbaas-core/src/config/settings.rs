@@ -53,7 +53,7 @@ pub struct Settings {
 }
 
 /// Settings of ours that take effect at a start only (context `postmaster`).
-const RESTART_SETTINGS: [&str; 14] = [
+const RESTART_SETTINGS: [&str; 16] = [
     "listen_addresses",
     "unix_socket_directories",
     "max_connections",
@@ -68,6 +68,8 @@ const RESTART_SETTINGS: [&str; 14] = [
     "wal_log_hints",
     "hot_standby",
     "wal_buffers",
+    "max_logical_replication_workers",
+    "logging_collector",
 ];
 
 impl Settings {
