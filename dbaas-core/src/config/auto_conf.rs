@@ -64,11 +64,11 @@ impl AutoConf {
     /// The epoch in the text of a `postgresql.auto.conf`: the last `dbaas.epoch` wins, as in PostgreSQL. Lines that
     /// PostgreSQL would refuse are passed over, so that a damaged file does not hide a high epoch.
     pub fn parse_epoch(text: &str) -> Option<Epoch> {
-        let epochs = text.split('\n').filter_map(|line| match parse_line(line) {
+        let mut epochs = text.split('\n').filter_map(|line| match parse_line(line) {
             Line::Setting(setting) if setting.name().eq_ignore_ascii_case(EPOCH_SETTING) => Some(setting),
             _ => None,
         });
-        parse_number(epochs.last()?.value())
+        parse_number(epochs.next_back()?.value())
     }
 }
 

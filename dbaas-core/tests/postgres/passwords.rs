@@ -104,7 +104,7 @@ fn every_usable_character_hashes_as_postgresql_hashes_it() {
         for c in usable_characters() {
             // A dot between them, lest they combine.
             let longer = format!("{text}{c}.");
-            let alone = format!("{}", String::from(c).repeat(8));
+            let alone = String::from(c).repeat(8);
             if Password::new(&format!("........{c}.")).is_err() {
                 texts.push(alone);
             } else if Password::new(&longer).is_ok() {
