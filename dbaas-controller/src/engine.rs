@@ -117,7 +117,11 @@ impl Engine {
     pub(crate) fn spawn(ports: Arc<Ports>) -> EngineHandle {
         let mut policy = ports.settings.policy.clone();
         policy.capabilities = ports.infrastructure.capabilities();
-        let holder = ports.settings.lease_holder.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        let holder = ports
+            .settings
+            .lease_holder
+            .clone()
+            .unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
         let engine = Arc::new(Engine {
             policy,
             queue: Queue::default(),
@@ -133,7 +137,10 @@ impl Engine {
             tokio::spawn(Arc::clone(&engine).listen()),
             tokio::spawn(Arc::clone(&engine).work()),
         ];
-        EngineHandle { engine, tasks: Arc::new(Mutex::new(tasks)) }
+        EngineHandle {
+            engine,
+            tasks: Arc::new(Mutex::new(tasks)),
+        }
     }
 
     fn with_memory<T>(&self, id: InstanceId, f: impl FnOnce(&mut InstanceMemory) -> T) -> T {
@@ -169,7 +176,11 @@ impl Engine {
         let mut told = false;
         while !self.is_stopping() {
             let asked = tokio::time::Instant::now();
-            let call = self.ports.repository.store().acquire_lease(LEASE, &self.holder, self.ports.now(), ttl_ms);
+            let call =
+                self.ports
+                    .repository
+                    .store()
+                    .acquire_lease(LEASE, &self.holder, self.ports.now(), ttl_ms);
             let (mine, next) = match tokio::time::timeout(ttl / 3, call).await {
                 Ok(Ok(Ok(lease))) => (Some(lease.token), ttl / 3),
                 Ok(Ok(Err(other))) => {
@@ -181,7 +192,10 @@ impl Engine {
                 }
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "the lease could not be renewed");
-                    (self.lease().filter(|_| asked.elapsed() < ttl), Duration::from_millis(500))
+                    (
+                        self.lease().filter(|_| asked.elapsed() < ttl),
+                        Duration::from_millis(500),
+                    )
                 }
                 Err(_) => (None, Duration::from_millis(500)),
             };
@@ -216,7 +230,8 @@ impl Engine {
             match self.ports.repository.list_instance_ids().await {
                 Ok(ids) => {
                     let known = self.memory.lock();
-                    let unknown: Vec<InstanceId> = ids.into_iter().filter(|id| !known.contains_key(id)).collect();
+                    let unknown: Vec<InstanceId> =
+                        ids.into_iter().filter(|id| !known.contains_key(id)).collect();
                     drop(known);
                     for id in unknown {
                         self.queue.wake(id);
@@ -238,7 +253,12 @@ impl Engine {
     async fn listen(self: Arc<Self>) {
         while !self.is_stopping() {
             let mut events = self.ports.infrastructure.events();
-            while let Some(event) = events.next().await {
+            loop {
+                let event = tokio::select! {
+                    () = self.stopped() => return,
+                    event = events.next() => event,
+                };
+                let Some(event) = event else { break };
                 match event {
                     InfraEvent::NodeChanged(node) => self.queue.interrupt(node.instance),
                     InfraEvent::Missed => self.wake_all().await,
@@ -256,7 +276,9 @@ impl Engine {
         let slots = Arc::new(Semaphore::new(self.ports.settings.concurrency.max(1)));
         let mut passes = JoinSet::new();
         while !self.is_stopping() {
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+                return;
+            };
             let id = tokio::select! {
                 () = self.stopped() => break,
                 id = self.queue.next() => id,

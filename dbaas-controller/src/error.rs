@@ -16,7 +16,6 @@ pub struct FieldError {
 
 /// Why a call was refused. `Display` is for people and holds no secrets.
 #[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
 pub enum ControlError {
     /// It does not exist, or belongs to another project or instance.
     #[error("{what} not found")]

@@ -14,6 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+use dbaas_core::secret::{SecretSealer, UnsealError};
 use rand::rngs::{OsRng, StdRng};
 use rand::{RngCore, SeedableRng, TryRngCore};
 use zeroize::Zeroizing;
@@ -189,6 +190,16 @@ impl Sealer {
         let payload = Payload { msg: ciphertext, aad };
         let plaintext = self.cipher.decrypt(XNonce::from_slice(nonce), payload);
         plaintext.map(Zeroizing::new).map_err(|_| SealError::DoesNotOpen)
+    }
+}
+
+impl SecretSealer for Sealer {
+    fn seal(&self, context: &[u8], plaintext: &[u8]) -> String {
+        Sealer::seal(self, context, plaintext)
+    }
+
+    fn open(&self, context: &[u8], sealed: &str) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
+        Sealer::open(self, context, sealed).map_err(|_| UnsealError)
     }
 }
 

@@ -298,10 +298,19 @@ impl World {
 
     /// Runs `interfere` once, right before the next commit reaches the store.
     fn before_next_commit(&self, interfere: impl Fn(&MemoryStore) + Send + Sync + 'static) {
+        self.before_next(|call| matches!(call, StoreCall::Commit(_)), interfere);
+    }
+
+    /// Runs `interfere` once, right before the next call of its kind reaches the store.
+    fn before_next(
+        &self,
+        is_it: impl Fn(&StoreCall<'_>) -> bool + Send + Sync + 'static,
+        interfere: impl Fn(&MemoryStore) + Send + Sync + 'static,
+    ) {
         let done = AtomicBool::new(false);
         let store = Arc::downgrade(&self.store);
         self.store.set_fault(Some(Arc::new(move |call: &StoreCall<'_>| {
-            if matches!(call, StoreCall::Commit(_))
+            if is_it(call)
                 && !done.swap(true, Ordering::SeqCst)
                 && let Some(store) = store.upgrade()
             {
@@ -311,7 +320,7 @@ impl World {
         })));
     }
 
-    /// Counts nothing but proves that no commit was tried while `call` ran.
+    /// From now on, whatever writes fails.
     fn forbid_commits(&self) {
         self.store.set_fault(Some(Arc::new(|call: &StoreCall<'_>| {
             if call.is_write() {
@@ -337,6 +346,12 @@ async fn start(
         .start()
         .await
         .unwrap()
+}
+
+/// Commits to a store in memory as a fault hook can: without waiting.
+fn commit_now(store: &MemoryStore, change: Change) {
+    let batch = change.into_batch().unwrap();
+    store.commit(batch).now_or_never().unwrap().unwrap();
 }
 
 /// Changes a record in a store in memory, as a fault hook can: without waiting.

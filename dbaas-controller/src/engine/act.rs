@@ -39,18 +39,24 @@ pub(super) struct ActionError {
 
 impl From<InfraError> for ActionError {
     fn from(error: InfraError) -> Self {
-        ActionError { message: error.to_string() }
+        ActionError {
+            message: error.to_string(),
+        }
     }
 }
 
 impl From<SqlError> for ActionError {
     fn from(error: SqlError) -> Self {
-        ActionError { message: error.to_string() }
+        ActionError {
+            message: error.to_string(),
+        }
     }
 }
 
 fn failed(message: impl Into<String>) -> ActionError {
-    ActionError { message: message.into() }
+    ActionError {
+        message: message.into(),
+    }
 }
 
 /// Two actions with the same key are never performed at the same time, and a failure of one holds the next one off.
@@ -85,7 +91,9 @@ pub(super) fn object(action: &Action) -> Option<Uuid> {
 pub(super) fn deadline(action: &Action) -> Duration {
     match action {
         Action::Apply(_) => Duration::from_secs(600),
-        Action::PowerOff { .. } | Action::Checkpoint { .. } | Action::CreateDatabase { .. } => Duration::from_secs(90),
+        Action::PowerOff { .. } | Action::Checkpoint { .. } | Action::CreateDatabase { .. } => {
+            Duration::from_secs(90)
+        }
         Action::DropRole { .. } => Duration::from_secs(300),
         _ => Duration::from_secs(60),
     }
@@ -121,8 +129,11 @@ impl Stage {
         match action {
             Action::Apply(spec) => infrastructure.apply(spec).await?,
             Action::Start { node, boot } => {
-                let recipe =
-                    boot.recipe(&self.credentials.admin, &self.credentials.replication, &self.ports.settings.policy.hba);
+                let recipe = boot.recipe(
+                    &self.credentials.admin,
+                    &self.credentials.replication,
+                    &self.ports.settings.policy.hba,
+                );
                 if let Ok(endpoint) = self.endpoint(*node) {
                     self.ports.sql.forget(&endpoint);
                 }
@@ -136,18 +147,37 @@ impl Stage {
             }
             Action::Remove { node, data } => infrastructure.remove(at(*node), *data).await?,
             Action::Bootstrap { node } => self.bootstrap(*node).await?,
-            Action::Seal { node, epoch, closed_names } => {
-                self.run(*node, &command::seal(*epoch, closed_names.as_deref())).await?;
+            Action::Seal {
+                node,
+                epoch,
+                closed_names,
+            } => {
+                self.run(*node, &command::seal(*epoch, closed_names.as_deref()))
+                    .await?;
             }
-            Action::Promote { node, epoch, closed_names } => {
+            Action::Promote {
+                node,
+                epoch,
+                closed_names,
+            } => {
                 self.run(*node, &command::promote(*epoch, closed_names)).await?;
             }
             Action::MarkHistory { node, epoch } => self.run(*node, &command::mark_history(*epoch)).await?,
             Action::SetSyncNames { node, epoch, names } => {
                 self.run(*node, &command::set_sync_names(*epoch, names)).await?;
             }
-            Action::Follow { node, epoch, conninfo, slot, closed_names } => {
-                self.run(*node, &command::follow(*epoch, conninfo, slot, closed_names.as_deref())).await?;
+            Action::Follow {
+                node,
+                epoch,
+                conninfo,
+                slot,
+                closed_names,
+            } => {
+                self.run(
+                    *node,
+                    &command::follow(*epoch, conninfo, slot, closed_names.as_deref()),
+                )
+                .await?;
             }
             Action::Checkpoint { node } => self.run(*node, &command::checkpoint()).await?,
             Action::CreateSlots { node, names } => self.run(*node, &command::create_slots(names)).await?,
@@ -161,27 +191,59 @@ impl Stage {
                 };
                 self.run(*node, &script).await?;
             }
-            Action::DropRole { node, user, name, databases } => {
+            Action::DropRole {
+                node,
+                user,
+                name,
+                databases,
+            } => {
                 let id = user.uuid();
                 self.run(*node, &command::lock_out_role(name, id)).await?;
                 for (database, heir) in databases {
-                    let heir = if heir == name.as_str() { dbaas_core::boot::ADMIN_ROLE } else { heir };
-                    self.run_in(*node, database, &command::drop_role_ownership(name, id, heir)).await?;
+                    let heir = if heir == name.as_str() {
+                        dbaas_core::boot::ADMIN_ROLE
+                    } else {
+                        heir
+                    };
+                    self.run_in(*node, database, &command::drop_role_ownership(name, id, heir))
+                        .await?;
                 }
                 let admin = dbaas_core::boot::ADMIN_ROLE;
-                self.run(*node, &command::drop_role_ownership(name, id, admin)).await?;
+                self.run(*node, &command::drop_role_ownership(name, id, admin))
+                    .await?;
                 self.run(*node, &command::drop_role(name, id)).await?;
             }
-            Action::CreateDatabase { node, database, name, owner, staged } => {
+            Action::CreateDatabase {
+                node,
+                database,
+                name,
+                owner,
+                staged,
+            } => {
                 for script in command::create_database(name, database.uuid(), owner, *staged) {
                     self.run(*node, &script).await?;
                 }
             }
-            Action::AlterDatabase { node, database, name, owner } => {
-                self.run(*node, &command::alter_database_owner(name, database.uuid(), owner)).await?;
+            Action::AlterDatabase {
+                node,
+                database,
+                name,
+                owner,
+            } => {
+                self.run(
+                    *node,
+                    &command::alter_database_owner(name, database.uuid(), owner),
+                )
+                .await?;
             }
-            Action::DropDatabase { node, database, name, marked } => {
-                self.run(*node, &command::drop_database(name, database.uuid(), *marked)).await?;
+            Action::DropDatabase {
+                node,
+                database,
+                name,
+                marked,
+            } => {
+                self.run(*node, &command::drop_database(name, database.uuid(), *marked))
+                    .await?;
             }
         }
         Ok(())
@@ -196,7 +258,10 @@ impl Stage {
     }
 
     fn user(&self, id: UserId) -> Result<&UserRecord, ActionError> {
-        self.users.iter().find(|u| u.id == id).ok_or_else(|| failed("the user is gone"))
+        self.users
+            .iter()
+            .find(|u| u.id == id)
+            .ok_or_else(|| failed("the user is gone"))
     }
 
     async fn run(&self, node: NodeId, script: &Script) -> Result<(), ActionError> {
@@ -217,7 +282,10 @@ impl Stage {
         let replication = verifier(&self.credentials.replication, iterations).await?;
         let script = command::bootstrap(&admin, &replication);
         let endpoint = self.endpoint(node)?;
-        let first = self.observation.infra(node).and_then(|n| n.bootstrap_password.clone());
+        let first = self
+            .observation
+            .infra(node)
+            .and_then(|n| n.bootstrap_password.clone());
         if let Some(password) = first {
             match self.ports.sql.run(&target(&endpoint, &password), &script).await {
                 Ok(_) => return Ok(()),
@@ -226,7 +294,10 @@ impl Stage {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.ports.sql.run(&target(&endpoint, &self.credentials.admin), &script).await?;
+        self.ports
+            .sql
+            .run(&target(&endpoint, &self.credentials.admin), &script)
+            .await?;
         Ok(())
     }
 }

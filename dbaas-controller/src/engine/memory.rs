@@ -114,15 +114,18 @@ impl InstanceMemory {
 
     /// Whether an action may be begun now.
     pub(super) fn may_begin(&self, key: &str, now: Timestamp) -> bool {
-        self.actions.get(key).is_none_or(|memory| {
-            !memory.running && memory.not_before.is_none_or(|until| until <= now)
-        })
+        self.actions
+            .get(key)
+            .is_none_or(|memory| !memory.running && memory.not_before.is_none_or(|until| until <= now))
     }
 
     /// Forgets actions that are long over, so that this does not grow.
     pub(super) fn tidy(&mut self, now: Timestamp) {
         self.actions.retain(|_, memory| {
-            memory.running || memory.not_before.is_some_and(|until| now.since_ms(until) < 120_000)
+            memory.running
+                || memory
+                    .not_before
+                    .is_some_and(|until| now.since_ms(until) < 120_000)
         });
     }
 }
@@ -152,10 +155,24 @@ mod tests {
     #[test]
     fn an_equal_event_is_news_once() {
         let t = Timestamp::from_unix_ms(0);
-        let event = PlannedEvent { kind: "a", message: "b".to_owned(), node: None };
+        let event = PlannedEvent {
+            kind: "a",
+            message: "b".to_owned(),
+            node: None,
+        };
         let mut memory = InstanceMemory::default();
         assert_eq!(memory.fresh_events(t, std::slice::from_ref(&event)).len(), 1);
-        assert_eq!(memory.fresh_events(t.plus_ms(5), std::slice::from_ref(&event)).len(), 0);
-        assert_eq!(memory.fresh_events(t.plus_ms(EVENT_REPEAT_MS), std::slice::from_ref(&event)).len(), 1);
+        assert_eq!(
+            memory
+                .fresh_events(t.plus_ms(5), std::slice::from_ref(&event))
+                .len(),
+            0
+        );
+        assert_eq!(
+            memory
+                .fresh_events(t.plus_ms(EVENT_REPEAT_MS), std::slice::from_ref(&event))
+                .len(),
+            1
+        );
     }
 }

@@ -45,25 +45,37 @@ pub(super) async fn look(
     silent: &[NodeId],
 ) -> Look {
     let timeout = ports.settings.sql_timeout;
-    let infrastructure = match tokio::time::timeout(timeout * 5, ports.infrastructure.observe(record.id)).await {
-        Ok(Ok(nodes)) => Ok(nodes),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("no answer in time".to_owned()),
-    };
+    let infrastructure =
+        match tokio::time::timeout(timeout * 5, ports.infrastructure.observe(record.id)).await {
+            Ok(Ok(nodes)) => Ok(nodes),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("no answer in time".to_owned()),
+        };
     let asked = whom_to_ask(record, infrastructure.as_deref().ok());
     let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).max(1);
     let primary = record.cluster.as_ref().map(|c| c.primary);
     // First, so that what it shows lies before the positions that the standbys are then seen at.
-    let catalogue = match asked.iter().find(|(id, _)| wants_catalogue && Some(*id) == primary) {
+    let catalogue = match asked
+        .iter()
+        .find(|(id, _)| wants_catalogue && Some(*id) == primary)
+    {
         Some((_, endpoint)) => catalogue(ports, endpoint, credentials).await,
         None => None,
     };
     let looks = asked.iter().map(|(id, endpoint)| async {
-        let timeout_ms = if silent.contains(id) { timeout_ms / 3 + 1 } else { timeout_ms };
+        let timeout_ms = if silent.contains(id) {
+            timeout_ms / 3 + 1
+        } else {
+            timeout_ms
+        };
         (*id, facts(ports, endpoint, credentials, timeout_ms).await)
     });
     let sql = join_all(looks).await.into_iter().collect();
-    Look { infrastructure, sql, catalogue }
+    Look {
+        infrastructure,
+        sql,
+        catalogue,
+    }
 }
 
 /// Nodes that may answer, and where. Where the infrastructure gives no answer PostgreSQL still may.
@@ -74,7 +86,11 @@ fn whom_to_ask(record: &InstanceRecord, infrastructure: Option<&[ObservedNode]>)
             .filter(|n| n.power == PowerState::Running)
             .filter_map(|n| Some((n.node.node, n.endpoint.clone()?)))
             .collect(),
-        None => record.nodes.iter().filter_map(|n| Some((n.id, n.endpoint.clone()?))).collect(),
+        None => record
+            .nodes
+            .iter()
+            .filter_map(|n| Some((n.id, n.endpoint.clone()?)))
+            .collect(),
     }
 }
 
@@ -85,13 +101,21 @@ async fn facts(
     timeout_ms: u32,
 ) -> Result<NodeFacts, Silence> {
     let script = command::observe_node(timeout_ms);
-    let answer = ports.sql.run(&target(endpoint, &credentials.admin), &script).await.map_err(|e| silence(&e))?;
+    let answer = ports
+        .sql
+        .run(&target(endpoint, &credentials.admin), &script)
+        .await
+        .map_err(|e| silence(&e))?;
     command::parse_node(&answer).map_err(|e| Silence::Failed(e.to_string()))
 }
 
 async fn catalogue(ports: &Ports, endpoint: &Endpoint, credentials: &Credentials) -> Option<CatalogueFacts> {
     let script = command::observe_catalogue();
-    let answer = ports.sql.run(&target(endpoint, &credentials.admin), &script).await.ok()?;
+    let answer = ports
+        .sql
+        .run(&target(endpoint, &credentials.admin), &script)
+        .await
+        .ok()?;
     command::parse_catalogue(&answer).ok()
 }
 
@@ -126,8 +150,16 @@ pub(super) fn remember(
     let unknown = observation.infrastructure_error.is_some();
     let epoch = record.cluster.as_ref().map(|c| c.epoch).unwrap_or_default();
     let primary = record.cluster.as_ref().map(|c| c.primary);
-    let primary_facts = primary.and_then(|id| look.sql.get(&id)).and_then(|r| r.as_ref().ok()).cloned();
-    let ids: Vec<NodeId> = record.nodes.iter().map(|n| n.id).chain(found.keys().copied()).collect();
+    let primary_facts = primary
+        .and_then(|id| look.sql.get(&id))
+        .and_then(|r| r.as_ref().ok())
+        .cloned();
+    let ids: Vec<NodeId> = record
+        .nodes
+        .iter()
+        .map(|n| n.id)
+        .chain(found.keys().copied())
+        .collect();
     let mut live = LiveView::default();
     let mut sql = look.sql;
     for id in ids {
@@ -146,16 +178,26 @@ pub(super) fn remember(
         if answer.is_ok() {
             node.answered_at = Some(now);
         }
-        let silent_ms = if answer.is_ok() { 0 } else { now.since_ms(first_asked) };
+        let silent_ms = if answer.is_ok() {
+            0
+        } else {
+            now.since_ms(first_asked)
+        };
         let name = record.node(id).map(|n| standby_name(&n.name, epoch));
-        let row = name.as_deref().and_then(|name| primary_facts.as_ref()?.streaming(name));
+        let row = name
+            .as_deref()
+            .and_then(|name| primary_facts.as_ref()?.streaming(name));
         let first_looked = *node.streamed_at.get_or_insert(now);
         let runs = infra.present().is_some_and(|n| n.power == PowerState::Running);
         if row.is_some() || (primary_facts.is_none() && runs) {
             // Without a primary nobody streams: that is not this node's fault.
             node.streamed_at = Some(now);
         }
-        let not_streaming_ms = if row.is_some() { 0 } else { now.since_ms(first_looked) };
+        let not_streaming_ms = if row.is_some() {
+            0
+        } else {
+            now.since_ms(first_looked)
+        };
         let is_primary = primary == Some(id) && answer.as_ref().is_ok_and(|f| !f.in_recovery);
         if row.is_some() || is_primary {
             node.well(now);
@@ -167,10 +209,23 @@ pub(super) fn remember(
             _ => None,
         };
         let disk_free_bytes = infra.present().and_then(|n| n.disk_free_bytes);
-        live.nodes.insert(id, LiveNode { lag_bytes, disk_free_bytes });
+        live.nodes.insert(
+            id,
+            LiveNode {
+                lag_bytes,
+                disk_free_bytes,
+            },
+        );
         let hold_off_ms = node.hold_off_ms(now);
         let last_failure = node.last_failure.clone();
-        let seen = NodeObservation { infra, sql: answer, silent_ms, not_streaming_ms, hold_off_ms, last_failure };
+        let seen = NodeObservation {
+            infra,
+            sql: answer,
+            silent_ms,
+            not_streaming_ms,
+            hold_off_ms,
+            last_failure,
+        };
         observation.nodes.insert(id, seen);
     }
     memory.nodes.retain(|id, _| observation.nodes.contains_key(id));
@@ -180,5 +235,8 @@ pub(super) fn remember(
 
 /// The node as the infrastructure knows it.
 pub(super) fn node_ref(record: &InstanceRecord, node: NodeId) -> NodeRef {
-    NodeRef { instance: record.id, node }
+    NodeRef {
+        instance: record.id,
+        node,
+    }
 }

@@ -67,10 +67,16 @@ impl Engine {
         if cached.is_some() {
             return Ok(cached);
         }
-        let Some(instance) = self.ports.repository.load_instance(id).await? else { return Ok(None) };
+        let Some(instance) = self.ports.repository.load_instance(id).await? else {
+            return Ok(None);
+        };
         let users = self.ports.repository.load_users(id).await?;
         let databases = self.ports.repository.load_databases(id).await?;
-        let loaded = Loaded { instance, users, databases };
+        let loaded = Loaded {
+            instance,
+            users,
+            databases,
+        };
         self.with_memory(id, |m| {
             if m.doubts == doubts {
                 m.loaded = Some(loaded.clone());
@@ -85,9 +91,12 @@ impl Engine {
         id: InstanceId,
         lease: &dbaas_core::store::LeaseToken,
     ) -> Result<Round, dbaas_core::store::StoreError> {
-        let Some(loaded) = self.load(id).await? else { return Ok(Round::Done(Next::Forget)) };
+        let Some(loaded) = self.load(id).await? else {
+            return Ok(Round::Done(Next::Forget));
+        };
         let record = &loaded.instance.record;
-        let credentials = match Credentials::open(self.ports.sealer.as_ref(), id, &record.sealed_credentials) {
+        let credentials = match Credentials::open(self.ports.sealer.as_ref(), id, &record.sealed_credentials)
+        {
             Ok(credentials) => credentials,
             Err(error) => {
                 tracing::error!(instance = %id, %error, "the instance cannot be managed");
@@ -98,7 +107,12 @@ impl Engine {
             let now = self.ports.now();
             let drift_ms = u64::try_from(self.ports.settings.drift_interval.as_millis()).unwrap_or(u64::MAX);
             let due = m.catalogue_read_at.is_none_or(|at| now.since_ms(at) >= drift_ms);
-            let silent: Vec<NodeId> = m.nodes.iter().filter(|(_, n)| n.silent).map(|(id, _)| *id).collect();
+            let silent: Vec<NodeId> = m
+                .nodes
+                .iter()
+                .filter(|(_, n)| n.silent)
+                .map(|(id, _)| *id)
+                .collect();
             (m.wants_catalogue || due, silent)
         });
         let look = observe::look(&self.ports, record, &credentials, wants_catalogue, &silent).await;
@@ -181,7 +195,13 @@ impl Engine {
             change = change.event(id, event.node, now, event.kind, event.message.clone());
         }
         if plan.instance_gone {
-            change = change.event(id, None, now, "instance_deleted", "the instance and its data are gone");
+            change = change.event(
+                id,
+                None,
+                now,
+                "instance_deleted",
+                "the instance and its data are gone",
+            );
             change = change.remove_instance(&loaded.instance, &loaded.databases, &loaded.users);
             self.ports.repository.commit(change).await?;
             self.ports.hint(id);
@@ -233,8 +253,12 @@ impl Engine {
         for (write, version) in writes.into_iter().zip(versions) {
             *write = version;
         }
-        loaded.users.retain(|u| !plan.gone.contains(&GoneObject::User(u.record.id)));
-        loaded.databases.retain(|d| !plan.gone.contains(&GoneObject::Database(d.record.id)));
+        loaded
+            .users
+            .retain(|u| !plan.gone.contains(&GoneObject::User(u.record.id)));
+        loaded
+            .databases
+            .retain(|d| !plan.gone.contains(&GoneObject::Database(d.record.id)));
         let kept = loaded.clone();
         // A request that came in meanwhile has set `loaded` to nothing; what was just written is older than it only if the commit
         // had failed. So it is the newest.
@@ -271,7 +295,9 @@ impl Engine {
                 let action = action.clone();
                 let span = tracing::debug_span!("act", instance = %id, action = action.name(), node = %action.node());
                 // Spawned apart from the pass: a look at the instance never waits for a slow action.
-                let task = tokio::spawn(async move { engine.perform(id, key, stage, action).await }.instrument(span));
+                let task = tokio::spawn(
+                    async move { engine.perform(id, key, stage, action).await }.instrument(span),
+                );
                 begun.spawn(task);
             }
         }
@@ -297,7 +323,8 @@ impl Engine {
             Err(_) => Err("no answer in time".to_owned()),
         };
         let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        metrics::histogram!("dbaas_action_seconds", "action" => action.name()).record(started.elapsed().as_secs_f64());
+        metrics::histogram!("dbaas_action_seconds", "action" => action.name())
+            .record(started.elapsed().as_secs_f64());
         match &result {
             Ok(()) => tracing::debug!(elapsed_ms, "done"),
             Err(error) => {

@@ -51,7 +51,12 @@ impl Queue {
         let State { entries, due } = &mut *state;
         let entry = entries.entry(id).or_insert_with(|| {
             due.insert((at, id));
-            Entry { due: at, running: false, woken: false, interrupt: Arc::new(Notify::new()) }
+            Entry {
+                due: at,
+                running: false,
+                woken: false,
+                interrupt: Arc::new(Notify::new()),
+            }
         });
         if entry.running {
             entry.woken = true;
@@ -66,7 +71,12 @@ impl Queue {
 
     /// What ends the waiting of this instance's pass.
     pub(super) fn interrupt_of(&self, id: InstanceId) -> Arc<Notify> {
-        self.state.lock().entries.get(&id).map(|e| Arc::clone(&e.interrupt)).unwrap_or_default()
+        self.state
+            .lock()
+            .entries
+            .get(&id)
+            .map(|e| Arc::clone(&e.interrupt))
+            .unwrap_or_default()
     }
 
     /// Waits for an instance that is due, and marks it as running.
@@ -120,7 +130,10 @@ impl Queue {
     /// How many instances there are, and how many passes run.
     pub(super) fn size(&self) -> (usize, usize) {
         let state = self.state.lock();
-        (state.entries.len(), state.entries.values().filter(|e| e.running).count())
+        (
+            state.entries.len(),
+            state.entries.values().filter(|e| e.running).count(),
+        )
     }
 }
 
@@ -140,7 +153,11 @@ mod tests {
         assert_eq!(queue.next().await, id(1));
         // Nothing else is due while the pass runs, also when it is woken.
         queue.wake(id(1));
-        assert!(tokio::time::timeout(Duration::from_secs(5), queue.next()).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_secs(5), queue.next())
+                .await
+                .is_err()
+        );
         queue.done(id(1), Some(Duration::from_secs(60)));
         let before = Instant::now();
         assert_eq!(queue.next().await, id(1));

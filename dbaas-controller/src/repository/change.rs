@@ -132,7 +132,8 @@ impl Change {
         self.ops.len()
     }
 
-    pub(super) fn into_batch(self) -> Result<Batch, StoreError> {
+    /// What the store is to carry out.
+    pub(crate) fn into_batch(self) -> Result<Batch, StoreError> {
         match self.failed {
             Some(error) => Err(error),
             None => Ok(Batch {

@@ -213,3 +213,100 @@ async fn an_instance_that_is_removed_leaves_no_user_behind() {
         assert!(world.repository().load_users(id).await.unwrap().is_empty());
     }
 }
+
+#[tokio::test]
+async fn an_instance_that_goes_right_before_the_write_gets_no_user_and_no_database() {
+    let world = World::new().await;
+    for what in ["user", "database"] {
+        let id = world.instance("orders").await;
+        let owner = world.user(id, "app").await;
+        let instance = world.repository().load_instance(id).await.unwrap().unwrap();
+        let users = world.repository().load_users(id).await.unwrap();
+        world.before_next_commit(move |store| {
+            commit_now(store, Change::new().remove_instance(&instance, &[], &users));
+        });
+        let result = if what == "user" {
+            world
+                .control
+                .create_user(id, create_user("late"), None)
+                .await
+                .map(drop)
+        } else {
+            world
+                .control
+                .create_database(id, create_database("late", owner), None)
+                .await
+                .map(drop)
+        };
+        assert!(
+            matches!(result, Err(ControlError::NotFound { .. })),
+            "{what}: {result:?}"
+        );
+        assert!(world.repository().load_users(id).await.unwrap().is_empty());
+        assert!(world.repository().load_databases(id).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_owner_that_goes_right_before_the_write_gets_no_database() {
+    let world = World::new().await;
+    let id = world.instance("orders").await;
+    let keeper = world.user(id, "keeper").await;
+    let database = world.database(id, "shop", keeper).await;
+    for name in ["a", "b"] {
+        let owner = world.user(id, name).await;
+        world.before_next_commit(move |store| {
+            let deleting = |body: &mut serde_json::Value| body["deleting"] = serde_json::json!(true);
+            rewrite::<dbaas_core::user::UserRecord>(store, owner.uuid(), deleting);
+        });
+        let result = if name == "a" {
+            world
+                .control
+                .create_database(id, create_database("late", owner), None)
+                .await
+        } else {
+            let update = UpdateDatabase {
+                owner: Some(owner),
+                description: None,
+            };
+            world.control.update_database(id, database, update, None).await
+        };
+        assert_eq!(pointers(result), ["/owner"]);
+    }
+    assert_eq!(
+        world.control.database(id, database).await.unwrap().record.owner,
+        keeper
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_always_loses_gives_up() {
+    let world = World::new().await;
+    let id = world.instance("orders").await;
+    let tries = Arc::new(AtomicI64::new(0));
+    let counted = tries.clone();
+    let conflict = Fault::Fail(dbaas_core::store::StoreErrorKind::Conflict);
+    world.store.set_fault(Some(Arc::new(move |call: &StoreCall<'_>| {
+        if !call.is_write() {
+            return Fault::None;
+        }
+        counted.fetch_add(1, Ordering::SeqCst);
+        conflict
+    })));
+    let error = world
+        .control
+        .act_on_instance(id, InstanceAction::Restart)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ControlError::Unavailable {
+                outcome_unknown: false,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert_eq!(tries.load(Ordering::SeqCst), 16);
+}

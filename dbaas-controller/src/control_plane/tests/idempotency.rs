@@ -1,6 +1,7 @@
 use dbaas_core::limits::IDEMPOTENCY_TTL_MS;
 
 use super::*;
+use crate::repository::IdempotencyRecord;
 
 #[tokio::test]
 async fn the_same_call_again_makes_nothing_new() {
@@ -214,32 +215,39 @@ async fn sixteen_at_once_with_one_key_make_one() {
 
 #[tokio::test]
 async fn a_key_that_won_between_look_and_refusal_still_answers() {
-    let world = Arc::new(World::new().await);
-    let id = world.instance("orders").await;
-    // The limit is reached by the very call that this one repeats.
-    let first = world.user(id, "u").await;
-    let mut user = world.control.user(id, first).await.unwrap().record;
-    let mut change = Change::new();
-    for n in 2..dbaas_core::limits::USERS_PER_INSTANCE_MAX {
-        user.id = UserId::from_uuid(Uuid::now_v7());
-        user.name = UserName::new(format!("u{n}")).unwrap();
-        change = change.create(&user);
-    }
-    world.repository().commit(change).await.unwrap();
-    let calls: Vec<_> = (0..4)
-        .map(|_| {
-            let world = world.clone();
-            tokio::spawn(async move {
-                world
-                    .control
-                    .create_user(id, create_user("last"), key("k", 1))
-                    .await
-            })
-        })
-        .collect();
-    let mut made = Vec::new();
-    for call in calls {
-        made.push(call.await.unwrap().unwrap());
-    }
-    assert!(made.iter().all(|other| *other == made[0]), "{made:?}");
+    let world = World::new().await;
+    let made = world
+        .control
+        .create_instance(world.request("orders"), key("k", 1))
+        .await
+        .unwrap();
+    let id = IdempotencyRecord::id_of(&format!("instance/{}", ProjectId::DEFAULT), "k");
+    let read = world
+        .repository()
+        .load::<IdempotencyRecord>(id)
+        .await
+        .unwrap()
+        .unwrap();
+    world
+        .repository()
+        .commit(Change::new().delete(&read))
+        .await
+        .unwrap();
+    // This call sees no key; then the first one's key appears, and its version is not to be had any more.
+    let version = made.record.spec.version.uuid();
+    world.before_next(
+        |call| matches!(call, StoreCall::Get(key) if key.kind == "version"),
+        move |store| {
+            commit_now(store, Change::new().create(&read.record));
+            rewrite::<dbaas_core::version::VersionRecord>(store, version, |body| {
+                body["deprecated"] = true.into()
+            });
+        },
+    );
+    let again = world
+        .control
+        .create_instance(world.request("orders"), key("k", 1))
+        .await
+        .unwrap();
+    assert_eq!(again, made);
 }
