@@ -56,7 +56,7 @@ impl Default for SqliteOptions {
         SqliteOptions {
             deadline: Duration::from_secs(5),
             busy_timeout: Duration::from_secs(2),
-            queue_length: 1024,
+            queue_length: 4096,
             readers: 2,
             check_up_to_bytes: 256 << 20,
         }

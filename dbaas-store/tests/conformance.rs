@@ -38,6 +38,8 @@ const HOLDERS: [&str; 3] = ["x", "y", "z"];
 /// Which version a precondition names, seen from what is there when it is used.
 #[derive(Debug, Clone, Copy)]
 enum Guess {
+    /// Whatever holds.
+    Right,
     Absent,
     Current,
     OffBy(i64),
@@ -86,7 +88,12 @@ enum Call {
 }
 
 fn guess() -> impl Strategy<Value = Guess> {
-    prop_oneof![4 => Just(Guess::Absent), 6 => Just(Guess::Current), 1 => (-2..3_i64).prop_map(Guess::OffBy)]
+    prop_oneof![
+        12 => Just(Guess::Right),
+        1 => Just(Guess::Absent),
+        1 => Just(Guess::Current),
+        1 => (-2..3_i64).prop_map(Guess::OffBy),
+    ]
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -150,8 +157,9 @@ fn lease_name(name: bool) -> String {
 async fn precondition(model: &MemoryStore, key: DocumentKey, guess: Guess) -> Precondition {
     let version = model.get(key).await.unwrap().map_or(0, |stored| stored.version.0);
     match guess {
+        Guess::Right if version == 0 => Precondition::DoesNotExist,
         Guess::Absent => Precondition::DoesNotExist,
-        Guess::Current => Precondition::MatchesVersion(DocumentVersion(version)),
+        Guess::Right | Guess::Current => Precondition::MatchesVersion(DocumentVersion(version)),
         Guess::OffBy(by) => Precondition::MatchesVersion(DocumentVersion(version.saturating_add_signed(by))),
     }
 }
