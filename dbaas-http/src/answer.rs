@@ -1,0 +1,251 @@
+//! What the server answers: records as the contract's JSON. One struct for each resource; the OpenAPI schema of each is in
+//! `openapi/schemas.rs`.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use dbaas_controller::control_plane::NodeView;
+use dbaas_core::database::DatabaseRecord;
+use dbaas_core::infrastructure::ipv4_of;
+use dbaas_core::instance::{InstancePhase, InstanceRecord};
+use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
+use dbaas_core::node::{NodeRecord, NodeRole};
+use dbaas_core::store::StoredEvent;
+use dbaas_core::time::Timestamp;
+use dbaas_core::user::UserRecord;
+use dbaas_core::version::VersionRecord;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::problem::Problem;
+use crate::reference::{user_uri, version_uri};
+
+/// An instance.
+#[derive(Debug, Serialize)]
+pub(crate) struct InstanceAnswer<'a> {
+    uuid: Uuid,
+    name: &'a InstanceName,
+    description: &'a Description,
+    project_id: Uuid,
+    cpu: u16,
+    ram: u32,
+    disk_size: u32,
+    nodes_number: u8,
+    sync_replica_number: u8,
+    version: String,
+    status: &'static str,
+    phase: InstancePhase,
+    reason: &'a str,
+    warnings: &'a [String],
+    effective_sync_replicas: u8,
+    ipsv4: BTreeSet<Ipv4Addr>,
+    nodes: Vec<NodeSummary<'a>>,
+    generation: u64,
+    observed_generation: u64,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+/// A node within an instance's answer; `GET …/nodes` has the rest.
+#[derive(Debug, Serialize)]
+struct NodeSummary<'a> {
+    uuid: Uuid,
+    name: &'a str,
+    role: NodeRole,
+    status: &'static str,
+}
+
+impl<'a> InstanceAnswer<'a> {
+    pub(crate) fn of(record: &'a InstanceRecord) -> Self {
+        let InstanceRecord {
+            spec, status, nodes, ..
+        } = record;
+        let summary = |node: &'a NodeRecord| NodeSummary {
+            uuid: node.id.uuid(),
+            name: &node.name,
+            role: node.role,
+            status: node.lifecycle.as_str(),
+        };
+        InstanceAnswer {
+            uuid: record.id.uuid(),
+            name: &spec.name,
+            description: &spec.description,
+            project_id: spec.project.uuid(),
+            cpu: spec.resources.cpu.get(),
+            ram: spec.resources.ram.get(),
+            disk_size: spec.resources.disk.get(),
+            nodes_number: spec.nodes.get(),
+            sync_replica_number: spec.sync_replicas.get(),
+            version: version_uri(spec.version),
+            status: status.lifecycle.as_str(),
+            phase: status.phase,
+            reason: &status.reason,
+            warnings: &status.warnings,
+            effective_sync_replicas: spec.effective_sync_replicas(),
+            ipsv4: nodes
+                .iter()
+                .filter_map(|node| node.endpoint.as_ref())
+                .filter_map(ipv4_of)
+                .collect(),
+            nodes: nodes.iter().map(summary).collect(),
+            generation: record.generation,
+            observed_generation: status.observed_generation,
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+        }
+    }
+}
+
+/// A database.
+#[derive(Debug, Serialize)]
+pub(crate) struct DatabaseAnswer<'a> {
+    uuid: Uuid,
+    name: &'a DatabaseName,
+    description: &'a Description,
+    owner: String,
+    status: &'static str,
+    reason: &'a str,
+    deleting: bool,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl<'a> DatabaseAnswer<'a> {
+    pub(crate) fn of(record: &'a DatabaseRecord) -> Self {
+        DatabaseAnswer {
+            uuid: record.id.uuid(),
+            name: &record.name,
+            description: &record.description,
+            owner: user_uri(record.instance, record.owner),
+            status: record.lifecycle.as_str(),
+            reason: &record.reason,
+            deleting: record.deleting,
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+        }
+    }
+}
+
+/// A user. There is no password in it, and no verifier.
+#[derive(Debug, Serialize)]
+pub(crate) struct UserAnswer<'a> {
+    uuid: Uuid,
+    name: &'a UserName,
+    description: &'a Description,
+    status: &'static str,
+    reason: &'a str,
+    deleting: bool,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl<'a> UserAnswer<'a> {
+    pub(crate) fn of(record: &'a UserRecord) -> Self {
+        UserAnswer {
+            uuid: record.id.uuid(),
+            name: &record.name,
+            description: &record.description,
+            status: record.lifecycle.as_str(),
+            reason: &record.reason,
+            deleting: record.deleting,
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+        }
+    }
+}
+
+/// A version of the catalogue.
+#[derive(Debug, Serialize)]
+pub(crate) struct VersionAnswer<'a> {
+    uuid: Uuid,
+    name: &'a InstanceName,
+    description: &'a Description,
+    image: &'a str,
+    deprecated: bool,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl<'a> VersionAnswer<'a> {
+    pub(crate) fn of(record: &'a VersionRecord) -> Self {
+        VersionAnswer {
+            uuid: record.id.uuid(),
+            name: &record.name,
+            description: &record.description,
+            image: record.image.as_str(),
+            deprecated: record.deprecated,
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+        }
+    }
+}
+
+/// A node with its live figures.
+#[derive(Debug, Serialize)]
+pub(crate) struct NodeAnswer<'a> {
+    uuid: Uuid,
+    name: &'a str,
+    role: NodeRole,
+    sync: bool,
+    status: &'static str,
+    reason: &'a str,
+    leaving: bool,
+    host: Option<&'a str>,
+    port: Option<u16>,
+    lag_bytes: Option<u64>,
+    disk_free_bytes: Option<u64>,
+    backend_ref: Option<&'a str>,
+    created_at: Timestamp,
+}
+
+impl<'a> NodeAnswer<'a> {
+    pub(crate) fn of(view: &'a NodeView) -> Self {
+        let node = &view.record;
+        NodeAnswer {
+            uuid: node.id.uuid(),
+            name: &node.name,
+            role: node.role,
+            sync: node.sync,
+            status: node.lifecycle.as_str(),
+            reason: &node.reason,
+            leaving: node.leaving,
+            host: node.endpoint.as_ref().map(|endpoint| endpoint.host.as_str()),
+            port: node.endpoint.as_ref().map(|endpoint| endpoint.port),
+            lag_bytes: view.lag_bytes,
+            disk_free_bytes: view.disk_free_bytes,
+            backend_ref: node.backend_ref.as_deref(),
+            created_at: node.created_at,
+        }
+    }
+}
+
+/// An event of an instance's log.
+#[derive(Debug, Serialize)]
+pub(crate) struct EventAnswer<'a> {
+    sequence: u64,
+    at: Timestamp,
+    kind: &'a str,
+    message: &'a str,
+    node: Option<Uuid>,
+}
+
+impl<'a> EventAnswer<'a> {
+    pub(crate) fn of(event: &'a StoredEvent) -> Self {
+        EventAnswer {
+            sequence: event.sequence,
+            at: event.event.at,
+            kind: &event.event.kind,
+            message: &event.event.message,
+            node: event.event.node,
+        }
+    }
+}
+
+/// An answer as the fields that it has, for comparing with what a request repeats.
+pub(crate) fn fields_of(answer: &impl Serialize) -> Result<Map<String, Value>, Problem> {
+    match serde_json::to_value(answer) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        _ => Err(Problem::internal("an answer is not a JSON object")),
+    }
+}

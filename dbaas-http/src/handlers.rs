@@ -1,0 +1,217 @@
+//! One function for each call of the contract: read the request, call the control plane, answer.
+
+pub(crate) mod actions;
+pub(crate) mod databases;
+pub(crate) mod events;
+pub(crate) mod instances;
+pub(crate) mod nodes;
+pub(crate) mod service;
+pub(crate) mod users;
+pub(crate) mod versions;
+
+use std::future::Future;
+
+use axum::Json;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use dbaas_controller::error::ControlError;
+use dbaas_controller::request::{Listed, Page, ResourceRef, Versioned};
+use dbaas_core::lifecycle::{Lifecycle, ObjectLifecycle};
+use dbaas_core::limits;
+use dbaas_core::store::DocumentVersion;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::conditional::{Precondition, Tags, etag, precondition_failed};
+use crate::problem::Problem;
+use crate::query::Collection;
+
+/// How a long poll ended.
+pub(crate) const WAIT_OUTCOME: HeaderName = HeaderName::from_static("dbaas-wait");
+
+/// States of an instance, as `status` and `wait` have them.
+const LIFECYCLES: [(&str, Lifecycle); 4] = [
+    ("NEW", Lifecycle::New),
+    ("IN_PROGRESS", Lifecycle::InProgress),
+    ("ACTIVE", Lifecycle::Active),
+    ("ERROR", Lifecycle::Error),
+];
+/// States of a database or a user.
+const OBJECT_LIFECYCLES: [(&str, ObjectLifecycle); 3] = [
+    ("NEW", ObjectLifecycle::New),
+    ("ACTIVE", ObjectLifecycle::Active),
+    ("ERROR", ObjectLifecycle::Error),
+];
+
+/// Pages of the store that a filtered listing looks through at most; then it answers with what it has, and where to go on.
+const SCAN_PAGES_MAX: usize = 10;
+
+/// One resource.
+fn one(status: StatusCode, version: DocumentVersion, answer: &impl Serialize) -> Response {
+    let mut response = (status, Json(answer)).into_response();
+    response.headers_mut().insert(header::ETAG, etag(version));
+    response
+}
+
+/// A resource that was made.
+fn created(uri: &str, version: DocumentVersion, answer: &impl Serialize) -> Result<Response, Problem> {
+    let location =
+        HeaderValue::from_str(uri).map_err(|_| Problem::internal("a URI is not a header value"))?;
+    let mut response = one(StatusCode::CREATED, version, answer);
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
+/// The resource, or that the client's copy is still good.
+fn fresh(
+    headers: &HeaderMap,
+    version: DocumentVersion,
+    answer: &impl Serialize,
+) -> Result<Response, Problem> {
+    let known = Tags::read(headers, &header::IF_NONE_MATCH)?;
+    if known.is_some_and(|tags| tags.match_weakly(version)) {
+        let mut response = StatusCode::NOT_MODIFIED.into_response();
+        response.headers_mut().insert(header::ETAG, etag(version));
+        return Ok(response);
+    }
+    Ok(one(StatusCode::OK, version, answer))
+}
+
+/// How a wait came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WaitOutcome {
+    Reached,
+    Timeout,
+    Stopping,
+}
+
+impl WaitOutcome {
+    fn mark(self, mut response: Response) -> Response {
+        let word = match self {
+            WaitOutcome::Reached => "reached",
+            WaitOutcome::Timeout => "timeout",
+            WaitOutcome::Stopping => "stopping",
+        };
+        response
+            .headers_mut()
+            .insert(WAIT_OUTCOME, HeaderValue::from_static(word));
+        response
+    }
+}
+
+/// Waits; a deadline is not an error, the answer is then the resource as it is.
+async fn waited<T>(
+    app: &App,
+    wait: impl Future<Output = Result<Versioned<T>, ControlError>>,
+    present: impl Future<Output = Result<Versioned<T>, ControlError>>,
+) -> Result<(Versioned<T>, WaitOutcome), Problem> {
+    let outcome = tokio::select! {
+        waited = wait => match waited {
+            Ok(found) => return Ok((found, WaitOutcome::Reached)),
+            Err(ControlError::Deadline { .. }) => WaitOutcome::Timeout,
+            Err(error) => return Err(error.into()),
+        },
+        () = app.stopped() => WaitOutcome::Stopping,
+    };
+    Ok((present.await?, outcome))
+}
+
+/// What a deletion answers: also what is gone already is gone.
+fn deleted(result: Result<(), ControlError>, precondition: &Precondition) -> Result<StatusCode, Problem> {
+    match result {
+        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        // Of an instance that never was, nothing can be gone.
+        Err(
+            error @ ControlError::NotFound {
+                resource: ResourceRef::Instance(_),
+                ..
+            },
+        ) => Err(error.into()),
+        Err(ControlError::NotFound { .. }) => gone(precondition),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The answer to the deletion of what is not there.
+fn gone(precondition: &Precondition) -> Result<StatusCode, Problem> {
+    if precondition.is_given() {
+        Err(precondition_failed())
+    } else {
+        Ok(StatusCode::NO_CONTENT)
+    }
+}
+
+/// A part of a collection: items until `limit`, and after which to go on.
+struct Part<T, Id> {
+    items: Vec<Versioned<T>>,
+    next: Option<Id>,
+}
+
+impl<T, Id> Part<T, Id> {
+    fn json<A: Serialize>(
+        &self,
+        name: &str,
+        collection: Collection,
+        id: impl Fn(&Id) -> Uuid,
+        answer: impl Fn(&T) -> A,
+    ) -> Result<Json<Value>, Problem> {
+        let items: Result<Vec<Value>, _> = self
+            .items
+            .iter()
+            .map(|item| serde_json::to_value(answer(&item.record)))
+            .collect();
+        let items = items.map_err(|_| Problem::internal("an answer is not JSON"))?;
+        let next = self.next.as_ref().map(|next| collection.cursor(id(next)));
+        Ok(Json(Value::Object(Map::from_iter([
+            (name.to_owned(), Value::Array(items)),
+            ("next".to_owned(), next.map_or(Value::Null, Value::String)),
+        ]))))
+    }
+}
+
+/// A part of a collection whose filters the control plane does not know: looks through at most [`SCAN_PAGES_MAX`] pages.
+async fn filtered<T, Id: Copy, F>(
+    mut after: Option<Id>,
+    limit: usize,
+    fetch: impl Fn(Page<Id>) -> F,
+    id: impl Fn(&T) -> Id,
+    keep: impl Fn(&T) -> bool,
+) -> Result<Part<T, Id>, Problem>
+where
+    F: Future<Output = Result<Listed<T, Id>, ControlError>>,
+{
+    let mut items = Vec::new();
+    for _ in 0..SCAN_PAGES_MAX {
+        let page = fetch(Page {
+            after,
+            limit: *limits::PAGE_ITEMS.end(),
+        })
+        .await?;
+        for item in page.items {
+            if !keep(&item.record) {
+                after = Some(id(&item.record));
+                continue;
+            }
+            if items.len() == limit {
+                return Ok(Part { items, next: after });
+            }
+            after = Some(id(&item.record));
+            items.push(item);
+        }
+        match page.next {
+            None => return Ok(Part { items, next: None }),
+            Some(next) => after = Some(next),
+        }
+        if items.len() == limit {
+            break;
+        }
+    }
+    Ok(Part { items, next: after })
+}
+
+/// Whether a filter with these values lets this one through.
+fn any_of<T: PartialEq>(wanted: &[T], got: &T) -> bool {
+    wanted.is_empty() || wanted.contains(got)
+}

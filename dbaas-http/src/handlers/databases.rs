@@ -1,0 +1,160 @@
+//! `…/instances/{instance}/databases`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use dbaas_controller::request::Page;
+use dbaas_core::database::DatabaseRecord;
+use dbaas_core::id::DatabaseId;
+use dbaas_core::name::DatabaseName;
+use serde_json::Value;
+
+use super::{OBJECT_LIFECYCLES, Part, any_of, created, deleted, filtered, fresh, one, waited};
+use crate::access::Caller;
+use crate::answer::{DatabaseAnswer, fields_of};
+use crate::app::App;
+use crate::body::JsonBody;
+use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
+use crate::path::{DatabasePath, InstancePath};
+use crate::problem::Problem;
+use crate::query::{Collection, NoQuery, Query, one_of, parsed};
+use crate::reference::{database_uri, instance_uri, parse_user};
+use crate::request;
+
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    InstancePath(instance): InstancePath,
+    mut query: Query,
+) -> Result<Json<Value>, Problem> {
+    let paging = query.paging(Collection::Databases);
+    let names: Vec<DatabaseName> = query.many("name", parsed);
+    let owners = query.many("owner", |text| parse_user(text, instance));
+    let states = query.many("status", |text| one_of(text, &OBJECT_LIFECYCLES));
+    query.finish()?;
+    let after = paging.after.map(DatabaseId::from_uuid);
+    let part = if names.is_empty() && owners.is_empty() && states.is_empty() {
+        let listed = app
+            .control
+            .databases(
+                instance,
+                Page {
+                    after,
+                    limit: paging.limit,
+                },
+            )
+            .await?;
+        Part {
+            items: listed.items,
+            next: listed.next,
+        }
+    } else {
+        let fetch = |page| app.control.databases(instance, page);
+        let keep = |record: &DatabaseRecord| {
+            any_of(&names, &record.name)
+                && any_of(&owners, &record.owner)
+                && any_of(&states, &record.lifecycle)
+        };
+        filtered(
+            after,
+            paging.limit,
+            fetch,
+            |record: &DatabaseRecord| record.id,
+            keep,
+        )
+        .await?
+    };
+    part.json(
+        "databases",
+        Collection::Databases,
+        |id| id.uuid(),
+        |record| serde_json::to_value(DatabaseAnswer::of(record)).unwrap_or_default(),
+    )
+}
+
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    InstancePath(instance): InstancePath,
+    caller: Caller,
+    _: NoQuery,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let path = format!("{}/databases", instance_uri(instance));
+    let key = idempotency_key(&headers, &caller.scope(), &path, body.bytes(), BodySecrecy::Plain)?;
+    let create = request::create_database(body.object()?, instance)?;
+    let made = app.control.create_database(instance, create, key).await?;
+    created(
+        &database_uri(instance, made.record.id),
+        made.version,
+        &DatabaseAnswer::of(&made.record),
+    )
+}
+
+pub(crate) async fn read(
+    State(app): State<Arc<App>>,
+    DatabasePath(instance, id): DatabasePath,
+    headers: HeaderMap,
+    mut query: Query,
+) -> Result<Response, Problem> {
+    let wait = query.wait(&OBJECT_LIFECYCLES);
+    query.finish()?;
+    let Some(wait) = wait else {
+        let found = app.control.database(instance, id).await?;
+        return fresh(&headers, found.version, &DatabaseAnswer::of(&found.record));
+    };
+    let waiting = app
+        .control
+        .wait_for_database(instance, id, wait.state, wait.timeout);
+    let (found, outcome) = waited(&app, waiting, app.control.database(instance, id)).await?;
+    Ok(outcome.mark(one(
+        StatusCode::OK,
+        found.version,
+        &DatabaseAnswer::of(&found.record),
+    )))
+}
+
+pub(crate) async fn update(
+    State(app): State<Arc<App>>,
+    DatabasePath(instance, id): DatabasePath,
+    _: NoQuery,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let precondition = Precondition::read(&headers)?;
+    let present = app.control.database(instance, id).await?;
+    let expected = precondition.check(present.version)?;
+    let fields = fields_of(&DatabaseAnswer::of(&present.record))?;
+    let update = request::update_database(body.object()?, instance, &fields)?;
+    let updated = app
+        .control
+        .update_database(instance, id, update, expected)
+        .await?;
+    Ok(one(
+        StatusCode::OK,
+        updated.version,
+        &DatabaseAnswer::of(&updated.record),
+    ))
+}
+
+pub(crate) async fn delete(
+    State(app): State<Arc<App>>,
+    DatabasePath(instance, id): DatabasePath,
+    _: NoQuery,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let precondition = Precondition::read(&headers)?;
+    let expected = match precondition.is_given() {
+        false => None,
+        true => match app.control.database(instance, id).await {
+            Ok(present) => precondition.check(present.version)?,
+            Err(error) => return deleted(Err(error), &precondition),
+        },
+    };
+    deleted(
+        app.control.delete_database(instance, id, expected).await,
+        &precondition,
+    )
+}

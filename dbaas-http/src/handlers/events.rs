@@ -1,0 +1,186 @@
+//! `…/instances/{instance}/events`: the log of what happened, as pages or as Server-Sent Events.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, HeaderName};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use dbaas_core::id::InstanceId;
+use dbaas_core::limits;
+use dbaas_core::store::StoredEvent;
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use serde_json::json;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
+
+use crate::answer::EventAnswer;
+use crate::app::{App, WaitingPlace, wants_event_stream};
+use crate::path::InstancePath;
+use crate::problem::Problem;
+use crate::query::{Collection, Query, sequence};
+
+/// Where an event stream goes on after its connection broke.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// How often a stream looks by itself, without a hint that something changed.
+const POLL: Duration = Duration::from_secs(5);
+/// A stream ends after so long; clients connect again by themselves and go on where they were.
+const STREAM_MAX: Duration = Duration::from_secs(60 * 60);
+/// Events that a stream reads at once.
+const BATCH: usize = 100;
+/// Errors of the store in a row after which a stream ends.
+const ERRORS_MAX: u32 = 3;
+
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    InstancePath(id): InstancePath,
+    place: Option<Extension<WaitingPlace>>,
+    headers: HeaderMap,
+    mut query: Query,
+) -> Result<Response, Problem> {
+    let limit = query.one("limit", |text| crate::query::whole_in(text, limits::PAGE_ITEMS));
+    let cursor = query.one("cursor", |text| Collection::Events.read_log_cursor(text));
+    let after = query.one("after", sequence);
+    query.finish()?;
+    // The later of the two, where both are given.
+    let after = cursor.max(after);
+    // The layer that bounds the streams has given this one its place.
+    if let Some(Extension(place)) = place
+        && wants_event_stream(&headers)
+    {
+        let last = match headers.get(LAST_EVENT_ID) {
+            None => after.unwrap_or(0),
+            Some(value) => value
+                .to_str()
+                .map_err(|_| "must be the id of an event")
+                .and_then(sequence)
+                .map_err(|detail| Problem::header(&LAST_EVENT_ID, detail))?,
+        };
+        return stream(app, id, last, place).await;
+    }
+    let limit = limit.unwrap_or(limits::PAGE_ITEMS_DEFAULT);
+    // One more than is asked for tells whether there is more, except at the greatest page: there a full one may be followed by an empty one.
+    let mut events = app
+        .control
+        .events(id, after.unwrap_or(0), limit.saturating_add(1))
+        .await?;
+    let is_full = events.len() > limit || (events.len() == limit && limit == *limits::PAGE_ITEMS.end());
+    events.truncate(limit);
+    let next = events
+        .last()
+        .filter(|_| is_full)
+        .map(|last| Collection::Events.log_cursor(last.sequence));
+    let events: Vec<EventAnswer<'_>> = events.iter().map(EventAnswer::of).collect();
+    Ok(Json(json!({ "events": events, "next": next })).into_response())
+}
+
+/// A stream under way.
+struct Follower {
+    app: Arc<App>,
+    id: InstanceId,
+    /// The last event that was sent.
+    last: u64,
+    ready: VecDeque<StoredEvent>,
+    hints: Option<Receiver<InstanceId>>,
+    until: Instant,
+    errors: u32,
+    /// Held until the stream ends.
+    _place: WaitingPlace,
+}
+
+async fn stream(app: Arc<App>, id: InstanceId, last: u64, place: WaitingPlace) -> Result<Response, Problem> {
+    // Listens before the first look, so that nothing falls between the two; the look also tells whether the instance exists.
+    let hints = Some(app.control.changes());
+    let ready = app.control.events(id, last, BATCH).await?.into();
+    let until = Instant::now() + STREAM_MAX;
+    let follower = Follower {
+        app,
+        id,
+        last,
+        ready,
+        hints,
+        until,
+        errors: 0,
+        _place: place,
+    };
+    Ok(Sse::new(follow(follower))
+        .keep_alive(KeepAlive::default())
+        .into_response())
+}
+
+fn follow(follower: Follower) -> impl Stream<Item = Result<Event, Infallible>> + Send {
+    unfold(follower, |mut follower| async move {
+        loop {
+            if let Some(event) = follower.ready.pop_front() {
+                follower.last = event.sequence;
+                return Some((Ok(sent(&event)), follower));
+            }
+            if follower.app.is_stopping() || Instant::now() >= follower.until {
+                return None;
+            }
+            match follower
+                .app
+                .control
+                .events(follower.id, follower.last, BATCH)
+                .await
+            {
+                Ok(events) => {
+                    follower.errors = 0;
+                    follower.ready = events.into();
+                }
+                // The instance is gone, and its log with it.
+                Err(dbaas_controller::error::ControlError::NotFound { .. }) => return None,
+                Err(error) => {
+                    follower.errors += 1;
+                    if follower.errors >= ERRORS_MAX {
+                        tracing::warn!(%error, "an event stream ends: the log cannot be read");
+                        return None;
+                    }
+                }
+            }
+            if follower.ready.is_empty() {
+                follower.wait().await;
+            }
+        }
+    })
+}
+
+impl Follower {
+    /// Returns when there may be something new, and never later than the next poll.
+    async fn wait(&mut self) {
+        let look_at = self.until.min(Instant::now() + POLL);
+        while let Some(hints) = &mut self.hints {
+            tokio::select! {
+                () = self.app.stopped() => return,
+                () = tokio::time::sleep_until(look_at) => return,
+                hint = hints.recv() => match hint {
+                    Ok(changed) if changed != self.id => {}
+                    Ok(_) | Err(RecvError::Lagged(_)) => return,
+                    Err(RecvError::Closed) => self.hints = None,
+                },
+            }
+        }
+        tokio::select! {
+            () = self.app.stopped() => {}
+            () = tokio::time::sleep_until(look_at) => {}
+        }
+    }
+}
+
+fn sent(event: &StoredEvent) -> Event {
+    let json = serde_json::to_string(&EventAnswer::of(event)).unwrap_or_default();
+    let sent = Event::default().id(event.sequence.to_string()).data(json);
+    // A field of the stream is one line.
+    let is_word = event.event.kind.bytes().all(|b| b.is_ascii_graphic());
+    if is_word {
+        sent.event(&event.event.kind)
+    } else {
+        sent
+    }
+}

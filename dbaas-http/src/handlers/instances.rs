@@ -1,0 +1,233 @@
+//! `/v1/types/postgres/instances`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use dbaas_controller::error::ControlError;
+use dbaas_controller::request::{InstanceFilter, Page};
+use dbaas_core::id::{InstanceId, ProjectId};
+use dbaas_core::instance::{InstancePhase, InstanceRecord};
+use serde_json::Value;
+
+use super::{LIFECYCLES, Part, any_of, created, deleted, filtered, fresh, gone, one, waited};
+use crate::access::Caller;
+use crate::answer::{InstanceAnswer, fields_of};
+use crate::app::App;
+use crate::body::JsonBody;
+use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
+use crate::path::{AnyInstancePath, InstancePath};
+use crate::problem::Problem;
+use crate::query::{Collection, NoQuery, Query, one_of, parsed, whole_in};
+use crate::reference::{ROOT, instance_uri, parse_version};
+use crate::request;
+
+/// What an instance can be busy with, as `phase` has it.
+pub(crate) const PHASES: [(&str, InstancePhase); 10] = [
+    ("creating", InstancePhase::Creating),
+    ("running", InstancePhase::Running),
+    ("updating", InstancePhase::Updating),
+    ("failing_over", InstancePhase::FailingOver),
+    ("switching_over", InstancePhase::SwitchingOver),
+    ("restarting", InstancePhase::Restarting),
+    ("stopping", InstancePhase::Stopping),
+    ("stopped", InstancePhase::Stopped),
+    ("starting", InstancePhase::Starting),
+    ("deleting", InstancePhase::Deleting),
+];
+
+/// Filters by what the control plane does not filter by itself.
+#[derive(Default)]
+struct Rest {
+    phases: Vec<InstancePhase>,
+    cpus: Vec<usize>,
+    rams: Vec<usize>,
+    disks: Vec<usize>,
+    nodes: Vec<usize>,
+    sync_replicas: Vec<usize>,
+}
+
+impl Rest {
+    fn read(query: &mut Query) -> Self {
+        let number = |text: &str| whole_in(text, 0..=999_999_999);
+        Rest {
+            phases: query.many("phase", |text| one_of(text, &PHASES)),
+            cpus: query.many("cpu", number),
+            rams: query.many("ram", number),
+            disks: query.many("disk_size", number),
+            nodes: query.many("nodes_number", number),
+            sync_replicas: query.many("sync_replica_number", number),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.phases.is_empty()
+            && [
+                &self.cpus,
+                &self.rams,
+                &self.disks,
+                &self.nodes,
+                &self.sync_replicas,
+            ]
+            .iter()
+            .all(|f| f.is_empty())
+    }
+
+    fn keep(&self, record: &InstanceRecord) -> bool {
+        let spec = &record.spec;
+        any_of(&self.phases, &record.status.phase)
+            && any_of(&self.cpus, &spec.resources.cpu.get().into())
+            && any_of(&self.rams, &(spec.resources.ram.get() as usize))
+            && any_of(&self.disks, &(spec.resources.disk.get() as usize))
+            && any_of(&self.nodes, &spec.nodes.get().into())
+            && any_of(&self.sync_replicas, &spec.sync_replicas.get().into())
+    }
+}
+
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    mut query: Query,
+) -> Result<Json<Value>, Problem> {
+    let paging = query.paging(Collection::Instances);
+    let mut filter = InstanceFilter {
+        projects: query.many("project_id", parsed::<ProjectId>),
+        names: query.many("name", parsed),
+        versions: query.many("version", parse_version),
+        lifecycles: query.many("status", |text| one_of(text, &LIFECYCLES)),
+    };
+    let rest = Rest::read(&mut query);
+    query.finish()?;
+
+    let nothing = Part {
+        items: Vec::new(),
+        next: None,
+    };
+    let mut is_nothing = false;
+    if let Caller::Project(own) = caller {
+        // Other projects have nothing that this caller could see.
+        is_nothing = !any_of(&filter.projects, &own);
+        filter.projects = vec![own];
+    }
+    let after = paging.after.map(InstanceId::from_uuid);
+    let part = if is_nothing {
+        nothing
+    } else if rest.is_empty() {
+        let listed = app
+            .control
+            .instances(
+                filter,
+                Page {
+                    after,
+                    limit: paging.limit,
+                },
+            )
+            .await?;
+        Part {
+            items: listed.items,
+            next: listed.next,
+        }
+    } else {
+        let fetch = |page| app.control.instances(filter.clone(), page);
+        filtered(
+            after,
+            paging.limit,
+            fetch,
+            |record: &InstanceRecord| record.id,
+            |record| rest.keep(record),
+        )
+        .await?
+    };
+    part.json(
+        "instances",
+        Collection::Instances,
+        |id| id.uuid(),
+        |record| serde_json::to_value(InstanceAnswer::of(record)).unwrap_or_default(),
+    )
+}
+
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    _: NoQuery,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let path = format!("{ROOT}/instances");
+    let key = idempotency_key(&headers, &caller.scope(), &path, body.bytes(), BodySecrecy::Plain)?;
+    let create = request::create_instance(body.object()?, caller)?;
+    let made = app.control.create_instance(create, key).await?;
+    created(
+        &instance_uri(made.record.id),
+        made.version,
+        &InstanceAnswer::of(&made.record),
+    )
+}
+
+pub(crate) async fn read(
+    State(app): State<Arc<App>>,
+    InstancePath(id): InstancePath,
+    headers: HeaderMap,
+    mut query: Query,
+) -> Result<Response, Problem> {
+    let wait = query.wait(&LIFECYCLES);
+    query.finish()?;
+    let Some(wait) = wait else {
+        let found = app.control.instance(id).await?;
+        return fresh(&headers, found.version, &InstanceAnswer::of(&found.record));
+    };
+    let waiting = app.control.wait_for_instance(id, wait.state, wait.timeout);
+    let (found, outcome) = waited(&app, waiting, app.control.instance(id)).await?;
+    Ok(outcome.mark(one(
+        StatusCode::OK,
+        found.version,
+        &InstanceAnswer::of(&found.record),
+    )))
+}
+
+pub(crate) async fn update(
+    State(app): State<Arc<App>>,
+    InstancePath(id): InstancePath,
+    _: NoQuery,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let precondition = Precondition::read(&headers)?;
+    let present = app.control.instance(id).await?;
+    let expected = precondition.check(present.version)?;
+    let fields = fields_of(&InstanceAnswer::of(&present.record))?;
+    let update = request::update_instance(body.object()?, &fields)?;
+    let updated = app.control.update_instance(id, update, expected).await?;
+    Ok(one(
+        StatusCode::OK,
+        updated.version,
+        &InstanceAnswer::of(&updated.record),
+    ))
+}
+
+pub(crate) async fn delete(
+    State(app): State<Arc<App>>,
+    AnyInstancePath { id, is_foreign }: AnyInstancePath,
+    _: NoQuery,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let precondition = Precondition::read(&headers)?;
+    if is_foreign {
+        // As if it were gone: the two must look the same.
+        return gone(&precondition);
+    }
+    let expected = match precondition.is_given() {
+        false => None,
+        true => match app.control.instance(id).await {
+            Ok(present) => precondition.check(present.version)?,
+            Err(ControlError::NotFound { .. }) => return gone(&precondition),
+            Err(error) => return Err(error.into()),
+        },
+    };
+    match app.control.delete_instance(id, expected).await {
+        Err(ControlError::NotFound { .. }) => gone(&precondition),
+        result => deleted(result, &precondition),
+    }
+}

@@ -1,0 +1,56 @@
+//! `…/instances/{instance}/nodes` and `…/connection`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use dbaas_core::connection::ConnectionStrings;
+use dbaas_core::name::{DatabaseName, UserName};
+use serde_json::{Value, json};
+
+use crate::answer::NodeAnswer;
+use crate::app::App;
+use crate::path::InstancePath;
+use crate::problem::Problem;
+use crate::query::{NoQuery, Query, parsed};
+
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    InstancePath(id): InstancePath,
+    _: NoQuery,
+) -> Result<Json<Value>, Problem> {
+    let nodes = app.control.nodes(id).await?;
+    let nodes: Vec<NodeAnswer<'_>> = nodes.iter().map(NodeAnswer::of).collect();
+    Ok(Json(json!({ "nodes": nodes })))
+}
+
+pub(crate) async fn connection(
+    State(app): State<Arc<App>>,
+    InstancePath(id): InstancePath,
+    mut query: Query,
+) -> Result<Json<Value>, Problem> {
+    let user: Option<UserName> = query.one("user", parsed);
+    let database: Option<DatabaseName> = query.one("database", parsed);
+    query.finish()?;
+    let found = app.control.connection(id).await?;
+    // Without a node there is nothing to connect to: no string is better than one that fails.
+    let strings = (!found.endpoints.is_empty()).then(|| {
+        let mut strings = ConnectionStrings::new(found.endpoints.clone());
+        if let Some(user) = user {
+            strings = strings.with_user(user);
+        }
+        if let Some(database) = database {
+            strings = strings.with_database(database);
+        }
+        strings
+    });
+    let of = |text: fn(&ConnectionStrings) -> String| strings.as_ref().map(text);
+    Ok(Json(json!({
+        "uri": of(ConnectionStrings::uri),
+        "read_only_uri": of(ConnectionStrings::read_only_uri),
+        "jdbc_url": of(ConnectionStrings::jdbc_url),
+        "read_only_jdbc_url": of(ConnectionStrings::read_only_jdbc_url),
+        "primary": found.primary,
+        "endpoints": found.endpoints,
+    })))
+}

@@ -1,0 +1,145 @@
+//! `…/instances/{instance}/users`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use dbaas_controller::request::Page;
+use dbaas_core::id::UserId;
+use dbaas_core::name::UserName;
+use dbaas_core::user::UserRecord;
+use serde_json::Value;
+
+use super::{OBJECT_LIFECYCLES, Part, any_of, created, deleted, filtered, fresh, one, waited};
+use crate::access::Caller;
+use crate::answer::{UserAnswer, fields_of};
+use crate::app::App;
+use crate::body::JsonBody;
+use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
+use crate::path::{InstancePath, UserPath};
+use crate::problem::Problem;
+use crate::query::{Collection, NoQuery, Query, one_of, parsed};
+use crate::reference::{instance_uri, user_uri};
+use crate::request;
+
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    InstancePath(instance): InstancePath,
+    mut query: Query,
+) -> Result<Json<Value>, Problem> {
+    let paging = query.paging(Collection::Users);
+    let names: Vec<UserName> = query.many("name", parsed);
+    let states = query.many("status", |text| one_of(text, &OBJECT_LIFECYCLES));
+    query.finish()?;
+    let after = paging.after.map(UserId::from_uuid);
+    let part = if names.is_empty() && states.is_empty() {
+        let listed = app
+            .control
+            .users(
+                instance,
+                Page {
+                    after,
+                    limit: paging.limit,
+                },
+            )
+            .await?;
+        Part {
+            items: listed.items,
+            next: listed.next,
+        }
+    } else {
+        let fetch = |page| app.control.users(instance, page);
+        let keep = |record: &UserRecord| any_of(&names, &record.name) && any_of(&states, &record.lifecycle);
+        filtered(after, paging.limit, fetch, |record: &UserRecord| record.id, keep).await?
+    };
+    part.json(
+        "users",
+        Collection::Users,
+        |id| id.uuid(),
+        |record| serde_json::to_value(UserAnswer::of(record)).unwrap_or_default(),
+    )
+}
+
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    InstancePath(instance): InstancePath,
+    caller: Caller,
+    _: NoQuery,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let path = format!("{}/users", instance_uri(instance));
+    let key = idempotency_key(
+        &headers,
+        &caller.scope(),
+        &path,
+        body.bytes(),
+        BodySecrecy::HoldsPassword,
+    )?;
+    let create = request::create_user(body.object()?)?;
+    let made = app.control.create_user(instance, create, key).await?;
+    created(
+        &user_uri(instance, made.record.id),
+        made.version,
+        &UserAnswer::of(&made.record),
+    )
+}
+
+pub(crate) async fn read(
+    State(app): State<Arc<App>>,
+    UserPath(instance, id): UserPath,
+    headers: HeaderMap,
+    mut query: Query,
+) -> Result<Response, Problem> {
+    let wait = query.wait(&OBJECT_LIFECYCLES);
+    query.finish()?;
+    let Some(wait) = wait else {
+        let found = app.control.user(instance, id).await?;
+        return fresh(&headers, found.version, &UserAnswer::of(&found.record));
+    };
+    let waiting = app.control.wait_for_user(instance, id, wait.state, wait.timeout);
+    let (found, outcome) = waited(&app, waiting, app.control.user(instance, id)).await?;
+    Ok(outcome.mark(one(StatusCode::OK, found.version, &UserAnswer::of(&found.record))))
+}
+
+pub(crate) async fn update(
+    State(app): State<Arc<App>>,
+    UserPath(instance, id): UserPath,
+    _: NoQuery,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let precondition = Precondition::read(&headers)?;
+    let present = app.control.user(instance, id).await?;
+    let expected = precondition.check(present.version)?;
+    let fields = fields_of(&UserAnswer::of(&present.record))?;
+    let update = request::update_user(body.object()?, &fields)?;
+    let updated = app.control.update_user(instance, id, update, expected).await?;
+    Ok(one(
+        StatusCode::OK,
+        updated.version,
+        &UserAnswer::of(&updated.record),
+    ))
+}
+
+pub(crate) async fn delete(
+    State(app): State<Arc<App>>,
+    UserPath(instance, id): UserPath,
+    _: NoQuery,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let precondition = Precondition::read(&headers)?;
+    let expected = match precondition.is_given() {
+        false => None,
+        true => match app.control.user(instance, id).await {
+            Ok(present) => precondition.check(present.version)?,
+            Err(error) => return deleted(Err(error), &precondition),
+        },
+    };
+    deleted(
+        app.control.delete_user(instance, id, expected).await,
+        &precondition,
+    )
+}

@@ -1,0 +1,148 @@
+//! `/v1/types/postgres/versions`: everybody reads the catalogue, the administrator changes it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use dbaas_controller::request::Page;
+use dbaas_core::id::VersionId;
+use dbaas_core::name::InstanceName;
+use dbaas_core::version::{ImageRef, VersionRecord};
+use serde_json::Value;
+
+use super::{Part, any_of, created, deleted, filtered, fresh, one};
+use crate::access::Caller;
+use crate::answer::{VersionAnswer, fields_of};
+use crate::app::App;
+use crate::body::JsonBody;
+use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
+use crate::path::VersionPath;
+use crate::problem::Problem;
+use crate::query::{Collection, NoQuery, Query, one_of, parsed};
+use crate::reference::{ROOT, version_uri};
+use crate::request;
+
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    _: Caller,
+    mut query: Query,
+) -> Result<Json<Value>, Problem> {
+    let paging = query.paging(Collection::Versions);
+    let names: Vec<InstanceName> = query.many("name", parsed);
+    let images: Vec<ImageRef> = query.many("image", parsed);
+    let deprecated = query.many("deprecated", |text| {
+        one_of(text, &[("true", true), ("false", false)])
+    });
+    query.finish()?;
+    let after = paging.after.map(VersionId::from_uuid);
+    let part = if names.is_empty() && images.is_empty() && deprecated.is_empty() {
+        let listed = app
+            .control
+            .versions(Page {
+                after,
+                limit: paging.limit,
+            })
+            .await?;
+        Part {
+            items: listed.items,
+            next: listed.next,
+        }
+    } else {
+        let fetch = |page| app.control.versions(page);
+        let keep = |record: &VersionRecord| {
+            any_of(&names, &record.name)
+                && any_of(&images, &record.image)
+                && any_of(&deprecated, &record.deprecated)
+        };
+        filtered(
+            after,
+            paging.limit,
+            fetch,
+            |record: &VersionRecord| record.id,
+            keep,
+        )
+        .await?
+    };
+    part.json(
+        "versions",
+        Collection::Versions,
+        |id| id.uuid(),
+        |record| serde_json::to_value(VersionAnswer::of(record)).unwrap_or_default(),
+    )
+}
+
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    _: NoQuery,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    caller.require_admin()?;
+    // A version's image is unique: repeating the call makes no second one. So the key is checked and needs no keeping.
+    let path = format!("{ROOT}/versions");
+    idempotency_key(&headers, &caller.scope(), &path, body.bytes(), BodySecrecy::Plain)?;
+    let made = app
+        .control
+        .create_version(request::create_version(body.object()?)?)
+        .await?;
+    created(
+        &version_uri(made.record.id),
+        made.version,
+        &VersionAnswer::of(&made.record),
+    )
+}
+
+pub(crate) async fn read(
+    State(app): State<Arc<App>>,
+    _: Caller,
+    VersionPath(id): VersionPath,
+    _: NoQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let found = app.control.version(id).await?;
+    fresh(&headers, found.version, &VersionAnswer::of(&found.record))
+}
+
+pub(crate) async fn update(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    VersionPath(id): VersionPath,
+    _: NoQuery,
+    headers: HeaderMap,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    caller.require_admin()?;
+    let precondition = Precondition::read(&headers)?;
+    let present = app.control.version(id).await?;
+    let expected = precondition.check(present.version)?;
+    let fields = fields_of(&VersionAnswer::of(&present.record))?;
+    let update = request::update_version(body.object()?, &fields)?;
+    let updated = app.control.update_version(id, update, expected).await?;
+    Ok(one(
+        StatusCode::OK,
+        updated.version,
+        &VersionAnswer::of(&updated.record),
+    ))
+}
+
+pub(crate) async fn delete(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    VersionPath(id): VersionPath,
+    _: NoQuery,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    caller.require_admin()?;
+    let precondition = Precondition::read(&headers)?;
+    let expected = match precondition.is_given() {
+        false => None,
+        true => match app.control.version(id).await {
+            Ok(present) => precondition.check(present.version)?,
+            Err(error) => return deleted(Err(error), &precondition),
+        },
+    };
+    deleted(app.control.delete_version(id, expected).await, &precondition)
+}

@@ -1,0 +1,605 @@
+//! Every call, described.
+
+use utoipa::openapi::Required;
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::path::{Operation, OperationBuilder, Parameter};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::response::ResponseBuilder;
+use utoipa::openapi::security::SecurityRequirement;
+
+use super::BEARER;
+use super::parameters::{
+    filter, id, idempotency_key, if_match, if_none_match, last_event_id, number_filter, paging, path, query,
+    waiting,
+};
+use super::responses::{header, shared};
+use super::schemas::{
+    boolean, database_name, image, instance_name, reference, text, user_name, user_reference, uuid,
+    version_reference, whole, words,
+};
+use crate::handlers::instances::PHASES;
+use crate::problem::ProblemKind;
+use crate::query::Collection;
+
+const STATES: [&str; 4] = ["NEW", "IN_PROGRESS", "ACTIVE", "ERROR"];
+const OBJECT_STATES: [&str; 3] = ["NEW", "ACTIVE", "ERROR"];
+
+/// Errors that every call with a token can have.
+const ALWAYS: [u16; 5] = [400, 401, 403, 500, 503];
+
+/// A call under description.
+struct Call(OperationBuilder);
+
+impl Call {
+    fn new(tag: &str, operation_id: &str, summary: &str) -> Self {
+        let call = OperationBuilder::new()
+            .tag(tag)
+            .operation_id(Some(operation_id))
+            .summary(Some(summary));
+        Call(call.security(SecurityRequirement::new::<_, _, String>(BEARER, []))).errors(&ALWAYS)
+    }
+
+    /// A call that needs no token.
+    fn open(operation_id: &str, summary: &str) -> Self {
+        let call = OperationBuilder::new()
+            .tag("service")
+            .operation_id(Some(operation_id))
+            .summary(Some(summary));
+        Call(call.securities(Some([]))).errors(&[400, 500])
+    }
+
+    fn about(self, description: &str) -> Self {
+        Call(self.0.description(Some(description)))
+    }
+
+    fn with(self, parameters: impl IntoIterator<Item = Parameter>) -> Self {
+        Call(parameters.into_iter().fold(self.0, OperationBuilder::parameter))
+    }
+
+    fn errors(self, statuses: &[u16]) -> Self {
+        Call(statuses.iter().fold(self.0, |call, status| {
+            call.response(status.to_string(), shared(*status))
+        }))
+    }
+
+    /// A resource in the path, which may not exist.
+    fn of(self, names: &[&'static str]) -> Self {
+        self.with(names.iter().map(|name| id(name))).errors(&[404])
+    }
+
+    fn body(self, schema: &str, required: Required) -> Self {
+        let content = || ContentBuilder::new().schema(Some(reference(schema))).build();
+        let body = RequestBodyBuilder::new()
+            .content("application/json", content())
+            .required(Some(required))
+            .build();
+        Call(self.0.request_body(Some(body))).errors(&[408, 413, 415, 422])
+    }
+
+    /// A JSON answer.
+    fn answers(self, status: u16, schema: &str, description: &str) -> Self {
+        let content = ContentBuilder::new().schema(Some(reference(schema))).build();
+        let response = ResponseBuilder::new()
+            .description(description)
+            .content("application/json", content)
+            .build();
+        Call(self.0.response(status.to_string(), response))
+    }
+
+    /// A JSON answer that is a resource, with its version.
+    fn answers_resource(
+        self,
+        status: u16,
+        schema: &str,
+        description: &str,
+        headers: &[(&str, &str)],
+    ) -> Self {
+        let content = ContentBuilder::new().schema(Some(reference(schema))).build();
+        let response = ResponseBuilder::new()
+            .description(description)
+            .content("application/json", content)
+            .header("ETag", header("Its version.", text()));
+        let response = headers.iter().fold(response, |response, (name, about)| {
+            response.header(*name, header(about, text()))
+        });
+        Call(self.0.response(status.to_string(), response.build()))
+    }
+
+    fn answers_empty(self, status: u16, description: &str) -> Self {
+        Call(self.0.response(
+            status.to_string(),
+            ResponseBuilder::new().description(description).build(),
+        ))
+    }
+
+    fn done(self) -> Operation {
+        self.0.build()
+    }
+}
+
+/// A collection.
+fn list(
+    tag: &str,
+    operation_id: &str,
+    summary: &str,
+    schema: &str,
+    collection: Collection,
+    filters: Vec<Parameter>,
+) -> Call {
+    Call::new(tag, operation_id, summary)
+        .with(paging(collection))
+        .with(filters)
+        .answers(200, schema, "A page.")
+}
+
+fn create(tag: &str, operation_id: &str, summary: &str, schema: &str, body: &str) -> Call {
+    Call::new(tag, operation_id, summary)
+        .with([idempotency_key()])
+        .body(body, Required::True)
+        .answers_resource(
+            201,
+            schema,
+            "Accepted; the resource is NEW.",
+            &[("Location", "Where it is.")],
+        )
+        .errors(&[409])
+}
+
+/// One resource; `states` are those that can be waited for.
+fn read(tag: &str, operation_id: &str, summary: &str, schema: &str, states: &'static [&'static str]) -> Call {
+    let call = Call::new(tag, operation_id, summary).with([if_none_match()]);
+    let headers: &[_] = match states {
+        [] => &[],
+        _ => &[("Dbaas-Wait", "How a wait ended: reached, timeout or stopping.")],
+    };
+    let call = match states {
+        [] => call,
+        states => call.with(waiting(words(states.iter().copied()))).errors(&[429]),
+    };
+    call.answers_resource(200, schema, "The resource.", headers)
+        .answers_empty(304, "The client's copy is the present one.")
+}
+
+/// PUT and PATCH are the same call.
+fn update(tag: &str, operation_id: &str, summary: &str, schema: &str, body: &str) -> Call {
+    Call::new(tag, operation_id, summary)
+        .about("Fields that are left out stay. Read-only fields may be repeated with their present value.")
+        .with([if_match()])
+        .body(body, Required::True)
+        .answers_resource(200, schema, "The resource, with what is wanted now.", &[])
+        .errors(&[409, 412])
+}
+
+fn delete(tag: &str, operation_id: &str, summary: &str) -> Call {
+    Call::new(tag, operation_id, summary)
+        .about("Also where it is gone already. It is still answered, as being deleted, until it is gone.")
+        .with([if_match()])
+        .answers_empty(204, "Accepted, or gone already.")
+        .errors(&[409, 412])
+}
+
+fn action(operation_id: &str, summary: &str, body: &str) -> Operation {
+    Call::new("operations", operation_id, summary)
+        .of(&["instance"])
+        .body(body, Required::False)
+        .answers_resource(
+            202,
+            "Instance",
+            "Accepted; status and events say how it goes.",
+            &[],
+        )
+        .errors(&[409])
+        .done()
+}
+
+pub(crate) fn list_instances() -> Operation {
+    let filters = vec![
+        filter("name", instance_name()),
+        filter("project_id", uuid()),
+        filter("status", words(STATES)),
+        filter("phase", words(PHASES.map(|(word, _)| word))),
+        filter("version", version_reference()),
+        number_filter("cpu"),
+        number_filter("ram"),
+        number_filter("disk_size"),
+        number_filter("nodes_number"),
+        number_filter("sync_replica_number"),
+    ];
+    list(
+        "instances",
+        "listInstances",
+        "List instances",
+        "Instances",
+        Collection::Instances,
+        filters,
+    )
+    .done()
+}
+
+pub(crate) fn create_instance() -> Operation {
+    create(
+        "instances",
+        "createInstance",
+        "Create an instance",
+        "Instance",
+        "InstanceCreate",
+    )
+    .done()
+}
+
+pub(crate) fn read_instance() -> Operation {
+    read(
+        "instances",
+        "readInstance",
+        "Read an instance",
+        "Instance",
+        &STATES,
+    )
+    .of(&["instance"])
+    .done()
+}
+
+pub(crate) fn replace_instance() -> Operation {
+    update(
+        "instances",
+        "replaceInstance",
+        "Change an instance",
+        "Instance",
+        "InstanceUpdate",
+    )
+    .of(&["instance"])
+    .done()
+}
+
+pub(crate) fn patch_instance() -> Operation {
+    update(
+        "instances",
+        "patchInstance",
+        "Change an instance",
+        "Instance",
+        "InstanceUpdate",
+    )
+    .of(&["instance"])
+    .done()
+}
+
+pub(crate) fn delete_instance() -> Operation {
+    delete(
+        "instances",
+        "deleteInstance",
+        "Delete an instance with its databases, users and data",
+    )
+    .of(&["instance"])
+    .done()
+}
+
+pub(crate) fn switchover() -> Operation {
+    action("switchover", "Change the primary in a planned way", "Switchover")
+}
+
+pub(crate) fn failover() -> Operation {
+    action(
+        "failover",
+        "Change the primary although the old one cannot be reached",
+        "Failover",
+    )
+}
+
+pub(crate) fn restart() -> Operation {
+    action("restart", "Restart every node, one at a time", "Nothing")
+}
+
+pub(crate) fn start() -> Operation {
+    action("start", "Switch the nodes on", "Nothing")
+}
+
+pub(crate) fn stop() -> Operation {
+    action("stop", "Switch the nodes off; data is kept", "Nothing")
+}
+
+pub(crate) fn list_nodes() -> Operation {
+    Call::new(
+        "operations",
+        "listNodes",
+        "List the nodes of an instance, with live figures",
+    )
+    .of(&["instance"])
+    .answers(200, "Nodes", "The nodes.")
+    .done()
+}
+
+pub(crate) fn list_events() -> Operation {
+    let content = |schema: &str| ContentBuilder::new().schema(Some(reference(schema))).build();
+    let response = ResponseBuilder::new()
+        .description("The newest last.")
+        .content("application/json", content("Events"))
+        .content(
+            "text/event-stream",
+            ContentBuilder::new().schema(Some(text())).build(),
+        )
+        .build();
+    let call = Call::new("operations", "listEvents", "Read the log of what happened to an instance, and why")
+        .about(
+            "With `Accept: text/event-stream` as Server-Sent Events: each event's data is an Event, its id the sequence; \
+             `Last-Event-ID` goes on after one.",
+        )
+        .of(&["instance"])
+        .with(paging(Collection::Events))
+        .with([query("after", "Only events after this sequence number.", whole(0..=999_999_999_999_999_999))])
+        .with([last_event_id()])
+        .errors(&[429]);
+    Call(call.0.response("200", response)).done()
+}
+
+pub(crate) fn connection() -> Operation {
+    Call::new(
+        "operations",
+        "readConnection",
+        "Read how to connect to an instance",
+    )
+    .of(&["instance"])
+    .with([
+        query("user", "Fill in this user.", user_name()),
+        query("database", "Fill in this database.", database_name()),
+    ])
+    .answers(200, "Connection", "Connection strings, without a password.")
+    .done()
+}
+
+pub(crate) fn list_databases() -> Operation {
+    let filters = vec![
+        filter("name", database_name()),
+        filter("owner", user_reference()),
+        filter("status", words(OBJECT_STATES)),
+    ];
+    list(
+        "databases",
+        "listDatabases",
+        "List databases",
+        "Databases",
+        Collection::Databases,
+        filters,
+    )
+    .of(&["instance"])
+    .done()
+}
+
+pub(crate) fn create_database() -> Operation {
+    create(
+        "databases",
+        "createDatabase",
+        "Create a database",
+        "Database",
+        "DatabaseCreate",
+    )
+    .of(&["instance"])
+    .done()
+}
+
+pub(crate) fn read_database() -> Operation {
+    read(
+        "databases",
+        "readDatabase",
+        "Read a database",
+        "Database",
+        &OBJECT_STATES,
+    )
+    .of(&["instance", "database"])
+    .done()
+}
+
+pub(crate) fn replace_database() -> Operation {
+    update(
+        "databases",
+        "replaceDatabase",
+        "Change a database's owner or description",
+        "Database",
+        "DatabaseUpdate",
+    )
+    .of(&["instance", "database"])
+    .done()
+}
+
+pub(crate) fn patch_database() -> Operation {
+    update(
+        "databases",
+        "patchDatabase",
+        "Change a database's owner or description",
+        "Database",
+        "DatabaseUpdate",
+    )
+    .of(&["instance", "database"])
+    .done()
+}
+
+pub(crate) fn delete_database() -> Operation {
+    delete(
+        "databases",
+        "deleteDatabase",
+        "Drop a database, also if clients are connected",
+    )
+    .of(&["instance", "database"])
+    .done()
+}
+
+pub(crate) fn list_users() -> Operation {
+    let filters = vec![
+        filter("name", user_name()),
+        filter("status", words(OBJECT_STATES)),
+    ];
+    list(
+        "users",
+        "listUsers",
+        "List users",
+        "Users",
+        Collection::Users,
+        filters,
+    )
+    .of(&["instance"])
+    .done()
+}
+
+pub(crate) fn create_user() -> Operation {
+    create("users", "createUser", "Create a user", "User", "UserCreate")
+        .of(&["instance"])
+        .done()
+}
+
+pub(crate) fn read_user() -> Operation {
+    read("users", "readUser", "Read a user", "User", &OBJECT_STATES)
+        .of(&["instance", "user"])
+        .done()
+}
+
+pub(crate) fn replace_user() -> Operation {
+    update(
+        "users",
+        "replaceUser",
+        "Change a user's password or description",
+        "User",
+        "UserUpdate",
+    )
+    .of(&["instance", "user"])
+    .done()
+}
+
+pub(crate) fn patch_user() -> Operation {
+    update(
+        "users",
+        "patchUser",
+        "Change a user's password or description",
+        "User",
+        "UserUpdate",
+    )
+    .of(&["instance", "user"])
+    .done()
+}
+
+pub(crate) fn delete_user() -> Operation {
+    delete("users", "deleteUser", "Drop a user that owns no database")
+        .of(&["instance", "user"])
+        .done()
+}
+
+pub(crate) fn list_versions() -> Operation {
+    let filters = vec![
+        filter("name", instance_name()),
+        filter("image", image()),
+        filter("deprecated", boolean()),
+    ];
+    list(
+        "versions",
+        "listVersions",
+        "List the catalogue",
+        "Versions",
+        Collection::Versions,
+        filters,
+    )
+    .done()
+}
+
+pub(crate) fn create_version() -> Operation {
+    create(
+        "versions",
+        "createVersion",
+        "Add a version",
+        "Version",
+        "VersionCreate",
+    )
+    .done()
+}
+
+pub(crate) fn read_version() -> Operation {
+    read("versions", "readVersion", "Read a version", "Version", &[])
+        .of(&["version"])
+        .done()
+}
+
+pub(crate) fn replace_version() -> Operation {
+    update(
+        "versions",
+        "replaceVersion",
+        "Rename or deprecate a version",
+        "Version",
+        "VersionUpdate",
+    )
+    .of(&["version"])
+    .done()
+}
+
+pub(crate) fn patch_version() -> Operation {
+    update(
+        "versions",
+        "patchVersion",
+        "Rename or deprecate a version",
+        "Version",
+        "VersionUpdate",
+    )
+    .of(&["version"])
+    .done()
+}
+
+pub(crate) fn delete_version() -> Operation {
+    delete(
+        "versions",
+        "deleteVersion",
+        "Remove a version that no instance has",
+    )
+    .of(&["version"])
+    .done()
+}
+
+pub(crate) fn healthz() -> Operation {
+    Call::open("healthz", "Whether the process is alive")
+        .answers(200, "Alive", "It is.")
+        .done()
+}
+
+pub(crate) fn readyz() -> Operation {
+    Call::open("readyz", "Whether the server can do its work")
+        .answers(200, "Ready", "It can.")
+        .errors(&[503])
+        .done()
+}
+
+pub(crate) fn metrics() -> Operation {
+    content(
+        Call::new("service", "metrics", "Metrics in Prometheus' text format").errors(&[404]),
+        "text/plain",
+    )
+}
+
+pub(crate) fn openapi() -> Operation {
+    let content = ContentBuilder::new()
+        .schema(Some(utoipa::openapi::schema::ObjectBuilder::new()))
+        .build();
+    let response = ResponseBuilder::new()
+        .description("The document.")
+        .content("application/json", content)
+        .build();
+    Call(Call::open("openapi", "This document").0.response("200", response)).done()
+}
+
+pub(crate) fn docs() -> Operation {
+    content(Call::open("docs", "This document as a page"), "text/html")
+}
+
+pub(crate) fn problem() -> Operation {
+    let names = words(ProblemKind::ALL.iter().map(|kind| kind.name()));
+    let call = Call::open("problem", "What a kind of error means");
+    content(
+        call.with([path("problem", "The end of a problem's type.", names)])
+            .errors(&[404]),
+        "text/html",
+    )
+}
+
+/// A call that answers text.
+fn content(call: Call, content_type: &str) -> Operation {
+    let content = ContentBuilder::new().schema(Some(text())).build();
+    let response = ResponseBuilder::new()
+        .description("Text.")
+        .content(content_type, content)
+        .build();
+    Call(call.0.response("200", response)).done()
+}

@@ -1,0 +1,701 @@
+//! The JSON of requests and answers. Bounds come from [`dbaas_core::limits`], as those of the checks do; patterns say what the checks do as
+//! far as a regular expression can.
+
+use std::ops::RangeInclusive;
+
+use dbaas_core::limits;
+use serde_json::Value;
+use utoipa::openapi::schema::{
+    AdditionalProperties, ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
+};
+use utoipa::openapi::{Ref, RefOr};
+
+use crate::handlers::instances::PHASES;
+use crate::problem::{ERRORS_MAX, ProblemKind};
+use crate::request::{INSTANCE_READ_ONLY, OBJECT_READ_ONLY, VERSION_READ_ONLY};
+
+/// An unsigned number that an answer has: what a JSON number holds exactly.
+const COUNT_MAX: u64 = (1 << 53) - 1;
+
+/// Characters that a name has nowhere: see `dbaas_core::name`.
+const DISRUPTIVE: &str = r"\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069";
+/// Characters that a name does not have at its ends.
+const BLANK: &str =
+    r"\s\u00a0\u1680\u2000-\u200f\u2028\u2029\u202f\u205f\u2060\u3000\u3164\ufeff\u00ad\u0085";
+
+const UUID_EXAMPLE: &str = "0197f3c2-6d3b-7c9e-9f5a-0242ac120002";
+
+/// A property of an object.
+pub(crate) struct Property {
+    name: &'static str,
+    schema: ObjectBuilder,
+    items: Option<ArrayBuilder>,
+}
+
+fn property(name: &'static str, description: &str, schema: ObjectBuilder) -> Property {
+    Property {
+        name,
+        schema: schema.description(Some(description)),
+        items: None,
+    }
+}
+
+fn list_property(name: &'static str, description: &str, items: ArrayBuilder) -> Property {
+    Property {
+        name,
+        schema: ObjectBuilder::new(),
+        items: Some(items.description(Some(description))),
+    }
+}
+
+impl Property {
+    fn into_schema(self, is_read_only: bool) -> RefOr<Schema> {
+        match (self.items, is_read_only) {
+            (None, read_only) => self.schema.read_only(read_only).into(),
+            (Some(items), _) => items.into(),
+        }
+    }
+
+    fn example(mut self, example: impl Into<Value>) -> Self {
+        self.schema = self.schema.examples([example.into()]);
+        self
+    }
+
+    fn default(mut self, default: impl Into<Value>) -> Self {
+        self.schema = self.schema.default(Some(default.into()));
+        self
+    }
+}
+
+/// An object that has exactly these properties. `required` says which of them it always has.
+fn object(description: &str, properties: Vec<Property>, required: &[&str]) -> ObjectBuilder {
+    let mut schema = closed().description(Some(description));
+    for property in properties {
+        if required.contains(&property.name) {
+            schema = schema.required(property.name);
+        }
+        let name = property.name;
+        schema = schema.property(name, property.into_schema(false));
+    }
+    schema
+}
+
+/// An answer: it always has everything.
+fn answer(description: &str, properties: Vec<Property>) -> ObjectBuilder {
+    let names: Vec<_> = properties.iter().map(|property| property.name).collect();
+    object(description, properties, &names)
+}
+
+/// A change: everything may be left out; some may be repeated but not changed.
+fn change(description: &str, properties: Vec<Property>, read_only: &[&str]) -> ObjectBuilder {
+    let mut schema = closed().description(Some(description));
+    for property in properties {
+        let name = property.name;
+        schema = schema.property(name, property.into_schema(read_only.contains(&name)));
+    }
+    schema
+}
+
+fn closed() -> ObjectBuilder {
+    ObjectBuilder::new().additional_properties(Some(AdditionalProperties::FreeForm(false)))
+}
+
+pub(crate) fn text() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+pub(crate) fn whole(bounds: RangeInclusive<u64>) -> ObjectBuilder {
+    let (min, max) = (*bounds.start() as usize, *bounds.end() as usize);
+    ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(min))
+        .maximum(Some(max))
+}
+
+pub(crate) fn boolean() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Boolean)
+}
+
+pub(crate) fn words(words: impl IntoIterator<Item = &'static str>) -> ObjectBuilder {
+    text().enum_values(Some(words))
+}
+
+pub(crate) fn uuid() -> ObjectBuilder {
+    text().format(Some(SchemaFormat::Custom("uuid".to_owned())))
+}
+
+fn timestamp() -> ObjectBuilder {
+    text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+}
+
+fn or_null(schema: ObjectBuilder, of: Type) -> ObjectBuilder {
+    schema.schema_type(SchemaType::from_iter([of, Type::Null]))
+}
+
+fn count() -> ObjectBuilder {
+    whole(0..=COUNT_MAX)
+}
+
+pub(crate) fn reference(name: &str) -> RefOr<Schema> {
+    Ref::from_schema_name(name).into()
+}
+
+fn array(items: impl Into<RefOr<Schema>>) -> ArrayBuilder {
+    let items: RefOr<Schema> = items.into();
+    ArrayBuilder::new().items(items)
+}
+
+pub(crate) fn instance_name() -> ObjectBuilder {
+    let pattern = format!("^[^{BLANK}{DISRUPTIVE}]([^{DISRUPTIVE}]*[^{BLANK}{DISRUPTIVE}])?$");
+    text()
+        .min_length(Some(*limits::NAME_CHARS.start()))
+        .max_length(Some(*limits::NAME_CHARS.end()))
+        .pattern(Some(pattern))
+}
+
+pub(crate) fn database_name() -> ObjectBuilder {
+    let max = *limits::IDENTIFIER_BYTES.end();
+    let pattern = "^(?!([Dd][Bb][Aa][Aa][Ss]_|([Pp][Oo][Ss][Tt][Gg][Rr][Ee][Ss]|[Tt][Ee][Mm][Pp][Ll][Aa][Tt][Ee][01])$))[A-Za-z_][A-Za-z0-9_]*$";
+    text()
+        .min_length(Some(1))
+        .max_length(Some(max))
+        .pattern(Some(pattern))
+}
+
+pub(crate) fn user_name() -> ObjectBuilder {
+    let max = *limits::IDENTIFIER_BYTES.end();
+    let pattern = "^(?!([Pp][Gg]_|[Dd][Bb][Aa][Aa][Ss]_|[Pp][Oo][Ss][Tt][Gg][Rr][Ee][Ss]|([Pp][Uu][Bb][Ll][Ii][Cc]|[Nn][Oo][Nn][Ee])$))[A-Za-z_][A-Za-z0-9_$]*$";
+    text()
+        .min_length(Some(1))
+        .max_length(Some(max))
+        .pattern(Some(pattern))
+}
+
+fn description() -> Property {
+    let pattern =
+        r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$";
+    let schema = text()
+        .max_length(Some(*limits::DESCRIPTION_CHARS.end()))
+        .pattern(Some(pattern));
+    property(
+        "description",
+        "Free text; tabs and line breaks are allowed, other control characters are not.",
+        schema,
+    )
+}
+
+fn password() -> Property {
+    let schema = text()
+        .min_length(Some(*limits::PASSWORD_CHARS.start()))
+        .max_length(Some(*limits::PASSWORD_CHARS.end()))
+        .pattern(Some(r"^[^\u0000-\u001f\u007f-\u009f]*$"))
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Password)))
+        .write_only(true);
+    property(
+        "password",
+        "Characters beyond ASCII are prepared with SASLprep (RFC 4013); those on which PostgreSQL clients do not agree are refused. \
+         Stored as a SCRAM-SHA-256 verifier only.",
+        schema,
+    )
+    .example("correct horse battery")
+}
+
+/// `/v1/types/postgres/versions/UUID` in each spelling, or the UUID.
+pub(crate) fn version_reference() -> ObjectBuilder {
+    let uuid = uuid_pattern();
+    text().pattern(Some(format!(
+        "^((/v1/types/postgres|/v1/postgres)/versions/{uuid}/?|{uuid})$"
+    )))
+}
+
+/// The same for a user of an instance.
+pub(crate) fn user_reference() -> ObjectBuilder {
+    let uuid = uuid_pattern();
+    text().pattern(Some(format!(
+        "^((/v1/types/postgres|/v1/postgres)/instances/{uuid}/users/{uuid}/?|{uuid})$"
+    )))
+}
+
+fn uuid_pattern() -> &'static str {
+    "[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}"
+}
+
+pub(crate) fn image() -> ObjectBuilder {
+    // The repository may have a registry; the tag begins with the version of PostgreSQL.
+    let word = "[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*";
+    text()
+        .min_length(Some(*limits::IMAGE_REF_BYTES.start()))
+        .max_length(Some(*limits::IMAGE_REF_BYTES.end()))
+        .pattern(Some(format!("^([A-Za-z0-9.-]+(:[0-9]+)?/)?{word}(/{word})*(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(@[A-Za-z0-9+._-]+:[0-9a-fA-F]{{32,}})?$")))
+}
+
+fn name_of(description: &str, schema: ObjectBuilder, example: &str) -> Property {
+    property("name", description, schema).example(example)
+}
+
+fn instance_settable() -> Vec<Property> {
+    vec![
+        name_of("Unique within the project.", instance_name(), "orders"),
+        description(),
+        property("project_id", "The project; the token's, or the default one, if left out. Never changes.", uuid()),
+        property("cpu", "Cores of each node.", whole(limits::CPU_CORES)).example(2),
+        property("ram", "Memory of each node in MB.", whole(limits::RAM_MB)).example(2048),
+        property("disk_size", "Data disk of each node in GB; never shrinks.", whole(limits::DISK_GB)).example(10),
+        property("nodes_number", "Nodes, the primary included.", whole(limits::NODES))
+            .default(limits::NODES_DEFAULT)
+            .example(3),
+        property(
+            "sync_replica_number",
+            "How many standbys have a commit before it is acknowledged. What runs is at most nodes_number - 1, see effective_sync_replicas.",
+            whole(limits::SYNC_REPLICAS),
+        )
+        .default(limits::SYNC_REPLICAS_DEFAULT)
+        .example(1),
+        property("version", "A version of the catalogue, not deprecated; the same major version in a change.", version_reference())
+            .example(format!("/v1/types/postgres/versions/{UUID_EXAMPLE}")),
+    ]
+}
+
+fn instance_found() -> Vec<Property> {
+    let node = answer(
+        "A node; its nodes call has more.",
+        vec![
+            property("uuid", "Which one.", uuid()),
+            property("name", "Its short name within the instance.", text()).example("n1"),
+            property("role", "As last decided.", words(["primary", "standby"])),
+            property(
+                "status",
+                "Its state.",
+                words(["NEW", "IN_PROGRESS", "ACTIVE", "ERROR"]),
+            ),
+        ],
+    );
+    vec![
+        property("uuid", "Which one.", uuid()),
+        property(
+            "status",
+            "Its state.",
+            words(["NEW", "IN_PROGRESS", "ACTIVE", "ERROR"]),
+        ),
+        property(
+            "phase",
+            "What it is busy with.",
+            words(PHASES.map(|(word, _)| word)),
+        ),
+        property(
+            "reason",
+            "Why it is in that state, and what happens next.",
+            text(),
+        ),
+        list_property(
+            "warnings",
+            "What to know although all is as asked for: limits that nobody enforces, drift.",
+            array(text()),
+        ),
+        property(
+            "effective_sync_replicas",
+            "How many standbys really have a commit before it is acknowledged. Writes survive the loss of any one node with at least two nodes more than this.",
+            whole(0..=15),
+        ),
+        list_property(
+            "ipsv4",
+            "IPv4 addresses of its nodes.",
+            array(text().format(Some(SchemaFormat::Custom("ipv4".to_owned())))),
+        ),
+        list_property("nodes", "Its nodes, in order of creation.", array(node)),
+        property(
+            "generation",
+            "Grows with each change of what is asked for.",
+            count(),
+        ),
+        property(
+            "observed_generation",
+            "The generation that the status is about.",
+            count(),
+        ),
+        property("created_at", "When it was asked for.", timestamp()),
+        property(
+            "updated_at",
+            "When what is asked for was last changed.",
+            timestamp(),
+        ),
+    ]
+}
+
+fn object_found() -> Vec<Property> {
+    vec![
+        property("uuid", "Which one.", uuid()),
+        property("status", "Its state.", words(["NEW", "ACTIVE", "ERROR"])),
+        property(
+            "reason",
+            "Why it is in that state, and what happens next.",
+            text(),
+        ),
+        property("deleting", "It is being dropped.", boolean()),
+        property("created_at", "When it was asked for.", timestamp()),
+        property(
+            "updated_at",
+            "When what is asked for was last changed.",
+            timestamp(),
+        ),
+    ]
+}
+
+fn database_settable() -> Vec<Property> {
+    vec![
+        name_of(
+            "Unique within the instance; never changes.",
+            database_name(),
+            "orders",
+        ),
+        description(),
+        property("owner", "A user of the same instance.", user_reference()).example(format!(
+            "/v1/types/postgres/instances/{UUID_EXAMPLE}/users/{UUID_EXAMPLE}"
+        )),
+    ]
+}
+
+fn user_settable() -> Vec<Property> {
+    vec![
+        name_of("Unique within the instance; never changes.", user_name(), "app"),
+        description(),
+        password(),
+    ]
+}
+
+fn version_settable() -> Vec<Property> {
+    vec![
+        name_of("For people.", instance_name(), "PostgreSQL 15.18"),
+        description(),
+        property(
+            "image",
+            "What nodes are made of; the tag begins with PostgreSQL's version. Unique; never changes.",
+            image(),
+        )
+        .example("postgres:15.18"),
+        property(
+            "deprecated",
+            "New instances cannot have it; those that have it keep it.",
+            boolean(),
+        )
+        .default(false),
+    ]
+}
+
+fn version_found() -> Vec<Property> {
+    vec![
+        property("uuid", "Which one.", uuid()),
+        property("created_at", "When it was added.", timestamp()),
+        property("updated_at", "When it was changed last.", timestamp()),
+    ]
+}
+
+fn both(mut first: Vec<Property>, second: Vec<Property>) -> Vec<Property> {
+    first.extend(second);
+    first
+}
+
+fn without(mut properties: Vec<Property>, name: &str) -> Vec<Property> {
+    properties.retain(|property| property.name != name);
+    properties
+}
+
+fn with_fixed<'a>(read_only: &[&'a str], fixed: &[&'a str]) -> Vec<&'a str> {
+    [read_only, fixed].concat()
+}
+
+fn node() -> ObjectBuilder {
+    answer(
+        "A node of an instance.",
+        vec![
+            property("uuid", "Which one.", uuid()),
+            property("name", "Its short name within the instance.", text()),
+            property("role", "As last decided.", words(["primary", "standby"])),
+            property("sync", "A commit waits for it.", boolean()),
+            property(
+                "status",
+                "Its state.",
+                words(["NEW", "IN_PROGRESS", "ACTIVE", "ERROR"]),
+            ),
+            property(
+                "reason",
+                "Why it is in that state, and what happens next.",
+                text(),
+            ),
+            property("leaving", "It is being removed.", boolean()),
+            property("host", "Where it listens.", or_null(text(), Type::String)),
+            property(
+                "port",
+                "Where it listens.",
+                or_null(whole(0..=65_535), Type::Integer),
+            ),
+            property(
+                "lag_bytes",
+                "WAL that it is behind the primary; null where that is not known.",
+                or_null(count(), Type::Integer),
+            ),
+            property(
+                "disk_free_bytes",
+                "Free on its data disk; null where that is not known.",
+                or_null(count(), Type::Integer),
+            ),
+            property(
+                "backend_ref",
+                "What an operator looks for: a process id, a container id, a domain name.",
+                or_null(text(), Type::String),
+            ),
+            property("created_at", "When it was decided on.", timestamp()),
+        ],
+    )
+}
+
+fn event() -> ObjectBuilder {
+    answer(
+        "Something that happened.",
+        vec![
+            property("sequence", "Its position in the log.", count()),
+            property("at", "When.", timestamp()),
+            property("kind", "A stable word.", text()).example("failover_started"),
+            property("message", "For people.", text()),
+            property(
+                "node",
+                "The node that it is about.",
+                or_null(uuid(), Type::String),
+            ),
+        ],
+    )
+}
+
+fn endpoint() -> Vec<Property> {
+    vec![
+        property("host", "Name or address.", text()),
+        property("port", "TCP port.", whole(0..=65_535)),
+    ]
+}
+
+fn connection() -> ObjectBuilder {
+    let string = |what: &str| {
+        or_null(text(), Type::String).description(Some(format!("{what}; null while there is no node")))
+    };
+    let primary = answer("Where the primary is; null while there is none.", endpoint());
+    closed()
+        .description(Some("How to connect. There is never a password in it."))
+        .property("uri", string("For libpq: whichever node is the primary"))
+        .property(
+            "read_only_uri",
+            string("For libpq (14 and newer): a standby where there is one"),
+        )
+        .property("jdbc_url", string("For JDBC: whichever node is the primary"))
+        .property(
+            "read_only_jdbc_url",
+            string("For JDBC: a standby where there is one"),
+        )
+        .property("primary", or_null(primary, Type::Object))
+        .property(
+            "endpoints",
+            array(answer("An endpoint.", endpoint())).description(Some("Every node, the primary first.")),
+        )
+        .required("uri")
+        .required("read_only_uri")
+        .required("jdbc_url")
+        .required("read_only_jdbc_url")
+        .required("primary")
+        .required("endpoints")
+}
+
+fn problem() -> ObjectBuilder {
+    let wrong = closed()
+        .description(Some("Something that is wrong, and the rule."))
+        .property(
+            "pointer",
+            text().description(Some("JSON pointer into the body; empty for the whole of it.")),
+        )
+        .property(
+            "parameter",
+            text().description(Some("Name of a query parameter.")),
+        )
+        .property("header", text().description(Some("Name of a header.")))
+        .property("detail", text().description(Some("The rule.")))
+        .required("detail");
+    let kinds = ProblemKind::ALL.iter().map(|kind| kind.type_uri());
+    closed()
+        .description(Some("An error (RFC 9457)."))
+        .property(
+            "type",
+            text()
+                .enum_values(Some(kinds))
+                .description(Some("The kind: a path on this server that explains it.")),
+        )
+        .property("title", text().description(Some("The kind, for people.")))
+        .property("status", whole(400..=599).description(Some("The HTTP status.")))
+        .property("detail", text().description(Some("What happened, for people.")))
+        .property(
+            "errors",
+            array(wrong)
+                .max_items(Some(ERRORS_MAX))
+                .description(Some("Everything that is wrong, up to some bound.")),
+        )
+        .property(
+            "id",
+            uuid().description(Some("Under which the server's log has an internal error.")),
+        )
+        .required("type")
+        .required("title")
+        .required("status")
+        .required("detail")
+}
+
+/// A page of a collection.
+fn page(name: &str, item: &str) -> ObjectBuilder {
+    closed()
+        .description(Some(format!("A page of {name}.")))
+        .property(
+            name,
+            array(reference(item)).max_items(Some(*limits::PAGE_ITEMS.end())),
+        )
+        .property(
+            "next",
+            or_null(text(), Type::String).description(Some("The cursor of the next page; null at the end.")),
+        )
+        .required(name)
+        .required("next")
+}
+
+/// All schemas by name.
+pub(crate) fn all() -> Vec<(&'static str, Schema)> {
+    let instance_fixed = with_fixed(&INSTANCE_READ_ONLY, &["project_id"]);
+    let object_fixed = with_fixed(&OBJECT_READ_ONLY, &["name"]);
+    let version_fixed = with_fixed(&VERSION_READ_ONLY, &["image"]);
+    let nodes = closed()
+        .description(Some("The nodes, in order of creation."))
+        .property("nodes", array(reference("Node")))
+        .required("nodes");
+    let switchover = object(
+        "To which node.",
+        vec![property(
+            "to",
+            "The standby to become primary; the best one if left out.",
+            uuid(),
+        )],
+        &[],
+    );
+    let failover = object(
+        "How far to go.",
+        vec![
+            property(
+                "allow_data_loss",
+                "Go on also where acknowledged commits may be lost.",
+                boolean(),
+            )
+            .default(false),
+        ],
+        &[],
+    );
+    let status = |word: &'static str| {
+        closed()
+            .property("status", words([word]))
+            .required("status")
+            .description(Some("The server's state."))
+    };
+    let ready = status("ready")
+        .property("backend", text().description(Some("Where nodes run.")))
+        .required("backend");
+    let schemas = [
+        (
+            "Instance",
+            answer(
+                "A PostgreSQL instance.",
+                both(instance_settable(), instance_found()),
+            ),
+        ),
+        (
+            "InstanceCreate",
+            object(
+                "A new instance.",
+                instance_settable(),
+                &["name", "cpu", "ram", "disk_size", "version"],
+            ),
+        ),
+        (
+            "InstanceUpdate",
+            change(
+                "Changes of an instance.",
+                both(instance_settable(), instance_found()),
+                &instance_fixed,
+            ),
+        ),
+        ("Instances", page("instances", "Instance")),
+        (
+            "Database",
+            answer("A database.", both(database_settable(), object_found())),
+        ),
+        (
+            "DatabaseCreate",
+            object("A new database.", database_settable(), &["name", "owner"]),
+        ),
+        (
+            "DatabaseUpdate",
+            change(
+                "Changes of a database.",
+                both(database_settable(), object_found()),
+                &object_fixed,
+            ),
+        ),
+        ("Databases", page("databases", "Database")),
+        (
+            "User",
+            answer(
+                "A user.",
+                both(without(user_settable(), "password"), object_found()),
+            ),
+        ),
+        (
+            "UserCreate",
+            object("A new user.", user_settable(), &["name", "password"]),
+        ),
+        (
+            "UserUpdate",
+            change(
+                "Changes of a user.",
+                both(user_settable(), object_found()),
+                &object_fixed,
+            ),
+        ),
+        ("Users", page("users", "User")),
+        (
+            "Version",
+            answer(
+                "A version of the catalogue.",
+                both(version_settable(), version_found()),
+            ),
+        ),
+        (
+            "VersionCreate",
+            object("A new version.", version_settable(), &["name", "image"]),
+        ),
+        (
+            "VersionUpdate",
+            change(
+                "Changes of a version.",
+                both(version_settable(), version_found()),
+                &version_fixed,
+            ),
+        ),
+        ("Versions", page("versions", "Version")),
+        ("Node", node()),
+        ("Nodes", nodes),
+        ("Event", event()),
+        ("Events", page("events", "Event")),
+        ("Connection", connection()),
+        ("Switchover", switchover),
+        ("Failover", failover),
+        ("Nothing", closed().description(Some("No fields."))),
+        ("Alive", status("alive")),
+        ("Ready", ready),
+        ("Problem", problem()),
+    ];
+    schemas
+        .into_iter()
+        .map(|(name, schema)| (name, Schema::Object(schema.build())))
+        .collect()
+}

@@ -1,0 +1,236 @@
+//! Bodies of requests as what the control plane takes. Everything that a field alone can get wrong is found here, and all of it at once.
+
+use dbaas_controller::request::{
+    CreateDatabase, CreateInstance, CreateUser, CreateVersion, InstanceAction, UpdateDatabase,
+    UpdateInstance, UpdateUser, UpdateVersion,
+};
+use dbaas_core::id::{InstanceId, NodeId, ProjectId};
+use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
+use dbaas_core::password::Password;
+use dbaas_core::size::{CpuCores, DiskGb, NodeCount, RamMb, SyncReplicas};
+use dbaas_core::version::ImageRef;
+use serde_json::{Map, Value};
+
+use crate::access::Caller;
+use crate::decode::{Decoder, Object, boolean, parsed, text, whole};
+use crate::problem::{Problem, ProblemKind};
+use crate::reference::{parse_user, parse_version};
+
+/// What an answer says of itself; a creation cannot have it.
+const SET_BY_SERVER: &str = "is set by the server; leave it out";
+/// The same in a change, where repeating the present value is fine.
+const READ_ONLY: &str = "is read-only and differs from the present value; leave it out";
+const NAME_IS_FIXED: &str = "cannot be changed; to have another name, create another one and move the data";
+const PROJECT_IS_FIXED: &str = "cannot be changed; an instance stays in its project";
+const IMAGE_IS_FIXED: &str = "cannot be changed; add another version and deprecate this one";
+
+/// Fields of an instance's answer that nobody sets.
+pub(crate) const INSTANCE_READ_ONLY: [&str; 12] = [
+    "uuid",
+    "status",
+    "phase",
+    "reason",
+    "warnings",
+    "effective_sync_replicas",
+    "ipsv4",
+    "nodes",
+    "generation",
+    "observed_generation",
+    "created_at",
+    "updated_at",
+];
+/// Fields of a database's or user's answer that nobody sets.
+pub(crate) const OBJECT_READ_ONLY: [&str; 6] =
+    ["uuid", "status", "reason", "deleting", "created_at", "updated_at"];
+/// Fields of a version's answer that nobody sets.
+pub(crate) const VERSION_READ_ONLY: [&str; 3] = ["uuid", "created_at", "updated_at"];
+
+/// The present resource as its answer shows it, for the fields that a change may repeat.
+pub(crate) type Present = Map<String, Value>;
+
+pub(crate) fn create_instance(object: Object<'_>, caller: Caller) -> Result<CreateInstance, Problem> {
+    let mut d = Decoder::new("an instance", object);
+    let name = d.required("name", parsed::<InstanceName>);
+    let description = d.optional("description", parsed::<Description>);
+    let project = d.optional("project_id", parsed::<ProjectId>);
+    let cpu = d.required("cpu", whole::<CpuCores>);
+    let ram = d.required("ram", whole::<RamMb>);
+    let disk = d.required("disk_size", whole::<DiskGb>);
+    let nodes = d.optional("nodes_number", whole::<NodeCount>);
+    let sync_replicas = d.optional("sync_replica_number", whole::<SyncReplicas>);
+    let version = d.required("version", text(parse_version));
+    INSTANCE_READ_ONLY
+        .iter()
+        .for_each(|field| d.refused(field, SET_BY_SERVER));
+    let own = match caller {
+        Caller::Admin => ProjectId::DEFAULT,
+        Caller::Project(own) => own,
+    };
+    let create = d.finish(|| {
+        Some(CreateInstance {
+            name: name?,
+            description: description.unwrap_or_default(),
+            project: project.unwrap_or(own),
+            cpu: cpu?,
+            ram: ram?,
+            disk: disk?,
+            nodes: nodes.unwrap_or_default(),
+            sync_replicas: sync_replicas.unwrap_or_default(),
+            version: version?,
+        })
+    })?;
+    if !caller.sees(create.project) {
+        return Err(Problem::new(
+            ProblemKind::Forbidden,
+            "project_id is not the project of the token",
+        ));
+    }
+    Ok(create)
+}
+
+pub(crate) fn update_instance(object: Object<'_>, present: &Present) -> Result<UpdateInstance, Problem> {
+    let mut d = Decoder::new("an instance", object);
+    let update = UpdateInstance {
+        name: d.optional("name", parsed::<InstanceName>),
+        description: d.optional("description", parsed::<Description>),
+        cpu: d.optional("cpu", whole::<CpuCores>),
+        ram: d.optional("ram", whole::<RamMb>),
+        disk: d.optional("disk_size", whole::<DiskGb>),
+        nodes: d.optional("nodes_number", whole::<NodeCount>),
+        sync_replicas: d.optional("sync_replica_number", whole::<SyncReplicas>),
+        version: d.optional("version", text(parse_version)),
+    };
+    d.unchanged("project_id", present.get("project_id"), PROJECT_IS_FIXED);
+    INSTANCE_READ_ONLY
+        .iter()
+        .for_each(|field| d.unchanged(field, present.get(*field), READ_ONLY));
+    d.finish(|| Some(update))
+}
+
+pub(crate) fn create_database(object: Object<'_>, instance: InstanceId) -> Result<CreateDatabase, Problem> {
+    let mut d = Decoder::new("a database", object);
+    let name = d.required("name", parsed::<DatabaseName>);
+    let description = d.optional("description", parsed::<Description>);
+    let owner = d.required("owner", text(|uri| parse_user(uri, instance)));
+    OBJECT_READ_ONLY
+        .iter()
+        .for_each(|field| d.refused(field, SET_BY_SERVER));
+    d.finish(|| {
+        Some(CreateDatabase {
+            name: name?,
+            description: description.unwrap_or_default(),
+            owner: owner?,
+        })
+    })
+}
+
+pub(crate) fn update_database(
+    object: Object<'_>,
+    instance: InstanceId,
+    present: &Present,
+) -> Result<UpdateDatabase, Problem> {
+    let mut d = Decoder::new("a database", object);
+    d.unchanged("name", present.get("name"), NAME_IS_FIXED);
+    let update = UpdateDatabase {
+        description: d.optional("description", parsed::<Description>),
+        owner: d.optional("owner", text(|uri| parse_user(uri, instance))),
+    };
+    OBJECT_READ_ONLY
+        .iter()
+        .for_each(|field| d.unchanged(field, present.get(*field), READ_ONLY));
+    d.finish(|| Some(update))
+}
+
+pub(crate) fn create_user(object: Object<'_>) -> Result<CreateUser, Problem> {
+    let mut d = Decoder::new("a user", object);
+    let name = d.required("name", parsed::<UserName>);
+    let description = d.optional("description", parsed::<Description>);
+    let password = d.required("password", parsed::<Password>);
+    OBJECT_READ_ONLY
+        .iter()
+        .for_each(|field| d.refused(field, SET_BY_SERVER));
+    d.finish(|| {
+        Some(CreateUser {
+            name: name?,
+            description: description.unwrap_or_default(),
+            password: password?,
+        })
+    })
+}
+
+pub(crate) fn update_user(object: Object<'_>, present: &Present) -> Result<UpdateUser, Problem> {
+    let mut d = Decoder::new("a user", object);
+    d.unchanged("name", present.get("name"), NAME_IS_FIXED);
+    let update = UpdateUser {
+        description: d.optional("description", parsed::<Description>),
+        password: d.optional("password", parsed::<Password>),
+    };
+    OBJECT_READ_ONLY
+        .iter()
+        .for_each(|field| d.unchanged(field, present.get(*field), READ_ONLY));
+    d.finish(|| Some(update))
+}
+
+pub(crate) fn create_version(object: Object<'_>) -> Result<CreateVersion, Problem> {
+    let mut d = Decoder::new("a version", object);
+    let name = d.required("name", parsed::<InstanceName>);
+    let description = d.optional("description", parsed::<Description>);
+    let image = d.required("image", parsed::<ImageRef>);
+    let deprecated = d.optional("deprecated", boolean);
+    VERSION_READ_ONLY
+        .iter()
+        .for_each(|field| d.refused(field, SET_BY_SERVER));
+    d.finish(|| {
+        Some(CreateVersion {
+            name: name?,
+            description: description.unwrap_or_default(),
+            image: image?,
+            deprecated: deprecated.unwrap_or_default(),
+        })
+    })
+}
+
+pub(crate) fn update_version(object: Object<'_>, present: &Present) -> Result<UpdateVersion, Problem> {
+    let mut d = Decoder::new("a version", object);
+    let update = UpdateVersion {
+        name: d.optional("name", parsed::<InstanceName>),
+        description: d.optional("description", parsed::<Description>),
+        deprecated: d.optional("deprecated", boolean),
+    };
+    d.unchanged("image", present.get("image"), IMAGE_IS_FIXED);
+    VERSION_READ_ONLY
+        .iter()
+        .for_each(|field| d.unchanged(field, present.get(*field), READ_ONLY));
+    d.finish(|| Some(update))
+}
+
+/// The actions by the name in their path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ActionName {
+    Switchover,
+    Failover,
+    Restart,
+    Start,
+    Stop,
+}
+
+pub(crate) fn action(name: ActionName, object: Object<'_>) -> Result<InstanceAction, Problem> {
+    let mut d = Decoder::new("this action", object);
+    match name {
+        ActionName::Switchover => {
+            let to = d.optional("to", parsed::<NodeId>);
+            d.finish(|| Some(InstanceAction::Switchover { to }))
+        }
+        ActionName::Failover => {
+            let allowed = d.optional("allow_data_loss", boolean);
+            d.finish(|| {
+                Some(InstanceAction::Failover {
+                    allow_data_loss: allowed.unwrap_or_default(),
+                })
+            })
+        }
+        ActionName::Restart => d.finish(|| Some(InstanceAction::Restart)),
+        ActionName::Start => d.finish(|| Some(InstanceAction::Start)),
+        ActionName::Stop => d.finish(|| Some(InstanceAction::Stop)),
+    }
+}
