@@ -425,6 +425,15 @@ fn unprivileged(program: &Path, parent_death: ParentDeath) -> Command {
         .env_clear()
         .env("LC_ALL", "C.UTF-8")
         .env("PATH", "/usr/bin:/bin");
+    // A relocated installation: its walreceiver would load this machine's libpq, which may be older than it needs.
+    if let Some(lib) = program
+        .parent()
+        .and_then(Path::parent)
+        .map(|prefix| prefix.join("lib"))
+        && lib.join("libpq.so.5").exists()
+    {
+        command.env("LD_LIBRARY_PATH", lib);
+    }
     command
 }
 
