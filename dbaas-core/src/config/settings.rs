@@ -29,7 +29,7 @@ const RESERVED_CONNECTIONS: u64 = 8;
 ///
 /// | setting | value | why |
 /// |---|---|---|
-/// | `max_connections` | R / 10, 50 to 2,000, and 8 reserved | as many as the memory can serve; beyond 2,000 a pooler is faster |
+/// | `max_connections` | R / 10, 100 to 2,000, and 8 reserved | as many as the memory can serve; beyond 2,000 a pooler is faster; a standby that is a copy of a never started data directory refuses to start with less than `initdb`'s 100 |
 /// | `shared_buffers` | R / 4, at most 64 GB | the rest of the memory is the file system's cache, which works as well beyond that |
 /// | `effective_cache_size` | 3 R / 4 | the planner's estimate of both caches |
 /// | `work_mem` | (R - `shared_buffers`) / 3 per connection, 2 to 256 MB | three sorts in every connection still fit |
@@ -162,7 +162,7 @@ impl Settings {
 
     fn push_memory(&mut self, cpu: CpuCores, ram: RamMb) {
         let ram_mb = u64::from(ram);
-        let connections = (ram_mb / 10).clamp(50, 2000);
+        let connections = (ram_mb / 10).clamp(100, 2000);
         let shared_buffers_mb = (ram_mb / 4).min(64 * 1024);
         let work_mem_kb =
             ((ram_mb - shared_buffers_mb) * 1024 / (3 * connections)).clamp(2 * 1024, 256 * 1024);
@@ -394,7 +394,8 @@ mod tests {
             let s = settings(18, cpu, ram, disk);
             prop_assert!(number(&s, "shared_buffers") * 4 <= ram);
             prop_assert!(number(&s, "superuser_reserved_connections") >= 5);
-            prop_assert!(number(&s, "max_connections") >= 58);
+            // What initdb writes into pg_control (100, 8, 10, 64): a standby with less refuses to start.
+            prop_assert!(number(&s, "max_connections") >= 108);
             prop_assert!(number(&s, "max_parallel_workers") <= number(&s, "max_worker_processes"));
             let wal_mb = number(&s, "max_wal_size") + number(&s, "max_slot_wal_keep_size");
             prop_assert!(wal_mb * 3 <= disk * 1024, "{wal_mb}");
