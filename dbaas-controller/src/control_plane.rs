@@ -192,22 +192,16 @@ impl ControlPlane {
             .ports
             .repository
             .load_instance(InstanceId::from_uuid(uuid::Uuid::nil()));
-        match tokio::time::timeout(Duration::from_secs(2), asked).await {
-            Ok(Ok(_)) => Health {
-                store_ok: true,
-                leader,
-                detail: "the store answers".to_owned(),
-            },
-            Ok(Err(error)) => Health {
-                store_ok: false,
-                leader,
-                detail: format!("the store: {error}"),
-            },
-            Err(_) => Health {
-                store_ok: false,
-                leader,
-                detail: "the store did not answer within 2 s".to_owned(),
-            },
+        let (store_ok, detail) = match tokio::time::timeout(Duration::from_secs(2), asked).await {
+            Ok(Ok(_)) if leader => (true, "the store answers, and this control plane acts".to_owned()),
+            Ok(Ok(_)) => (true, "the store answers; another control plane acts, or none does yet".to_owned()),
+            Ok(Err(error)) => (false, format!("the store: {error}")),
+            Err(_) => (false, "the store did not answer within 2 s".to_owned()),
+        };
+        Health {
+            store_ok,
+            leader,
+            detail,
         }
     }
 

@@ -175,6 +175,11 @@ impl World {
         let infrastructure = Arc::new(VersionsOnly::default());
         *infrastructure.versions.lock() = vec!["16.3", "15.18", "15.17"];
         let clock = Arc::new(TestClock(AtomicI64::new(1_750_000_000_000)));
+        // Another controller acts, forever: the engine of this one leaves the records to the test.
+        let lease = store
+            .acquire_lease("controller", "the test", clock.now(), u64::MAX)
+            .await;
+        lease.unwrap().unwrap();
         let control = start(&store, &infrastructure, &clock).await;
         let page = control
             .versions(Page {
@@ -467,7 +472,9 @@ async fn a_part_that_is_missing_is_named() {
 #[tokio::test]
 async fn health_says_whether_the_store_answers() {
     let world = World::new().await;
-    assert!(world.control.health().await.store_ok);
+    let health = world.control.health().await;
+    assert!(health.store_ok);
+    assert!(!health.leader, "the test holds the lease");
     let fault = Fault::Fail(dbaas_core::store::StoreErrorKind::Unavailable);
     world
         .store

@@ -287,7 +287,7 @@ async fn a_call_that_always_loses_gives_up() {
     let counted = tries.clone();
     let conflict = Fault::Fail(dbaas_core::store::StoreErrorKind::Conflict);
     world.store.set_fault(Some(Arc::new(move |call: &StoreCall<'_>| {
-        if !call.is_write() {
+        if !matches!(call, StoreCall::Commit(_)) {
             return Fault::None;
         }
         counted.fetch_add(1, Ordering::SeqCst);
