@@ -1,0 +1,2 @@
+//! Benchmarks; see `--help`.
+fn main() {}

@@ -1,0 +1,189 @@
+//! [`Cluster`]: an instance with a user and a database, faults on its nodes, and the promises to hold it to.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use dbaas_controller::control_plane::NodeView;
+use dbaas_controller::request::{CreateDatabase, CreateInstance, CreateUser};
+use dbaas_core::boot::ADMIN_ROLE;
+use dbaas_core::id::{DatabaseId, InstanceId, NodeId, ProjectId, UserId};
+use dbaas_core::infrastructure::Endpoint;
+use dbaas_core::lifecycle::{Lifecycle, ObjectLifecycle};
+use dbaas_core::node::NodeRole;
+use dbaas_core::password::Password;
+use dbaas_core::secret::Secret;
+use dbaas_store::Sealer;
+use dbaas_workload::client::{Access, Target};
+use dbaas_workload::compare::compare_nodes;
+use dbaas_workload::set::SetReport;
+use rustix::process::Signal;
+
+use crate::fault;
+use crate::stack::Stack;
+
+/// The password of the user that [`Cluster::create`] makes.
+pub const PASSWORD: &str = "correct horse battery";
+/// How long a cluster may take to become, or become again, as asked for.
+pub const HEAL: Duration = Duration::from_secs(120);
+
+/// An instance with a user and a database.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// The instance.
+    pub id: InstanceId,
+    /// Its user `app`.
+    pub user: UserId,
+    /// Its database `shop`.
+    pub database: DatabaseId,
+}
+
+impl Cluster {
+    /// Asks for an instance with a user and a database and waits until all three are ACTIVE.
+    pub async fn create(stack: &Stack, name: &str, nodes: u64, k: u64, major: Option<u32>) -> anyhow::Result<Cluster> {
+        let cluster = Self::request(stack, name, nodes, k, major).await?;
+        cluster.wait_ready(stack).await?;
+        Ok(cluster)
+    }
+
+    /// Asks for them without waiting.
+    pub async fn request(stack: &Stack, name: &str, nodes: u64, k: u64, major: Option<u32>) -> anyhow::Result<Cluster> {
+        let plane = stack.plane()?;
+        let request = CreateInstance {
+            name: name.parse()?,
+            description: "".parse()?,
+            project: ProjectId::DEFAULT,
+            cpu: 1u64.try_into()?,
+            ram: 512u64.try_into()?,
+            disk: 8u64.try_into()?,
+            nodes: nodes.try_into()?,
+            sync_replicas: k.try_into()?,
+            version: stack.version(major).await?,
+        };
+        let id = plane.create_instance(request, None).await?.record.id;
+        let user =
+            CreateUser { name: "app".parse()?, description: "".parse()?, password: Password::new(PASSWORD)? };
+        let user = plane.create_user(id, user, None).await?.record.id;
+        let database = CreateDatabase { name: "shop".parse()?, description: "".parse()?, owner: user };
+        let database = plane.create_database(id, database, None).await?.record.id;
+        Ok(Cluster { id, user, database })
+    }
+
+    /// Waits until instance, user and database are ACTIVE.
+    pub async fn wait_ready(&self, stack: &Stack) -> anyhow::Result<()> {
+        let plane = stack.plane()?;
+        plane.wait_for_instance(self.id, Lifecycle::Active, HEAL).await?;
+        plane.wait_for_user(self.id, self.user, ObjectLifecycle::Active, HEAL).await?;
+        plane.wait_for_database(self.id, self.database, ObjectLifecycle::Active, HEAL).await?;
+        Ok(())
+    }
+
+    /// The nodes as the control plane shows them.
+    pub async fn nodes(&self, stack: &Stack) -> anyhow::Result<Vec<NodeView>> {
+        Ok(stack.plane()?.nodes(self.id).await?)
+    }
+
+    /// The primary as the control plane shows it.
+    pub async fn primary(&self, stack: &Stack) -> anyhow::Result<NodeView> {
+        let nodes = self.nodes(stack).await?;
+        nodes.into_iter().find(|n| n.record.role == NodeRole::Primary).context("there is no primary")
+    }
+
+    /// The standbys as the control plane shows them.
+    pub async fn standbys(&self, stack: &Stack) -> anyhow::Result<Vec<NodeView>> {
+        let nodes = self.nodes(stack).await?;
+        Ok(nodes.into_iter().filter(|n| n.record.role == NodeRole::Standby).collect())
+    }
+
+    /// Where a node's processes work.
+    pub fn data_dir(&self, stack: &Stack, node: NodeId) -> PathBuf {
+        stack.directory().join("nodes").join(self.id.to_string()).join(node.to_string())
+    }
+
+    /// Sends a signal to every process of a node.
+    pub fn signal(&self, stack: &Stack, node: NodeId, signal: Signal) -> anyhow::Result<()> {
+        let found = fault::signal_under(&self.data_dir(stack, node), signal);
+        ensure!(found > 0, "node {node} has no process to signal");
+        Ok(())
+    }
+
+    /// All client endpoints.
+    pub async fn endpoints(&self, stack: &Stack) -> anyhow::Result<Vec<Endpoint>> {
+        Ok(stack.plane()?.connection(self.id).await?.endpoints)
+    }
+
+    /// How a client of `shop` connects.
+    pub async fn target(&self, stack: &Stack) -> anyhow::Result<Target> {
+        Ok(Target {
+            hosts: self.endpoints(stack).await?,
+            database: "shop".to_owned(),
+            user: "app".to_owned(),
+            password: Secret::new(PASSWORD),
+        })
+    }
+
+    /// How the control plane itself connects: its password is read from the store, as only somebody with the key can.
+    pub async fn admin(&self, stack: &Stack) -> anyhow::Result<Target> {
+        let record = stack.plane()?.instance(self.id).await?.record;
+        let sealer = Sealer::load(&stack.directory().join("dbaas.key"))?;
+        let opened = sealer.open(self.id.uuid().as_bytes(), &record.sealed_credentials)?;
+        let json: serde_json::Value = serde_json::from_slice(&opened)?;
+        let password = json["admin"].as_str().context("sealed credentials have no admin password")?;
+        Ok(Target {
+            hosts: self.endpoints(stack).await?,
+            database: "postgres".to_owned(),
+            user: ADMIN_ROLE.to_owned(),
+            password: Secret::new(password),
+        })
+    }
+
+    /// Waits until the instance is ACTIVE with so many nodes, all of them ACTIVE, one of them primary.
+    pub async fn wait_healed(&self, stack: &Stack, nodes: usize) -> anyhow::Result<()> {
+        let until = Instant::now() + HEAL;
+        loop {
+            let record = stack.plane()?.instance(self.id).await?.record;
+            let views = self.nodes(stack).await?;
+            let good = record.status.lifecycle == Lifecycle::Active
+                && record.status.observed_generation == record.generation
+                && views.len() == nodes
+                && views.iter().all(|n| n.record.lifecycle == Lifecycle::Active)
+                && views.iter().filter(|n| n.record.role == NodeRole::Primary).count() == 1
+                && record.cluster.as_ref().is_some_and(|c| !c.is_joint());
+            if good {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                bail!(
+                    "not healed: {} ({}); nodes: {:#?}; cluster: {:?}; events: {}",
+                    record.status.lifecycle,
+                    record.status.reason,
+                    views.iter().map(|n| (&n.record.name, n.record.role, n.record.lifecycle, &n.record.reason)).collect::<Vec<_>>(),
+                    record.cluster,
+                    self.events(stack).await?.join("\n")
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The log of what happened, one line per event.
+    pub async fn events(&self, stack: &Stack) -> anyhow::Result<Vec<String>> {
+        let events = stack.plane()?.events(self.id, 0, 1000).await?;
+        Ok(events.into_iter().map(|e| format!("{} {}: {}", e.event.at, e.event.kind, e.event.message)).collect())
+    }
+
+    /// Holds the cluster to its promise: every acknowledged row is there, on the primary and on every other node.
+    pub async fn assert_nothing_lost(&self, stack: &Stack, report: &SetReport) -> anyhow::Result<()> {
+        let target = self.target(stack).await?;
+        let verdict = report.verify(&target, Access::ReadWrite).await?;
+        ensure!(
+            verdict.is_sound(),
+            "acknowledged rows are missing or changed: {verdict:?}; events: {}",
+            self.events(stack).await?.join("\n")
+        );
+        let comparison = compare_nodes(&target.hosts, &self.admin(stack).await?, Duration::from_secs(60)).await?;
+        ensure!(comparison.is_equal(), "nodes differ: {:?}", comparison.differences);
+        ensure!(comparison.rows >= report.acknowledged, "compared {} rows of {}", comparison.rows, report.acknowledged);
+        Ok(())
+    }
+}
