@@ -116,24 +116,28 @@ pub(crate) fn run(
     }
 }
 
-/// The line of a log that best says why a program ended: the last that PostgreSQL itself calls an error, else the last.
-pub(crate) fn telling_line(log: &str) -> &str {
-    let grave = |line: &&str| {
-        ["PANIC:", "FATAL:", "fatal:", "error:", "ERROR:"]
-            .iter()
-            .any(|word| line.contains(word))
-    };
-    let line = log
-        .lines()
-        .rev()
-        .find(grave)
-        .or_else(|| log.lines().rev().find(|l| !l.trim().is_empty()))
-        .unwrap_or("");
-    let line = line.trim();
-    match line.char_indices().nth(300) {
-        Some((cut, _)) => &line[..cut],
-        None => line,
-    }
+/// The line of a server's log that best says why it ended: the last that PostgreSQL itself calls an error, else the last.
+pub(crate) fn telling_line(log: &str) -> String {
+    shortened(log.lines().rev().find(|l| is_grave(l)).or_else(|| last_line(log)))
+}
+
+/// The line of a program's output that best says why it failed: the first error; those after it only follow from it.
+pub(crate) fn first_error(output: &str) -> String {
+    shortened(output.lines().find(|l| is_grave(l)).or_else(|| last_line(output)))
+}
+
+fn is_grave(line: &str) -> bool {
+    ["PANIC:", "FATAL:", "fatal:", "error:", "ERROR:"]
+        .iter()
+        .any(|word| line.contains(word))
+}
+
+fn last_line(text: &str) -> Option<&str> {
+    text.lines().rev().find(|l| !l.trim().is_empty())
+}
+
+fn shortened(line: Option<&str>) -> String {
+    line.unwrap_or_default().trim().chars().take(300).collect()
 }
 
 /// Whether a log says that there is no room on the disk.
@@ -151,6 +155,11 @@ mod tests {
         assert_eq!(telling_line(log), "FATAL:  could not create lock file");
         assert_eq!(telling_line("LOG: a\n\n"), "LOG: a");
         assert_eq!(telling_line(""), "");
+        assert_eq!(
+            first_error("working\nx: error: no slot\nx: error: gave up\n"),
+            "x: error: no slot"
+        );
+        assert_eq!(first_error("working\nhard\n"), "hard");
         assert_eq!(telling_line(&"ä".repeat(400)).chars().count(), 300);
     }
 

@@ -12,7 +12,7 @@ use dbaas_core::infrastructure::{DataState, Exit, ExitReason, NodeRef, PowerStat
 use dbaas_core::secret::Secret;
 
 use crate::backend::Inner;
-use crate::command::{self, ToolFailure, says_disk_full, telling_line};
+use crate::command::{self, ToolFailure, first_error, says_disk_full};
 use crate::discovery::Installation;
 use crate::files::{self, Durability};
 use crate::node::{Node, Preparation, PrepareKind};
@@ -401,7 +401,7 @@ fn tool_failure(name: &str, failure: ToolFailure, reason_of: &dyn Fn(&str) -> Ex
         ToolFailure::Io(e) => Failure::new(ExitReason::PreparationFailed, format!("{name}: {e}")),
         ToolFailure::Failed { ending, output } => Failure::new(
             reason_of(&output),
-            format!("{name}: {ending}: {}", telling_line(&output)),
+            format!("{name}: {ending}: {}", first_error(&output)),
         ),
     }
 }
