@@ -1,4 +1,5 @@
 use super::*;
+use crate::repository::RemovedVersion;
 use crate::request::{CreateVersion, UpdateInstance, UpdateVersion};
 
 fn create(image: &str) -> CreateVersion {
@@ -80,6 +81,9 @@ async fn the_catalogue_is_filled_in_order_and_what_an_administrator_did_stays() 
             ("pg15", false)
         );
         assert_eq!(images(&world.restarted().await).await.len(), 4);
+        let removed = RemovedVersion::id_of("postgres:15.17");
+        let removal = world.repository().load::<RemovedVersion>(removed).await.unwrap();
+        assert_eq!(removal, None, "what is there again was not removed");
         restarted
             .delete_version(added.record.id, Some(added.version))
             .await
