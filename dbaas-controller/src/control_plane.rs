@@ -194,7 +194,10 @@ impl ControlPlane {
             .load_instance(InstanceId::from_uuid(uuid::Uuid::nil()));
         let (store_ok, detail) = match tokio::time::timeout(Duration::from_secs(2), asked).await {
             Ok(Ok(_)) if leader => (true, "the store answers, and this control plane acts".to_owned()),
-            Ok(Ok(_)) => (true, "the store answers; another control plane acts, or none does yet".to_owned()),
+            Ok(Ok(_)) => (
+                true,
+                "the store answers; another control plane acts, or none does yet".to_owned(),
+            ),
             Ok(Err(error)) => (false, format!("the store: {error}")),
             Err(_) => (false, "the store did not answer within 2 s".to_owned()),
         };
