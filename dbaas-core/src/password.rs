@@ -1,7 +1,7 @@
 //! [`Password`]: a plaintext password on its way to being hashed. It is never stored, logged or sent.
 //!
 //! # Which passwords are accepted
-//! * 8 to 99 characters (Unicode scalar values), as given and also after preparation; no control characters.
+//! * 8 to 99 characters (Unicode scalar values) as given, and at least 8 after preparation; no control characters.
 //! * ASCII: every printable character, spaces and quotes included.
 //! * Beyond ASCII the text is *prepared* with SASLprep ([RFC 4013]), as PostgreSQL and libpq do: spaces of other scripts
 //!   become a plain space, characters without a width vanish, and the rest is brought into normal form NFKC (so that an

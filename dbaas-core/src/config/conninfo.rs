@@ -111,6 +111,9 @@ pub fn parse_conninfo(text: &str) -> Result<Vec<(String, String)>, InvalidConnin
         if key.is_empty() || key.contains(is_space) {
             return invalid("a keyword has no =");
         }
+        if !key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return invalid("a keyword has other characters than letters, digits and underscores");
+        }
         let after = after.trim_start_matches(is_space);
         let Some((value, after)) = scan_value(after, is_space) else {
             return invalid("a quoted value does not end");
@@ -179,6 +182,8 @@ mod tests {
             "a='x",
             "a=1 b",
             "postgresql://h/d",
+            " postgresql://h=d",
+            "a-b=1",
             "a='x\\'",
         ] {
             assert!(parse_conninfo(bad).is_err(), "{bad}");
