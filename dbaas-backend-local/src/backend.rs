@@ -1,6 +1,6 @@
 //! What all calls share: the nodes, the account, the installations, who is told of changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,13 +38,24 @@ pub(crate) fn io_error(what: &str, e: &io::Error) -> InfraError {
     InfraError::new(kind, format!("{what}: {e}"))
 }
 
+pub(crate) fn not_found(node: NodeRef) -> InfraError {
+    InfraError::new(
+        InfraErrorKind::NotFound,
+        format!("there is no node {}", node.node),
+    )
+}
+
+pub(crate) fn invalid(message: impl Into<String>) -> InfraError {
+    InfraError::new(InfraErrorKind::InvalidState, message)
+}
+
 pub(crate) struct Inner {
     pub(crate) root: PathBuf,
     pub(crate) options: LocalOptions,
     pub(crate) account: Account,
     pub(crate) pool: Arc<Pool>,
-    /// Held while a port is chosen and written down.
-    pub(crate) ports: Mutex<()>,
+    /// Chosen for a node that is not written down yet.
+    pub(crate) reserved_ports: Mutex<BTreeSet<u16>>,
     nodes: Mutex<BTreeMap<NodeRef, Arc<Node>>>,
     installations: RwLock<BTreeMap<PostgresMajor, Installation>>,
     /// One download at a time.
@@ -82,7 +93,7 @@ impl Inner {
             },
             account,
             pool,
-            ports: Mutex::new(()),
+            reserved_ports: Mutex::new(BTreeSet::new()),
             nodes: Mutex::new(BTreeMap::new()),
             fetching: Mutex::new(()),
             events: broadcast::channel(1024).0,
@@ -193,6 +204,22 @@ impl Inner {
 
     pub(crate) fn trash(&self) -> PathBuf {
         self.root.join("trash")
+    }
+
+    /// Moves a tree to the trash and deletes it there in the background.
+    pub(crate) fn discard_later(&self, path: &Path) -> io::Result<()> {
+        let Some(gone) = files::to_trash(path, &self.trash())? else {
+            return Ok(());
+        };
+        let delete = move || {
+            if let Err(e) = files::remove_tree_if_there(&gone) {
+                tracing::warn!(path = %gone.display(), error = %e, "cannot empty the trash");
+            }
+        };
+        std::thread::Builder::new()
+            .name("dbaas-trash".into())
+            .spawn(delete)?;
+        Ok(())
     }
 
     pub(crate) fn is_closed(&self) -> bool {

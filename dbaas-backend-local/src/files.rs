@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 use crate::account::Account;
 
-/// Whether a write must have reached the disk when it returns.
+/// What of a write must have reached the disk when it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
-    /// Survives a power cut.
+    /// All of it: survives a power cut.
     Disk,
+    /// After a power cut the file has its old content or the new one, never something between.
+    Content,
     /// Survives the end of this process; after a power cut its content is worthless anyway.
     Process,
 }
@@ -23,19 +25,57 @@ pub(crate) fn write(
     owner: Option<&Account>,
     durability: Durability,
 ) -> io::Result<()> {
-    write_file(path, content, owner, durability)?;
+    let temporary = write_beside(path, content, owner)?;
+    if durability != Durability::Process {
+        File::open(&temporary)?.sync_all()?;
+    }
+    fs::rename(&temporary, path)?;
     match (durability, path.parent()) {
         (Durability::Disk, Some(dir)) => sync_dir(dir),
         _ => Ok(()),
     }
 }
 
-fn write_file(
-    path: &Path,
-    content: &[u8],
-    owner: Option<&Account>,
-    durability: Durability,
+/// Replaces several files of one directory, each by rename. Mode 0600. Waits for the disk twice, however many they are: once for all
+/// contents, and once for this directory and `also`.
+pub(crate) fn write_all(
+    dir: &Path,
+    contents: &[(&str, &[u8])],
+    owner: &Account,
+    also: &Path,
 ) -> io::Result<()> {
+    let mut written: Vec<(PathBuf, PathBuf)> = Vec::with_capacity(contents.len());
+    for (name, content) in contents {
+        let path = dir.join(name);
+        if fs::read(&path).is_ok_and(|there| there == *content)
+            && fs::metadata(&path)?.mode() & 0o777 == 0o600
+        {
+            continue;
+        }
+        written.push((write_beside(&path, content, Some(owner))?, path));
+    }
+    sync_together(written.iter().map(|(temporary, _)| temporary.as_path()))?;
+    for (temporary, path) in &written {
+        fs::rename(temporary, path)?;
+    }
+    sync_together([dir, also].into_iter())
+}
+
+/// Waits for files and directories at the same time: file systems write what is waited for together at once.
+fn sync_together<'a>(paths: impl Iterator<Item = &'a Path>) -> io::Result<()> {
+    std::thread::scope(|scope| {
+        let waits: Vec<_> = paths
+            .map(|path| scope.spawn(move || File::open(path)?.sync_all()))
+            .collect();
+        waits.into_iter().try_for_each(|wait| {
+            wait.join()
+                .unwrap_or_else(|_| Err(io::Error::other("a thread ended")))
+        })
+    })
+}
+
+/// Writes the content that a file is to get into another one beside it, and gives that one's path.
+fn write_beside(path: &Path, content: &[u8], owner: Option<&Account>) -> io::Result<PathBuf> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let name = path
         .file_name()
@@ -53,24 +93,7 @@ fn write_file(
     if let Some(owner) = owner {
         owner.own(&temporary)?;
     }
-    if durability == Durability::Disk {
-        file.sync_all()?;
-    }
-    fs::rename(&temporary, path)
-}
-
-/// Replaces several files of one directory, each by rename, with one wait for the directory. Mode 0600.
-pub(crate) fn write_all(dir: &Path, contents: &[(&str, &[u8])], owner: &Account) -> io::Result<()> {
-    for (name, content) in contents {
-        let path = dir.join(name);
-        if fs::read(&path).is_ok_and(|there| there == *content)
-            && fs::metadata(&path)?.mode() & 0o777 == 0o600
-        {
-            continue;
-        }
-        write_file(&path, content, Some(owner), Durability::Disk)?;
-    }
-    sync_dir(dir)
+    Ok(temporary)
 }
 
 /// Makes renames and removals in a directory durable.
@@ -234,7 +257,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         write(&path, b"one", None, Durability::Disk).unwrap();
-        write(&path, b"two", None, Durability::Process).unwrap();
+        write(&path, b"two", None, Durability::Content).unwrap();
+        let me = Account::choose(None).unwrap();
+        write_all(dir.path(), &[("f", b"two"), ("g", b"three")], &me, dir.path()).unwrap();
+        assert_eq!(fs::read(dir.path().join("g")).unwrap(), b"three");
+        fs::remove_file(dir.path().join("g")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);

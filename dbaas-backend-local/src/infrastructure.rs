@@ -1,38 +1,33 @@
 //! [`LocalBackend`]: the calls of [`Infrastructure`].
 
 use std::fs::{self, File};
-use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use dbaas_core::boot::{BootRecipe, Prepare};
+use dbaas_core::boot::BootRecipe;
 use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::{
-    AvailableVersion, BootMark, Capabilities, DataDisposal, DataState, Endpoint, Enforcement, Exit,
-    ExitReason, InfraError, InfraErrorKind, InfraEvent, InfraEvents, Infrastructure, NodeRef, NodeSpec,
-    ObservedNode, PowerOff, PowerState, Resources,
+    AvailableVersion, BootMark, Capabilities, DataDisposal, DataState, Endpoint, Enforcement, InfraError,
+    InfraErrorKind, InfraEvent, InfraEvents, Infrastructure, NodeRef, NodeSpec, ObservedNode, PowerOff,
+    Resources,
 };
 use dbaas_core::version::PostgresMajor;
 use futures_util::StreamExt;
-use rustix::process::Signal;
 use tokio_stream::wrappers::BroadcastStream;
 
 use crate::LocalOptions;
 use crate::account::Account;
-use crate::backend::{Inner, io_error, lock};
+use crate::apply::apply;
+use crate::backend::{Inner, io_error, lock, not_found};
 use crate::discovery::Installation;
 use crate::fetch::FetchProgress;
 use crate::files::{self, Durability};
-use crate::node::{
-    Boot, FORMAT, Kept, Node, Preparation, PrepareKind, Record, Wanted, epoch_in, read_json, write_exit,
-    write_json,
-};
-use crate::prepare::{Failure, Work};
-use crate::process::{find, kill_all};
-use crate::server::{KILL_AT_MOST, LaunchFailure, check_files, launch, port_is_free};
+use crate::node::{Node, Wanted};
+use crate::start::start;
+use crate::stop::{cancel_preparation, kill_processes, power_off, remove};
 
 /// PostgreSQL nodes as processes of this machine. See the crate's documentation.
 ///
@@ -151,17 +146,6 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-fn not_found(node: NodeRef) -> InfraError {
-    InfraError::new(
-        InfraErrorKind::NotFound,
-        format!("there is no node {}", node.node),
-    )
-}
-
-fn invalid(message: impl Into<String>) -> InfraError {
-    InfraError::new(InfraErrorKind::InvalidState, message)
-}
-
 #[async_trait]
 impl Infrastructure for LocalBackend {
     fn name(&self) -> &str {
@@ -267,7 +251,8 @@ impl Infrastructure for LocalBackend {
                 return Ok(());
             }
             record.spec.resources = resources;
-            node.save(record).map_err(|e| io_error("writing node.json", &e))
+            node.save(record, Durability::Disk)
+                .map_err(|e| io_error("writing node.json", &e))
         })
         .await
     }
@@ -337,453 +322,4 @@ fn observe(inner: &Inner, node: &Arc<Node>) -> Result<Option<ObservedNode>, Infr
         disk_free_bytes: free,
         backend_ref: state.process.as_ref().map(|p| format!("pid {}", p.pid())),
     }))
-}
-
-fn apply(inner: &Inner, node: &Node, spec: NodeSpec) -> Result<(), InfraError> {
-    let shown = |e: io::Error| io_error("making the node's directory", &e);
-    let installation = inner.installation_for(&spec.image)?;
-    check_major(node, &installation)?;
-    let known = node.state.lock().record.clone();
-    if let Some(record) = known {
-        if record.spec != spec {
-            node.save(Record { spec, ..record }).map_err(shown)?;
-        }
-        return Ok(());
-    }
-    let kept = find_kept(node)?;
-    node.make_dirs(&inner.account).map_err(shown)?;
-    let _choosing = inner.ports.lock();
-    let port = choose_port(inner)?;
-    let boot = kept.and_then(|k| k.boot);
-    node.save(Record {
-        format: FORMAT,
-        spec,
-        port,
-        wanted: Wanted::Off,
-        boot,
-    })
-    .map_err(shown)?;
-    files::remove_if_there(&node.dir.kept()).map_err(shown)?;
-    let password = fs::read_to_string(node.dir.bootstrap_password()).ok();
-    node.state.lock().bootstrap_password = password.map(dbaas_core::secret::Secret::new);
-    inner.changed(node.id);
-    Ok(())
-}
-
-/// Data of an earlier life of the node; an error if the directory is somebody else's.
-fn find_kept(node: &Node) -> Result<Option<Kept>, InfraError> {
-    let shown = |e: io::Error| InfraError::new(InfraErrorKind::Collision, format!("cannot be read: {e}"));
-    let collision = |what: &Path| {
-        let message = format!(
-            "{} is there and is not a node of this backend; move it away",
-            what.display()
-        );
-        InfraError::new(InfraErrorKind::Collision, message)
-    };
-    if node.dir.record().exists() {
-        return Err(collision(&node.dir.record()));
-    }
-    if let Some(kept) = read_json::<Kept>(&node.dir.kept()).map_err(shown)? {
-        return if kept.format > FORMAT {
-            Err(collision(&node.dir.kept()))
-        } else {
-            Ok(Some(kept))
-        };
-    }
-    let entries = match fs::read_dir(node.dir.path()) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(shown(e)),
-    };
-    for entry in entries.flatten() {
-        // What an `apply` that was interrupted leaves.
-        if !["run", ".node.json.new"].contains(&entry.file_name().to_string_lossy().as_ref()) {
-            return Err(collision(&entry.path()));
-        }
-    }
-    Ok(None)
-}
-
-/// A data directory belongs to one major version for ever.
-fn check_major(node: &Node, installation: &Installation) -> Result<(), InfraError> {
-    let Ok(text) = fs::read_to_string(node.dir.data().join("PG_VERSION")) else {
-        return Ok(());
-    };
-    let there = text.trim();
-    let wanted = installation.version.major.to_string();
-    if there == wanted || node.dir.incomplete().exists() {
-        return Ok(());
-    }
-    Err(invalid(format!(
-        "the node's data directory is of PostgreSQL {there}, not {wanted}; an upgrade is not a restart"
-    )))
-}
-
-/// A port that no other node has and that nobody listens on. Where the search begins depends on the data directory, so that two of them
-/// on one machine seldom meet.
-fn choose_port(inner: &Inner) -> Result<u16, InfraError> {
-    let taken: std::collections::HashSet<u16> = inner
-        .nodes()
-        .iter()
-        .filter_map(|n| n.state.lock().record.as_ref().map(|r| r.port))
-        .collect();
-    let ports: Vec<u16> = inner.options.port_range.clone().collect();
-    let mut hasher = std::hash::DefaultHasher::new();
-    inner.root.hash(&mut hasher);
-    let offset = usize::try_from(hasher.finish() % (ports.len().max(1) as u64)).unwrap_or(0) & !0xf;
-    let (before, after) = ports.split_at(offset.min(ports.len()));
-    let address = inner.options.listen_address;
-    after
-        .iter()
-        .chain(before)
-        .copied()
-        .find(|port| !taken.contains(port) && port_is_free(address, *port))
-        .ok_or_else(|| {
-            let range = &inner.options.port_range;
-            let message = format!(
-                "no port between {} and {} is free on {address}",
-                range.start(),
-                range.end()
-            );
-            InfraError::new(InfraErrorKind::Exhausted, message)
-        })
-}
-
-fn start(inner: &Arc<Inner>, node: &Arc<Node>, recipe: BootRecipe) -> Result<(), InfraError> {
-    let shown = |e: io::Error| io_error("starting the node", &e);
-    check_files(&recipe.files)?;
-    let power = inner.power_of(node);
-    let record = node
-        .state
-        .lock()
-        .record
-        .clone()
-        .ok_or_else(|| not_found(node.id))?;
-    let kept = epoch_in(&node.dir.data()).map_err(shown)?;
-    if let Some(newer) = kept
-        .max(record.boot.as_ref().map(|b| b.epoch))
-        .filter(|e| *e > recipe.epoch)
-    {
-        let message = format!(
-            "the node is at epoch {newer}, a start of epoch {} is stale",
-            recipe.epoch
-        );
-        return Err(InfraError::new(InfraErrorKind::StaleEpoch, message));
-    }
-    let same_epoch = record.boot.as_ref().is_some_and(|b| b.epoch == recipe.epoch);
-    match power {
-        PowerState::Preparing | PowerState::Running | PowerState::Frozen if same_epoch => return Ok(()),
-        PowerState::Preparing | PowerState::Running | PowerState::Frozen => {
-            return Err(invalid(
-                "the node runs already, by a recipe of another epoch; switch it off first",
-            ));
-        }
-        PowerState::Off | PowerState::Exited(_) => {}
-    }
-    kill_all(node.dir.path(), KILL_AT_MOST).map_err(shown)?;
-    let installation = inner.installation_for(&record.spec.image)?;
-    check_major(node, &installation)?;
-    let prepares = needs_preparation(node, &record, &recipe)?;
-
-    let boot = Boot {
-        epoch: recipe.epoch,
-        boot_id: uuid::Uuid::new_v4().to_string(),
-        prepare: PrepareKind::of(&recipe.prepare),
-    };
-    write_exit(&node.dir, None);
-    files::remove_if_there(&node.dir.process()).map_err(shown)?;
-    node.save(Record {
-        wanted: Wanted::On,
-        boot: Some(boot),
-        ..record
-    })
-    .map_err(shown)?;
-    node.state.lock().exit = None;
-    if prepares {
-        begin_preparation(inner, node, installation, recipe)
-    } else {
-        start_existing(inner, node, &installation, &recipe)
-    }
-}
-
-/// Whether there is something to do before the server is started; an error if the recipe does not fit what is there.
-fn needs_preparation(node: &Node, record: &Record, recipe: &BootRecipe) -> Result<bool, InfraError> {
-    let shown = |e: io::Error| io_error("looking at the data directory", &e);
-    let data = node.dir.data_state().map_err(shown)?;
-    let initialised = data == DataState::Initialised;
-    let kind = PrepareKind::of(&recipe.prepare);
-    let by_this_start = record
-        .boot
-        .as_ref()
-        .is_some_and(|b| b.epoch == recipe.epoch && b.prepare == kind);
-    match &recipe.prepare {
-        Prepare::Existing if initialised => Ok(false),
-        Prepare::Existing => Err(invalid(format!(
-            "there is no complete data directory to start from ({data:?})"
-        ))),
-        Prepare::Rewind { .. } if initialised => Ok(true),
-        Prepare::Rewind { .. } => Err(invalid(format!(
-            "there is no complete data directory to rewind ({data:?})"
-        ))),
-        Prepare::BaseBackup { .. } => Ok(true),
-        Prepare::Init { .. } if !initialised => Ok(true),
-        Prepare::Init { .. } if by_this_start => Ok(false),
-        Prepare::Init { .. } => Err(invalid(
-            "the node holds a database cluster already; it is not initialised again",
-        )),
-        Prepare::SeedOf { .. } if !initialised || !node.dir.ever_started().map_err(shown)? => Ok(true),
-        Prepare::SeedOf { .. } if by_this_start => Ok(false),
-        Prepare::SeedOf { .. } => Err(invalid("the node holds a database cluster of its own already")),
-    }
-}
-
-fn start_existing(
-    inner: &Arc<Inner>,
-    node: &Arc<Node>,
-    installation: &Installation,
-    recipe: &BootRecipe,
-) -> Result<(), InfraError> {
-    let error = match launch(inner, node, installation, recipe, None) {
-        Ok(()) => return Ok(()),
-        Err(LaunchFailure::Cancelled) => {
-            InfraError::new(InfraErrorKind::Unavailable, "the backend is being closed")
-        }
-        Err(LaunchFailure::PortTaken(message)) => InfraError::new(InfraErrorKind::Collision, message),
-        Err(LaunchFailure::Io(e)) => io_error("starting PostgreSQL", &e),
-    };
-    let reason = if error.kind() == InfraErrorKind::Exhausted {
-        ExitReason::DiskFull
-    } else {
-        ExitReason::Died
-    };
-    set_exit(
-        inner,
-        node,
-        Exit {
-            reason,
-            message: error.to_string(),
-        },
-    );
-    Err(error)
-}
-
-fn set_exit(inner: &Inner, node: &Node, exit: Exit) {
-    write_exit(&node.dir, Some(&exit));
-    {
-        let mut state = node.state.lock();
-        state.preparing = None;
-        state.exit = Some(exit);
-    }
-    inner.changed(node.id);
-}
-
-fn begin_preparation(
-    inner: &Arc<Inner>,
-    node: &Arc<Node>,
-    installation: Installation,
-    recipe: BootRecipe,
-) -> Result<(), InfraError> {
-    let preparation = Preparation::new();
-    node.state.lock().preparing = Some(Arc::clone(&preparation));
-    inner.changed(node.id);
-    let (inner_there, node_there, there) = (Arc::clone(inner), Arc::clone(node), Arc::clone(&preparation));
-    let thread = std::thread::Builder::new()
-        .name("dbaas-prepare".into())
-        .spawn(move || {
-            prepare_and_launch(&inner_there, &node_there, &installation, &recipe, &there);
-            there.set_ended();
-        });
-    if let Err(e) = thread {
-        let message = format!("cannot start a thread: {e}");
-        set_exit(
-            inner,
-            node,
-            Exit {
-                reason: ExitReason::PreparationFailed,
-                message: message.clone(),
-            },
-        );
-        return Err(InfraError::new(InfraErrorKind::Exhausted, message));
-    }
-    Ok(())
-}
-
-fn prepare_and_launch(
-    inner: &Arc<Inner>,
-    node: &Arc<Node>,
-    installation: &Installation,
-    recipe: &BootRecipe,
-    preparation: &Preparation,
-) {
-    let work = Work {
-        inner,
-        node,
-        installation,
-        preparation,
-    };
-    let result = work.run(recipe).and_then(|()| {
-        launch(inner, node, installation, recipe, Some(preparation)).map_err(|failure| match failure {
-            LaunchFailure::Cancelled => Failure::Cancelled,
-            LaunchFailure::PortTaken(message) => Failure::new(ExitReason::Died, message),
-            LaunchFailure::Io(e) => e.into(),
-        })
-    });
-    match result {
-        Ok(()) => {}
-        Err(_) if inner.is_closed() => {}
-        Err(Failure::Cancelled) => {
-            let exit = Exit {
-                reason: ExitReason::PreparationFailed,
-                message: "the preparation was stopped".into(),
-            };
-            set_exit(inner, node, exit);
-        }
-        Err(Failure::Exit(exit)) => {
-            tracing::warn!(node = %node.id.node, reason = ?exit.reason, message = %exit.message, "a preparation failed");
-            set_exit(inner, node, exit);
-        }
-    }
-}
-
-fn cancel_preparation(node: &Node) -> Option<Arc<Preparation>> {
-    let state = node.state.lock();
-    let preparation = state.preparing.clone()?;
-    preparation.cancel();
-    Some(preparation)
-}
-
-/// Kills the server first, so that it starts no more children, then everything else of the node.
-fn kill_processes(node: &Node) -> Result<(), InfraError> {
-    let process = node.state.lock().process.clone();
-    if let Some(process) = &process {
-        process
-            .signal(Signal::KILL)
-            .map_err(|e| io_error("killing the server", &e))?;
-    }
-    kill_all(node.dir.path(), KILL_AT_MOST).map_err(|e| io_error("killing the node's processes", &e))?;
-    match &process {
-        // It may not have gone to its directory yet.
-        Some(process) if !process.wait_until(KILL_AT_MOST) => {
-            let message = format!(
-                "the server (pid {}) does not end, although it was killed",
-                process.pid()
-            );
-            Err(InfraError::new(InfraErrorKind::OutcomeUnknown, message))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn power_off(inner: &Arc<Inner>, node: &Arc<Node>, mode: PowerOff) -> Result<(), InfraError> {
-    let shown = |e: io::Error| io_error("switching the node off", &e);
-    inner.notify_waiting();
-    if let Some(preparation) = cancel_preparation(node) {
-        inner.notify_waiting();
-        let deadline = Instant::now() + KILL_AT_MOST;
-        while !preparation.wait_ended(Duration::from_millis(20)) {
-            kill_all(node.dir.path(), KILL_AT_MOST).map_err(shown)?;
-            if Instant::now() >= deadline {
-                let message = "the preparation does not stop; try again";
-                return Err(InfraError::new(InfraErrorKind::OutcomeUnknown, message));
-            }
-        }
-    }
-    let process = node.state.lock().process.clone();
-    if let (Some(process), PowerOff::Graceful { deadline_ms }) = (&process, mode)
-        // A frozen server does not answer to anything but being killed.
-        && !process.is_stopped()
-    {
-        process.signal(Signal::INT).map_err(shown)?;
-        process.wait_until(Duration::from_millis(deadline_ms.into()));
-    }
-    kill_processes(node)?;
-    if let Some(process) = &process {
-        process.reap();
-    }
-    let record = {
-        let mut state = node.state.lock();
-        state.process = None;
-        state.preparing = None;
-        state.exit = None;
-        state.seen_frozen = false;
-        state.record.clone()
-    };
-    write_exit(&node.dir, None);
-    if let Some(record) = record
-        && record.wanted != Wanted::Off
-    {
-        node.save(Record {
-            wanted: Wanted::Off,
-            ..record
-        })
-        .map_err(shown)?;
-        inner.changed(node.id);
-    }
-    Ok(())
-}
-
-fn remove(inner: &Arc<Inner>, node: &Arc<Node>, disposal: DataDisposal) -> Result<(), InfraError> {
-    let shown = |e: io::Error| io_error("removing the node", &e);
-    let record = node.state.lock().record.clone();
-    let Some(record) = record else {
-        // Removed already, and its data kept then; or never ours.
-        if disposal == DataDisposal::Delete && node.dir.kept().exists() {
-            delete_dir(inner, node).map_err(shown)?;
-        }
-        return Ok(());
-    };
-    match inner.power_of(node) {
-        PowerState::Off | PowerState::Exited(_) => {}
-        _ => return Err(invalid("the node runs; switch it off before it is removed")),
-    }
-    if !find(node.dir.path()).map_err(shown)?.is_empty() {
-        return Err(invalid(
-            "processes run in the node's directory; switch it off before it is removed",
-        ));
-    }
-    match disposal {
-        DataDisposal::Keep => {
-            write_json(
-                &node.dir.kept(),
-                &Kept {
-                    format: FORMAT,
-                    boot: record.boot,
-                },
-                Durability::Disk,
-            )
-            .map_err(shown)?;
-            for path in [node.dir.record(), node.dir.process(), node.dir.exit()] {
-                files::remove_if_there(&path).map_err(shown)?;
-            }
-            files::sync_dir(node.dir.path()).map_err(shown)?;
-        }
-        DataDisposal::Delete => delete_dir(inner, node).map_err(shown)?,
-    }
-    *node.state.lock() = crate::node::State::default();
-    inner.changed(node.id);
-    Ok(())
-}
-
-/// How long `remove` waits for the files of a node to be deleted; the rest goes on without it.
-const DELETE_AT_MOST: Duration = Duration::from_secs(10);
-
-fn delete_dir(inner: &Inner, node: &Node) -> io::Result<()> {
-    crate::shared_memory::release(node);
-    let Some(gone) = files::to_trash(node.dir.path(), &inner.trash())? else {
-        return Ok(());
-    };
-    if let Some(parent) = node.dir.path().parent() {
-        files::sync_dir(parent)?;
-        // Fails while the instance has other nodes, which is as it should be.
-        let _ = fs::remove_dir(parent);
-    }
-    let (done, wait) = std::sync::mpsc::channel();
-    std::thread::Builder::new().name("dbaas-trash".into()).spawn(move || {
-        if let Err(e) = files::remove_tree_if_there(&gone) {
-            tracing::warn!(path = %gone.display(), error = %e, "cannot delete the files of a removed node");
-        }
-        let _ = done.send(());
-    })?;
-    let _ = wait.recv_timeout(DELETE_AT_MOST);
-    Ok(())
 }

@@ -24,6 +24,7 @@
 //! [`Infrastructure::power_off`]: dbaas_core::infrastructure::Infrastructure::power_off
 
 mod account;
+mod apply;
 mod backend;
 mod command;
 mod discovery;
@@ -36,6 +37,8 @@ mod prepare;
 mod process;
 mod server;
 mod shared_memory;
+mod start;
+mod stop;
 mod watch;
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -360,8 +360,8 @@ impl Node {
     }
 
     /// Replaces `node.json` and the copy in memory. Only under [`Node::op`].
-    pub(crate) fn save(&self, record: Record) -> io::Result<()> {
-        write_json(&self.dir.record(), &record, Durability::Disk)?;
+    pub(crate) fn save(&self, record: Record, durability: Durability) -> io::Result<()> {
+        write_json(&self.dir.record(), &record, durability)?;
         self.state.lock().record = Some(record);
         Ok(())
     }

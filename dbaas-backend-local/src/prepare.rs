@@ -109,14 +109,15 @@ impl Work<'_> {
                 })
             })
             .collect();
-        dir.mark_incomplete()?;
-        self.node.discard_data(&self.inner.trash())?;
+        if dir.data_state()? != DataState::Empty {
+            dir.mark_incomplete()?;
+            self.node.discard_data(&self.inner.trash())?;
+        }
         files::remove_tree_if_there(&dir.set())?;
         files::remove_if_there(&dir.bootstrap_password())?;
         self.node.state.lock().bootstrap_password = None;
-
         match self.inner.pool.take(self.installation, &dir.set()) {
-            Some(password) => self.init_from_set(&password, &seeds)?,
+            Some(password) => self.init_from_set(password, &seeds)?,
             None => self.init_fresh(admin_password, &seeds)?,
         }
         self.check()?;
@@ -125,22 +126,22 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The set lies in the node's own directory already; it is on the disk for good since it was made.
-    fn init_from_set(&self, password: &Secret, seeds: &[Arc<Node>]) -> Result<(), Failure> {
+    /// The set lies in the node's own directory already; it is on the disk for good since it was made. No mark is needed: the data
+    /// directory appears by rename, and last.
+    fn init_from_set(&self, password: Secret, seeds: &[Arc<Node>]) -> Result<(), Failure> {
         let dir = &self.node.dir;
         let set = dir.set();
-        let path = dir.bootstrap_password();
-        files::write(&path, password.expose().as_bytes(), None, Durability::Disk)?;
-        self.node.state.lock().bootstrap_password = Some(password.clone());
         let primary = set.join("primary");
         let mut copied = false;
         for (index, seed) in seeds.iter().enumerate() {
             self.check()?;
             let ready = set.join(format!("seed-{index}"));
-            let from = if ready.is_dir() { ready } else { primary.clone() };
-            let moves = from != primary;
-            copied |= !moves;
-            self.deliver(&from, seed, moves)?;
+            if ready.is_dir() {
+                self.deliver(&ready, seed, true)?;
+            } else {
+                self.deliver(&primary, seed, false)?;
+                copied = true;
+            }
         }
         if copied {
             files::sync_file_system(dir.path())?;
@@ -149,14 +150,17 @@ impl Work<'_> {
             self.put_in_place(seed)?;
         }
         self.check()?;
+        std::fs::rename(set.join("password"), dir.bootstrap_password())?;
+        self.node.state.lock().bootstrap_password = Some(password);
         std::fs::rename(&primary, dir.data())?;
-        files::sync_dir(dir.path())?;
-        files::remove_tree_if_there(&set)?;
+        // Copies that nobody asked for are many files: they are deleted while the server starts.
+        self.inner.discard_later(&set)?;
         Ok(())
     }
 
     fn init_fresh(&self, admin_password: &Secret, seeds: &[Arc<Node>]) -> Result<(), Failure> {
         let dir = &self.node.dir;
+        dir.mark_incomplete()?;
         let place = InitPlace {
             work_dir: dir.path(),
             data: &dir.data(),
@@ -227,7 +231,7 @@ impl Work<'_> {
         seed.discard_data(&self.inner.trash())?;
         std::fs::rename(&arriving, seed.dir.data())?;
         files::remove_if_there(&seed.dir.incomplete())?;
-        files::sync_dir(seed.dir.path())?;
+        // The directory reaches the disk when the seed is started; lost before that, there is none.
         Ok(())
     }
 

@@ -158,7 +158,7 @@ fn write_files(inner: &Inner, node: &Node, recipe: &BootRecipe) -> io::Result<()
         BootRole::Standby => contents.push(("standby.signal", b"")),
         BootRole::Primary => files::remove_if_there(&data.join("standby.signal"))?,
     }
-    files::write_all(&data, &contents, &inner.account)
+    files::write_all(&data, &contents, &inner.account, node.dir.path())
 }
 
 /// A server has ended: makes sure that nothing of it is left, and only then says so. A child that lives on without its postmaster
