@@ -13,7 +13,7 @@ use crate::decode::Object;
 use crate::problem::{Problem, ProblemKind};
 
 /// A body must have arrived within this time.
-const BODY_DEADLINE: Duration = Duration::from_secs(30);
+const BODY_DEADLINE: Duration = Duration::from_secs(20);
 
 /// The bytes of a body that is declared as JSON. Wiped when dropped: a password may be in it.
 pub(crate) struct JsonBody(Zeroizing<Vec<u8>>);

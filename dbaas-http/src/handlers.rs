@@ -15,7 +15,8 @@ use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dbaas_controller::error::ControlError;
-use dbaas_controller::request::{Listed, Page, ResourceRef, Versioned};
+use dbaas_controller::request::{Listed, Page, Versioned};
+use dbaas_core::id::InstanceId;
 use dbaas_core::lifecycle::{Lifecycle, ObjectLifecycle};
 use dbaas_core::limits;
 use dbaas_core::store::DocumentVersion;
@@ -122,16 +123,22 @@ async fn waited<T>(
 fn deleted(result: Result<(), ControlError>, precondition: &Precondition) -> Result<StatusCode, Problem> {
     match result {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
-        // Of an instance that never was, nothing can be gone.
-        Err(
-            error @ ControlError::NotFound {
-                resource: ResourceRef::Instance(_),
-                ..
-            },
-        ) => Err(error.into()),
         Err(ControlError::NotFound { .. }) => gone(precondition),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The same for what an instance has: of an instance that is not there nothing can be gone.
+async fn deleted_within(
+    app: &App,
+    instance: InstanceId,
+    result: Result<(), ControlError>,
+    precondition: &Precondition,
+) -> Result<StatusCode, Problem> {
+    if let Err(ControlError::NotFound { .. }) = result {
+        app.control.instance(instance).await?;
+    }
+    deleted(result, precondition)
 }
 
 /// The answer to the deletion of what is not there.

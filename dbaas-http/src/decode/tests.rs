@@ -28,7 +28,11 @@ fn what_is_not_one_json_object() {
             "EOF while parsing an object at line 1 column 1",
         ),
         ("{} {}", MalformedBody, "trailing characters at line 1 column 4"),
-        ("{\"a\":1,}", MalformedBody, "key must be a string at line 1 column 8"),
+        (
+            "{\"a\":1,}",
+            MalformedBody,
+            "key must be a string at line 1 column 8",
+        ),
         (
             "{'a':1}",
             MalformedBody,

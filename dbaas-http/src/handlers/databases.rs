@@ -12,7 +12,7 @@ use dbaas_core::id::DatabaseId;
 use dbaas_core::name::DatabaseName;
 use serde_json::Value;
 
-use super::{OBJECT_LIFECYCLES, Part, any_of, created, deleted, filtered, fresh, one, waited};
+use super::{OBJECT_LIFECYCLES, Part, any_of, created, deleted_within, filtered, fresh, one, waited};
 use crate::access::Caller;
 use crate::answer::{DatabaseAnswer, fields_of};
 use crate::app::App;
@@ -150,11 +150,9 @@ pub(crate) async fn delete(
         false => None,
         true => match app.control.database(instance, id).await {
             Ok(present) => precondition.check(present.version)?,
-            Err(error) => return deleted(Err(error), &precondition),
+            Err(error) => return deleted_within(&app, instance, Err(error), &precondition).await,
         },
     };
-    deleted(
-        app.control.delete_database(instance, id, expected).await,
-        &precondition,
-    )
+    let result = app.control.delete_database(instance, id, expected).await;
+    deleted_within(&app, instance, result, &precondition).await
 }

@@ -226,8 +226,5 @@ pub(crate) async fn delete(
             Err(error) => return Err(error.into()),
         },
     };
-    match app.control.delete_instance(id, expected).await {
-        Err(ControlError::NotFound { .. }) => gone(&precondition),
-        result => deleted(result, &precondition),
-    }
+    deleted(app.control.delete_instance(id, expected).await, &precondition)
 }

@@ -12,7 +12,7 @@ use dbaas_core::name::UserName;
 use dbaas_core::user::UserRecord;
 use serde_json::Value;
 
-use super::{OBJECT_LIFECYCLES, Part, any_of, created, deleted, filtered, fresh, one, waited};
+use super::{OBJECT_LIFECYCLES, Part, any_of, created, deleted_within, filtered, fresh, one, waited};
 use crate::access::Caller;
 use crate::answer::{UserAnswer, fields_of};
 use crate::app::App;
@@ -135,11 +135,9 @@ pub(crate) async fn delete(
         false => None,
         true => match app.control.user(instance, id).await {
             Ok(present) => precondition.check(present.version)?,
-            Err(error) => return deleted(Err(error), &precondition),
+            Err(error) => return deleted_within(&app, instance, Err(error), &precondition).await,
         },
     };
-    deleted(
-        app.control.delete_user(instance, id, expected).await,
-        &precondition,
-    )
+    let result = app.control.delete_user(instance, id, expected).await;
+    deleted_within(&app, instance, result, &precondition).await
 }
