@@ -3,7 +3,8 @@
 use crate::boot::{BootFile, BootRecipe, BootRole, PASSFILE, Prepare, REPLICATION_ROLE, ReplicationSource};
 use crate::cluster::Epoch;
 use crate::config::{
-    AutoConf, HbaRules, PG_HBA_CONF, POSTGRESQL_AUTO_CONF, POSTGRESQL_CONF, PgpassEntry, PrimaryConninfo, Settings,
+    AutoConf, HbaRules, PG_HBA_CONF, POSTGRESQL_AUTO_CONF, POSTGRESQL_CONF, PgpassEntry, PrimaryConninfo,
+    Settings,
 };
 use crate::id::NodeId;
 use crate::infrastructure::Endpoint;
@@ -82,12 +83,25 @@ impl BootPlan {
         };
         let prepare = match &self.prepare {
             PreparePlan::Existing => Prepare::Existing,
-            PreparePlan::Init { seeds } => Prepare::Init { admin_password: admin.clone(), seeds: seeds.clone() },
+            PreparePlan::Init { seeds } => Prepare::Init {
+                admin_password: admin.clone(),
+                seeds: seeds.clone(),
+            },
             PreparePlan::SeedOf { source } => Prepare::SeedOf { source: *source },
-            PreparePlan::BaseBackup { source: node, endpoint, slot } => {
-                Prepare::BaseBackup { source: source(*node, endpoint), slot: slot.clone() }
-            }
-            PreparePlan::Rewind { source: node, endpoint } => Prepare::Rewind { source: source(*node, endpoint) },
+            PreparePlan::BaseBackup {
+                source: node,
+                endpoint,
+                slot,
+            } => Prepare::BaseBackup {
+                source: source(*node, endpoint),
+                slot: slot.clone(),
+            },
+            PreparePlan::Rewind {
+                source: node,
+                endpoint,
+            } => Prepare::Rewind {
+                source: source(*node, endpoint),
+            },
         };
         let auto_conf = AutoConf {
             epoch: self.epoch,
@@ -103,12 +117,23 @@ impl BootPlan {
         ];
         // The passwords that the control plane generates hold nothing that a password file cannot.
         if let Ok(line) = PgpassEntry::for_user(REPLICATION_ROLE, replication.clone()).render() {
-            files.push(BootFile { name: PASSFILE.to_owned(), content: line });
+            files.push(BootFile {
+                name: PASSFILE.to_owned(),
+                content: line,
+            });
         }
-        BootRecipe { epoch: self.epoch, prepare, role: self.role, files }
+        BootRecipe {
+            epoch: self.epoch,
+            prepare,
+            role: self.role,
+            files,
+        }
     }
 }
 
 fn file(name: &str, content: String) -> BootFile {
-    BootFile { name: name.to_owned(), content: Secret::new(content) }
+    BootFile {
+        name: name.to_owned(),
+        content: Secret::new(content),
+    }
 }

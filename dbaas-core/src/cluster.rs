@@ -94,7 +94,10 @@ pub struct Electorate {
 impl Electorate {
     /// An electorate of these voters.
     pub fn new(voters: impl IntoIterator<Item = NodeId>, k: u8) -> Self {
-        Electorate { voters: voters.into_iter().collect(), k }
+        Electorate {
+            voters: voters.into_iter().collect(),
+            k,
+        }
     }
 
     /// How many voters have to be sealed so that (a) one of them holds every acknowledged commit and (b) no `k` unsealed ones
@@ -108,7 +111,8 @@ impl Electorate {
 
     /// Whether these sealed nodes are enough of this electorate.
     pub fn is_sealed_by(&self, sealed: &BTreeSet<NodeId>) -> bool {
-        self.seal_size().is_some_and(|needed| self.voters.intersection(sealed).count() >= needed)
+        self.seal_size()
+            .is_some_and(|needed| self.voters.intersection(sealed).count() >= needed)
     }
 
     /// How many of these nodes vote here.
@@ -183,7 +187,10 @@ impl ClusterState {
 
     /// The electorate that the primary is to wait for.
     pub fn current(&self) -> Electorate {
-        self.electorates.last().cloned().unwrap_or(Electorate { voters: BTreeSet::new(), k: 0 })
+        self.electorates.last().cloned().unwrap_or(Electorate {
+            voters: BTreeSet::new(),
+            k: 0,
+        })
     }
 
     /// Whether these sealed nodes are enough to choose a candidate: enough of every electorate under which a commit can have been
@@ -206,7 +213,10 @@ impl ClusterState {
 
     /// Every node that may have acknowledged something.
     pub fn all_voters(&self) -> BTreeSet<NodeId> {
-        self.electorates.iter().flat_map(|e| e.voters.iter().copied()).collect()
+        self.electorates
+            .iter()
+            .flat_map(|e| e.voters.iter().copied())
+            .collect()
     }
 
     /// Whether every electorate promises durability (k of at least 1).
@@ -279,12 +289,18 @@ mod tests {
                 let subsets = |count: usize| (0u32..1 << n).filter(move |s| s.count_ones() as usize == count);
                 for sealed in subsets(size) {
                     assert!(subsets(k).all(|acks| acks & sealed != 0), "n={n} k={k}");
-                    let set = (0..n).filter(|i| sealed & (1 << i) != 0).map(|i| node(i as u128)).collect();
+                    let set = (0..n)
+                        .filter(|i| sealed & (1 << i) != 0)
+                        .map(|i| node(i as u128))
+                        .collect();
                     assert!(electorate.is_sealed_by(&set));
                 }
                 for sealed in subsets(size - 1) {
                     assert!(subsets(k).any(|acks| acks & sealed == 0), "n={n} k={k}");
-                    let set = (0..n).filter(|i| sealed & (1 << i) != 0).map(|i| node(i as u128)).collect();
+                    let set = (0..n)
+                        .filter(|i| sealed & (1 << i) != 0)
+                        .map(|i| node(i as u128))
+                        .collect();
                     assert!(!electorate.is_sealed_by(&set));
                 }
             }

@@ -21,8 +21,8 @@ mod objects;
 mod observe;
 
 pub use objects::{
-    alter_database_owner, alter_role, create_database, create_role, drop_database, drop_role, drop_role_ownership,
-    lock_out_role, object_mark, staging_database_name,
+    alter_database_owner, alter_role, create_database, create_role, drop_database, drop_role,
+    drop_role_ownership, lock_out_role, object_mark, staging_database_name,
 };
 pub use observe::{observe_catalogue, observe_node, parse_catalogue, parse_node};
 
@@ -72,16 +72,27 @@ fn exclusive(name: &'static str, accepts: Accepts) -> Script {
             .number(LOCK_KEY),
         )
         .step(Statement::fixed("SET lock_timeout = '2s'"))
-        .step(Statement::fixed("SELECT pg_advisory_lock(").number(LOCK_KEY).raw(")"))
+        .step(
+            Statement::fixed("SELECT pg_advisory_lock(")
+                .number(LOCK_KEY)
+                .raw(")"),
+        )
         .guard(epoch_guard(accepts))
 }
 
 fn release(script: Script) -> Script {
-    script.step(Statement::fixed("SELECT pg_advisory_unlock(").number(LOCK_KEY).raw(")"))
+    script.step(
+        Statement::fixed("SELECT pg_advisory_unlock(")
+            .number(LOCK_KEY)
+            .raw(")"),
+    )
 }
 
 fn alter_system(name: &'static str, value: &str) -> Statement {
-    Statement::fixed("ALTER SYSTEM SET ").raw(name).raw(" = ").literal(value)
+    Statement::fixed("ALTER SYSTEM SET ")
+        .raw(name)
+        .raw(" = ")
+        .literal(value)
 }
 
 fn reload() -> Statement {
@@ -125,9 +136,14 @@ pub fn promote(epoch: Epoch, closed_names: &str) -> Script {
 
 /// Writes the history mark of a primary's epoch.
 pub fn mark_history(epoch: Epoch) -> Script {
-    let script = exclusive("mark_history", Accepts::Exactly(epoch)).guard(not_in_recovery_guard()).step(
-        Statement::fixed("COMMENT ON ROLE ").ident(ADMIN_ROLE).raw(" IS ").literal(&format!("epoch={epoch}")),
-    );
+    let script = exclusive("mark_history", Accepts::Exactly(epoch))
+        .guard(not_in_recovery_guard())
+        .step(
+            Statement::fixed("COMMENT ON ROLE ")
+                .ident(ADMIN_ROLE)
+                .raw(" IS ")
+                .literal(&format!("epoch={epoch}")),
+        );
     release(script).within_ms(1_000, 4_000)
 }
 
@@ -155,31 +171,41 @@ pub fn follow(epoch: Epoch, conninfo: &str, slot: &str, closed_names: Option<&st
 
 /// A checkpoint, so that the shutdown that follows has little to write.
 pub fn checkpoint() -> Script {
-    Script::new("checkpoint").step(Statement::fixed("CHECKPOINT")).within_ms(1_000, 60_000)
+    Script::new("checkpoint")
+        .step(Statement::fixed("CHECKPOINT"))
+        .within_ms(1_000, 60_000)
 }
 
 /// Creates physical slots that reserve WAL at once; those that exist are left alone.
 pub fn create_slots(names: &[String]) -> Script {
-    names.iter().fold(Script::new("create_slots").within_ms(1_000, 5_000), |script, name| {
-        script.step(
-            Statement::fixed("SELECT pg_create_physical_replication_slot(")
-                .literal(name)
-                .raw(", true) WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = ")
-                .literal(name)
-                .raw(")"),
-        )
-    })
+    names.iter().fold(
+        Script::new("create_slots").within_ms(1_000, 5_000),
+        |script, name| {
+            script.step(
+                Statement::fixed("SELECT pg_create_physical_replication_slot(")
+                    .literal(name)
+                    .raw(", true) WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = ")
+                    .literal(name)
+                    .raw(")"),
+            )
+        },
+    )
 }
 
 /// Drops slots that nobody uses now; those that are gone or in use are left alone.
 pub fn drop_slots(names: &[String]) -> Script {
-    names.iter().fold(Script::new("drop_slots").within_ms(1_000, 5_000), |script, name| {
-        script.step(
-            Statement::fixed("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = ")
+    names.iter().fold(
+        Script::new("drop_slots").within_ms(1_000, 5_000),
+        |script, name| {
+            script.step(
+                Statement::fixed(
+                    "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = ",
+                )
                 .literal(name)
                 .raw(" AND NOT active"),
-        )
-    })
+            )
+        },
+    )
 }
 
 /// The control plane's own roles on a new primary: the superuser's password, the replication role with what `pg_rewind` needs
@@ -216,5 +242,8 @@ fn single_value<'a>(script: &'static str, answer: &'a [Rows]) -> Result<&'a str,
         .and_then(|rows| rows.first())
         .and_then(|row| row.first())
         .and_then(|value| value.as_deref())
-        .ok_or_else(|| UnreadableAnswer { script, reason: "no row".to_owned() })
+        .ok_or_else(|| UnreadableAnswer {
+            script,
+            reason: "no row".to_owned(),
+        })
 }

@@ -94,7 +94,12 @@ mod tests {
     fn only_the_hyphenated_spelling_is_an_id() {
         let text = "0197f3c2-6d3b-7c9e-9f5a-0242ac120002";
         assert_eq!(text.parse::<NodeId>().unwrap().to_string(), text);
-        for bad in ["", "0197f3c26d3b7c9e9f5a0242ac120002", "{0197f3c2-6d3b-7c9e-9f5a-0242ac120002}", "x"] {
+        for bad in [
+            "",
+            "0197f3c26d3b7c9e9f5a0242ac120002",
+            "{0197f3c2-6d3b-7c9e-9f5a-0242ac120002}",
+            "x",
+        ] {
             assert_eq!(bad.parse::<NodeId>(), Err(InvalidId));
         }
     }

@@ -271,7 +271,10 @@ pub struct InfraError {
 impl InfraError {
     /// An error of a kind; the message is for people, says what to do next where that is known, and holds no secrets.
     pub fn new(kind: InfraErrorKind, message: impl Into<String>) -> Self {
-        InfraError { kind, message: message.into() }
+        InfraError {
+            kind,
+            message: message.into(),
+        }
     }
 
     /// The class of this error.

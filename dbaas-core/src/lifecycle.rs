@@ -83,7 +83,9 @@ impl ObjectLifecycle {
             (_, LifecycleEvent::Converged) => ObjectLifecycle::Active,
             (_, LifecycleEvent::Failed) => ObjectLifecycle::Error,
             (ObjectLifecycle::Error, LifecycleEvent::WorkBegan) => ObjectLifecycle::Error,
-            (ObjectLifecycle::New | ObjectLifecycle::Active, LifecycleEvent::WorkBegan) => ObjectLifecycle::New,
+            (ObjectLifecycle::New | ObjectLifecycle::Active, LifecycleEvent::WorkBegan) => {
+                ObjectLifecycle::New
+            }
         }
     }
 

@@ -65,7 +65,13 @@ pub struct Observation {
 impl Observation {
     /// An empty one: nothing was found.
     pub fn empty(at: Timestamp) -> Self {
-        Observation { at, infrastructure_error: None, nodes: BTreeMap::new(), catalogue: None, object_failures: BTreeMap::new() }
+        Observation {
+            at,
+            infrastructure_error: None,
+            nodes: BTreeMap::new(),
+            catalogue: None,
+            object_failures: BTreeMap::new(),
+        }
     }
 
     /// The node, if it is part of the observation.
@@ -113,7 +119,9 @@ impl NodeObservation {
 
     /// Its process runs but can make no progress.
     pub fn is_frozen(&self) -> bool {
-        self.infra.present().is_some_and(|n| n.power == PowerState::Frozen)
+        self.infra
+            .present()
+            .is_some_and(|n| n.power == PowerState::Frozen)
     }
 }
 
@@ -141,6 +149,9 @@ pub struct NodeFacts {
     pub primary_slot: String,
     /// `synchronous_standby_names`.
     pub sync_names: String,
+    /// Primary: its last checkpoint was written on its present timeline. Until then `pg_rewind` takes it for a server of the old one and
+    /// sees nothing to rewind.
+    pub checkpointed: bool,
     /// Who streams from it.
     pub standbys: Vec<StandbyFacts>,
     /// Its physical replication slots.
@@ -169,7 +180,9 @@ impl NodeFacts {
 
     /// The standby that streams under this name.
     pub fn streaming(&self, application_name: &str) -> Option<&StandbyFacts> {
-        self.standbys.iter().find(|s| s.application_name == application_name && s.state == "streaming")
+        self.standbys
+            .iter()
+            .find(|s| s.application_name == application_name && s.state == "streaming")
     }
 }
 

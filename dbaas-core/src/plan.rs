@@ -72,7 +72,13 @@ impl Default for Policy {
             heartbeat_ms: 1_000,
             progress_ms: 20,
             hba: HbaRules::loopback(),
-            capabilities: Capabilities { cpu: loose, ram: loose, disk: loose, live_resize: false, node_events: false },
+            capabilities: Capabilities {
+                cpu: loose,
+                ram: loose,
+                disk: loose,
+                live_resize: false,
+                node_events: false,
+            },
             low_disk_percent: 10,
         }
     }

@@ -14,7 +14,10 @@ pub struct Statement {
 impl Statement {
     /// A statement that is known when the program is compiled.
     pub fn fixed(text: &'static str) -> Self {
-        Statement { text: text.to_owned(), shape: text.to_owned() }
+        Statement {
+            text: text.to_owned(),
+            shape: text.to_owned(),
+        }
     }
 
     /// Appends fixed text.
@@ -36,7 +39,8 @@ impl Statement {
     /// Appends a quoted literal.
     #[must_use]
     pub fn literal(mut self, value: &str) -> Self {
-        self.text.push_str(escape_literal(&without_nul(value)).trim_start());
+        self.text
+            .push_str(escape_literal(&without_nul(value)).trim_start());
         self.shape.push_str("<literal>");
         self
     }
@@ -62,7 +66,11 @@ impl Statement {
 
 /// NUL cannot be sent to PostgreSQL; typed names never hold one. Dropped rather than passed on so that quoting stays sound.
 fn without_nul(text: &str) -> std::borrow::Cow<'_, str> {
-    if text.contains('\0') { text.replace('\0', "").into() } else { text.into() }
+    if text.contains('\0') {
+        text.replace('\0', "").into()
+    } else {
+        text.into()
+    }
 }
 
 impl fmt::Debug for Statement {
@@ -77,8 +85,14 @@ mod tests {
 
     #[test]
     fn quotes_what_is_not_fixed() {
-        let s = Statement::fixed("ALTER ROLE ").ident("a\"b").raw(" PASSWORD ").literal("it's\\x");
+        let s = Statement::fixed("ALTER ROLE ")
+            .ident("a\"b")
+            .raw(" PASSWORD ")
+            .literal("it's\\x");
         assert_eq!(s.text(), "ALTER ROLE \"a\"\"b\" PASSWORD E'it''s\\\\x'");
-        assert_eq!(format!("{s:?}"), "Statement(ALTER ROLE <identifier> PASSWORD <literal>)");
+        assert_eq!(
+            format!("{s:?}"),
+            "Statement(ALTER ROLE <identifier> PASSWORD <literal>)"
+        );
     }
 }

@@ -96,14 +96,20 @@ impl Script {
     /// Appends a statement.
     #[must_use]
     pub fn step(mut self, statement: Statement) -> Self {
-        self.steps.push(Step { statement, expect: Expect::Anything });
+        self.steps.push(Step {
+            statement,
+            expect: Expect::Anything,
+        });
         self
     }
 
     /// Appends a statement that must answer true for the script to go on.
     #[must_use]
     pub fn guard(mut self, statement: Statement) -> Self {
-        self.steps.push(Step { statement, expect: Expect::True });
+        self.steps.push(Step {
+            statement,
+            expect: Expect::True,
+        });
         self
     }
 
@@ -167,7 +173,12 @@ impl SqlError {
     /// An error of a kind; the message is for people and holds no secrets (PostgreSQL's primary message, without detail and
     /// statement text).
     pub fn new(kind: SqlErrorKind, message: impl Into<String>) -> Self {
-        SqlError { kind, sqlstate: None, step: None, message: message.into() }
+        SqlError {
+            kind,
+            sqlstate: None,
+            step: None,
+            message: message.into(),
+        }
     }
 
     /// With the five characters of the SQLSTATE.

@@ -213,7 +213,12 @@ pub struct StoreError {
 impl StoreError {
     /// An error of a kind with a message.
     pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
-        StoreError { kind, message: message.into(), op: None, referrers: Vec::new() }
+        StoreError {
+            kind,
+            message: message.into(),
+            op: None,
+            referrers: Vec::new(),
+        }
     }
 
     /// The class of this error.
@@ -223,7 +228,10 @@ impl StoreError {
 
     /// Whether the same call may succeed later without any change by the caller.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind, StoreErrorKind::Unavailable | StoreErrorKind::OutcomeUnknown)
+        matches!(
+            self.kind,
+            StoreErrorKind::Unavailable | StoreErrorKind::OutcomeUnknown
+        )
     }
 }
 
@@ -244,7 +252,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Events after a sequence number, oldest first; at most `limit` (1 to [`EVENTS_LIMIT_MAX`], what lies outside is taken
     /// as the nearest). `Some(subject)` wants only those about it, `None` wants all.
-    async fn events(&self, subject: Option<Uuid>, after: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError>;
+    async fn events(
+        &self,
+        subject: Option<Uuid>,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError>;
 
     /// Takes or renews a lease until `now + ttl_ms`. A holder that has it already keeps its fencing number, also when it
     /// comes late but before anybody else: so `holder` must differ for every start of every process. `Ok(Err(lease))` says

@@ -53,7 +53,9 @@ impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        s.parse::<jiff::Timestamp>().map(|t| Timestamp(t.as_millisecond())).map_err(|_| InvalidTimestamp)
+        s.parse::<jiff::Timestamp>()
+            .map(|t| Timestamp(t.as_millisecond()))
+            .map_err(|_| InvalidTimestamp)
     }
 }
 
@@ -84,7 +86,10 @@ mod tests {
         for ms in [0, 1, 1_700_000_000_123, -5] {
             let t = Timestamp::from_unix_ms(ms);
             assert_eq!(t.to_string().parse::<Timestamp>(), Ok(t));
-            assert_eq!(serde_json::from_str::<Timestamp>(&serde_json::to_string(&t).unwrap()).unwrap(), t);
+            assert_eq!(
+                serde_json::from_str::<Timestamp>(&serde_json::to_string(&t).unwrap()).unwrap(),
+                t
+            );
         }
         assert_eq!(Timestamp::from_unix_ms(0).to_string(), "1970-01-01T00:00:00.000Z");
     }

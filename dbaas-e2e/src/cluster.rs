@@ -40,14 +40,26 @@ pub struct Cluster {
 
 impl Cluster {
     /// Asks for an instance with a user and a database and waits until all three are ACTIVE.
-    pub async fn create(stack: &Stack, name: &str, nodes: u64, k: u64, major: Option<u32>) -> anyhow::Result<Cluster> {
+    pub async fn create(
+        stack: &Stack,
+        name: &str,
+        nodes: u64,
+        k: u64,
+        major: Option<u32>,
+    ) -> anyhow::Result<Cluster> {
         let cluster = Self::request(stack, name, nodes, k, major).await?;
         cluster.wait_ready(stack).await?;
         Ok(cluster)
     }
 
     /// Asks for them without waiting.
-    pub async fn request(stack: &Stack, name: &str, nodes: u64, k: u64, major: Option<u32>) -> anyhow::Result<Cluster> {
+    pub async fn request(
+        stack: &Stack,
+        name: &str,
+        nodes: u64,
+        k: u64,
+        major: Option<u32>,
+    ) -> anyhow::Result<Cluster> {
         let plane = stack.plane()?;
         let request = CreateInstance {
             name: name.parse()?,
@@ -61,10 +73,17 @@ impl Cluster {
             version: stack.version(major).await?,
         };
         let id = plane.create_instance(request, None).await?.record.id;
-        let user =
-            CreateUser { name: "app".parse()?, description: "".parse()?, password: Password::new(PASSWORD)? };
+        let user = CreateUser {
+            name: "app".parse()?,
+            description: "".parse()?,
+            password: Password::new(PASSWORD)?,
+        };
         let user = plane.create_user(id, user, None).await?.record.id;
-        let database = CreateDatabase { name: "shop".parse()?, description: "".parse()?, owner: user };
+        let database = CreateDatabase {
+            name: "shop".parse()?,
+            description: "".parse()?,
+            owner: user,
+        };
         let database = plane.create_database(id, database, None).await?.record.id;
         Ok(Cluster { id, user, database })
     }
@@ -73,8 +92,12 @@ impl Cluster {
     pub async fn wait_ready(&self, stack: &Stack) -> anyhow::Result<()> {
         let plane = stack.plane()?;
         plane.wait_for_instance(self.id, Lifecycle::Active, HEAL).await?;
-        plane.wait_for_user(self.id, self.user, ObjectLifecycle::Active, HEAL).await?;
-        plane.wait_for_database(self.id, self.database, ObjectLifecycle::Active, HEAL).await?;
+        plane
+            .wait_for_user(self.id, self.user, ObjectLifecycle::Active, HEAL)
+            .await?;
+        plane
+            .wait_for_database(self.id, self.database, ObjectLifecycle::Active, HEAL)
+            .await?;
         Ok(())
     }
 
@@ -86,18 +109,28 @@ impl Cluster {
     /// The primary as the control plane shows it.
     pub async fn primary(&self, stack: &Stack) -> anyhow::Result<NodeView> {
         let nodes = self.nodes(stack).await?;
-        nodes.into_iter().find(|n| n.record.role == NodeRole::Primary).context("there is no primary")
+        nodes
+            .into_iter()
+            .find(|n| n.record.role == NodeRole::Primary)
+            .context("there is no primary")
     }
 
     /// The standbys as the control plane shows them.
     pub async fn standbys(&self, stack: &Stack) -> anyhow::Result<Vec<NodeView>> {
         let nodes = self.nodes(stack).await?;
-        Ok(nodes.into_iter().filter(|n| n.record.role == NodeRole::Standby).collect())
+        Ok(nodes
+            .into_iter()
+            .filter(|n| n.record.role == NodeRole::Standby)
+            .collect())
     }
 
     /// Where a node's processes work.
     pub fn data_dir(&self, stack: &Stack, node: NodeId) -> PathBuf {
-        stack.directory().join("nodes").join(self.id.to_string()).join(node.to_string())
+        stack
+            .directory()
+            .join("nodes")
+            .join(self.id.to_string())
+            .join(node.to_string())
     }
 
     /// Sends a signal to every process of a node.
@@ -128,7 +161,9 @@ impl Cluster {
         let sealer = Sealer::load(&stack.directory().join("dbaas.key"))?;
         let opened = sealer.open(self.id.uuid().as_bytes(), &record.sealed_credentials)?;
         let json: serde_json::Value = serde_json::from_slice(&opened)?;
-        let password = json["admin"].as_str().context("sealed credentials have no admin password")?;
+        let password = json["admin"]
+            .as_str()
+            .context("sealed credentials have no admin password")?;
         Ok(Target {
             hosts: self.endpoints(stack).await?,
             database: "postgres".to_owned(),
@@ -147,7 +182,11 @@ impl Cluster {
                 && record.status.observed_generation == record.generation
                 && views.len() == nodes
                 && views.iter().all(|n| n.record.lifecycle == Lifecycle::Active)
-                && views.iter().filter(|n| n.record.role == NodeRole::Primary).count() == 1
+                && views
+                    .iter()
+                    .filter(|n| n.record.role == NodeRole::Primary)
+                    .count()
+                    == 1
                 && record.cluster.as_ref().is_some_and(|c| !c.is_joint());
             if good {
                 return Ok(());
@@ -157,7 +196,15 @@ impl Cluster {
                     "not healed: {} ({}); nodes: {:#?}; cluster: {:?}; events: {}",
                     record.status.lifecycle,
                     record.status.reason,
-                    views.iter().map(|n| (&n.record.name, n.record.role, n.record.lifecycle, &n.record.reason)).collect::<Vec<_>>(),
+                    views
+                        .iter()
+                        .map(|n| (
+                            &n.record.name,
+                            n.record.role,
+                            n.record.lifecycle,
+                            &n.record.reason
+                        ))
+                        .collect::<Vec<_>>(),
                     record.cluster,
                     self.events(stack).await?.join("\n")
                 );
@@ -169,7 +216,10 @@ impl Cluster {
     /// The log of what happened, one line per event.
     pub async fn events(&self, stack: &Stack) -> anyhow::Result<Vec<String>> {
         let events = stack.plane()?.events(self.id, 0, 1000).await?;
-        Ok(events.into_iter().map(|e| format!("{} {}: {}", e.event.at, e.event.kind, e.event.message)).collect())
+        Ok(events
+            .into_iter()
+            .map(|e| format!("{} {}: {}", e.event.at, e.event.kind, e.event.message))
+            .collect())
     }
 
     /// Holds the cluster to its promise: every acknowledged row is there, on the primary and on every other node.
@@ -181,9 +231,19 @@ impl Cluster {
             "acknowledged rows are missing or changed: {verdict:?}; events: {}",
             self.events(stack).await?.join("\n")
         );
-        let comparison = compare_nodes(&target.hosts, &self.admin(stack).await?, Duration::from_secs(60)).await?;
-        ensure!(comparison.is_equal(), "nodes differ: {:?}", comparison.differences);
-        ensure!(comparison.rows >= report.acknowledged, "compared {} rows of {}", comparison.rows, report.acknowledged);
+        let comparison =
+            compare_nodes(&target.hosts, &self.admin(stack).await?, Duration::from_secs(60)).await?;
+        ensure!(
+            comparison.is_equal(),
+            "nodes differ: {:?}",
+            comparison.differences
+        );
+        ensure!(
+            comparison.rows >= report.acknowledged,
+            "compared {} rows of {}",
+            comparison.rows,
+            report.acknowledged
+        );
         Ok(())
     }
 }

@@ -7,7 +7,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// Every process whose working directory lies under this one.
 pub fn processes_under(directory: &Path) -> Vec<i32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())

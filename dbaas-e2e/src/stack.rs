@@ -22,7 +22,8 @@ pub struct StackOptions {
     pub embedded: EmbeddedOptions,
 }
 
-/// A control plane in a directory of its own. When dropped, every process that it started is killed and the directory deleted.
+/// A control plane in a directory of its own. When dropped, every process that it started is killed and the directory deleted (kept with
+/// `DBAAS_E2E_KEEP=1`, for the servers' logs).
 pub struct Stack {
     directory: tempfile::TempDir,
     options: EmbeddedOptions,
@@ -43,19 +44,31 @@ impl Stack {
             .try_init();
         let directory = tempfile::Builder::new().prefix("dbaas-e2e-").tempdir()?;
         // The unprivileged user that PostgreSQL runs as has to get in.
-        std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        std::fs::set_permissions(
+            directory.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )?;
         let mut embedded = options.embedded;
-        embedded.local.warm_pool = options.warm_pool.unwrap_or(WarmPool { sets: 0, ..WarmPool::default() });
+        embedded.local.warm_pool = options.warm_pool.unwrap_or(WarmPool {
+            sets: 0,
+            ..WarmPool::default()
+        });
         if let Some(dirs) = std::env::var_os("DBAAS_TEST_POSTGRES_DIR") {
             embedded.local.download_dir = Some(PathBuf::from(dirs));
         }
         let required = std::env::var_os("DBAAS_REQUIRE_POSTGRES").is_some_and(|v| v == "1");
         embedded.local.allow_download = required;
-        let mut stack = Stack { directory, options: embedded, embedded: None };
+        let mut stack = Stack {
+            directory,
+            options: embedded,
+            embedded: None,
+        };
         match stack.open().await {
             Ok(()) => Ok(Some(stack)),
             Err(error) if !required && format!("{error:#}").contains("not installed") => {
-                tracing::error!("SKIPPED: this machine has no PostgreSQL ({error:#}); set DBAAS_REQUIRE_POSTGRES=1 to fail");
+                tracing::error!(
+                    "SKIPPED: this machine has no PostgreSQL ({error:#}); set DBAAS_REQUIRE_POSTGRES=1 to fail"
+                );
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -72,7 +85,10 @@ impl Stack {
     /// Makes sure of a major and adds it to the catalogue.
     pub async fn ensure_major(&mut self, major: u32) -> anyhow::Result<()> {
         let progress = std::sync::Arc::new(|_: &str, _| {});
-        self.embedded()?.backend.ensure_major(PostgresMajor::new(major)?, progress).await?;
+        self.embedded()?
+            .backend
+            .ensure_major(PostgresMajor::new(major)?, progress)
+            .await?;
         // The catalogue is filled at the start.
         self.close().await;
         self.open().await
@@ -113,7 +129,14 @@ impl Stack {
 
     /// The version of the catalogue with this major, or the newest.
     pub async fn version(&self, major: Option<u32>) -> anyhow::Result<VersionId> {
-        let versions = self.plane()?.versions(Page { after: None, limit: 100 }).await?.items;
+        let versions = self
+            .plane()?
+            .versions(Page {
+                after: None,
+                limit: 100,
+            })
+            .await?
+            .items;
         versions
             .iter()
             .map(|v| &v.record)
@@ -128,6 +151,10 @@ impl Drop for Stack {
     fn drop(&mut self) {
         self.embedded = None;
         let left = fault::kill_everything_under(self.directory.path());
+        if std::env::var_os("DBAAS_E2E_KEEP").is_some() {
+            // To read the servers' logs afterwards.
+            self.directory.disable_cleanup(true);
+        }
         if left > 0 && !std::thread::panicking() {
             tracing::debug!(left, "killed the processes that were left");
         }

@@ -18,9 +18,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dbaas_backend_local::{LocalBackend, LocalOptions};
+use dbaas_controller::ControlPlane;
 use dbaas_controller::control_plane::StartError;
 use dbaas_controller::settings::ControllerSettings;
-use dbaas_controller::ControlPlane;
 use dbaas_core::infrastructure::InfraError;
 use dbaas_core::store::StoreError;
 use dbaas_sql::PostgresExecutor;
@@ -78,8 +78,10 @@ pub enum OpenError {
 /// Opens a directory, making it if it is not there, and starts the control plane over it. Must be called within a tokio runtime. Fetches
 /// PostgreSQL if this machine has none and the options allow it.
 pub async fn open(directory: &Path, options: EmbeddedOptions) -> Result<Embedded, OpenError> {
-    std::fs::create_dir_all(directory)
-        .map_err(|source| OpenError::Directory { path: directory.to_owned(), source })?;
+    std::fs::create_dir_all(directory).map_err(|source| OpenError::Directory {
+        path: directory.to_owned(),
+        source,
+    })?;
     let lock = DataDirLock::acquire(directory).map_err(OpenError::Lock)?;
     let store_path = directory.join("dbaas.sqlite");
     let sealer = Sealer::beside_store(&directory.join("dbaas.key"), &store_path).map_err(OpenError::Key)?;
@@ -100,5 +102,9 @@ pub async fn open(directory: &Path, options: EmbeddedOptions) -> Result<Embedded
         .start()
         .await
         .map_err(OpenError::Start)?;
-    Ok(Embedded { control_plane, backend, _lock: lock })
+    Ok(Embedded {
+        control_plane,
+        backend,
+        _lock: lock,
+    })
 }

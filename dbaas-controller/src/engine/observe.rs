@@ -184,8 +184,11 @@ pub(super) fn remember(
             now.since_ms(first_asked)
         };
         let name = record.node(id).map(|n| standby_name(&n.name, epoch));
+        // A row of a node whose data is of another history tells nothing.
+        let ours = answer.as_ref().ok().is_none_or(|f| f.history == epoch);
         let row = name
             .as_deref()
+            .filter(|_| ours)
             .and_then(|name| primary_facts.as_ref()?.streaming(name));
         let first_looked = *node.streamed_at.get_or_insert(now);
         let runs = infra.present().is_some_and(|n| n.power == PowerState::Running);

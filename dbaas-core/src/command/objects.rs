@@ -39,8 +39,18 @@ fn database_is_ours(name: &str, id: Uuid) -> Statement {
 pub fn create_role(name: &UserName, id: Uuid, verifier: &ScramVerifier) -> Script {
     Script::new("create_role")
         .in_transaction()
-        .step(Statement::fixed("CREATE ROLE ").ident(name.as_str()).raw(ATTRIBUTES).literal(&verifier.to_string()))
-        .step(Statement::fixed("COMMENT ON ROLE ").ident(name.as_str()).raw(" IS ").literal(&object_mark(id)))
+        .step(
+            Statement::fixed("CREATE ROLE ")
+                .ident(name.as_str())
+                .raw(ATTRIBUTES)
+                .literal(&verifier.to_string()),
+        )
+        .step(
+            Statement::fixed("COMMENT ON ROLE ")
+                .ident(name.as_str())
+                .raw(" IS ")
+                .literal(&object_mark(id)),
+        )
         .within_ms(1_000, 5_000)
 }
 
@@ -49,7 +59,12 @@ pub fn alter_role(name: &UserName, id: Uuid, verifier: &ScramVerifier) -> Script
     Script::new("alter_role")
         .in_transaction()
         .guard(role_is_ours(name, id))
-        .step(Statement::fixed("ALTER ROLE ").ident(name.as_str()).raw(ATTRIBUTES).literal(&verifier.to_string()))
+        .step(
+            Statement::fixed("ALTER ROLE ")
+                .ident(name.as_str())
+                .raw(ATTRIBUTES)
+                .literal(&verifier.to_string()),
+        )
         .within_ms(1_000, 5_000)
 }
 
@@ -57,7 +72,11 @@ pub fn alter_role(name: &UserName, id: Uuid, verifier: &ScramVerifier) -> Script
 pub fn lock_out_role(name: &UserName, id: Uuid) -> Script {
     Script::new("lock_out_role")
         .guard(role_is_ours(name, id))
-        .step(Statement::fixed("ALTER ROLE ").ident(name.as_str()).raw(" NOLOGIN"))
+        .step(
+            Statement::fixed("ALTER ROLE ")
+                .ident(name.as_str())
+                .raw(" NOLOGIN"),
+        )
         .step(
             Statement::fixed("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ")
                 .literal(name.as_str()),
@@ -70,7 +89,12 @@ pub fn drop_role_ownership(name: &UserName, id: Uuid, heir: &str) -> Script {
     Script::new("drop_role_ownership")
         .in_transaction()
         .guard(role_is_ours(name, id))
-        .step(Statement::fixed("REASSIGN OWNED BY ").ident(name.as_str()).raw(" TO ").ident(heir))
+        .step(
+            Statement::fixed("REASSIGN OWNED BY ")
+                .ident(name.as_str())
+                .raw(" TO ")
+                .ident(heir),
+        )
         .step(Statement::fixed("DROP OWNED BY ").ident(name.as_str()))
         .within_ms(1_000, 30_000)
 }
@@ -106,16 +130,27 @@ pub fn create_database(name: &DatabaseName, id: Uuid, owner: &UserName, exists: 
         Script::new("name_database")
             .in_transaction()
             .step(
-                Statement::fixed("COMMENT ON DATABASE ").ident(&staging).raw(" IS ").literal(&object_mark(id)),
+                Statement::fixed("COMMENT ON DATABASE ")
+                    .ident(&staging)
+                    .raw(" IS ")
+                    .literal(&object_mark(id)),
             )
             .step(
-                Statement::fixed("REVOKE CONNECT, TEMPORARY ON DATABASE ").ident(&staging).raw(" FROM PUBLIC"),
+                Statement::fixed("REVOKE CONNECT, TEMPORARY ON DATABASE ")
+                    .ident(&staging)
+                    .raw(" FROM PUBLIC"),
             )
             .step(
-                Statement::fixed("ALTER DATABASE ").ident(&staging).raw(" OWNER TO ").ident(owner.as_str()),
+                Statement::fixed("ALTER DATABASE ")
+                    .ident(&staging)
+                    .raw(" OWNER TO ")
+                    .ident(owner.as_str()),
             )
             .step(
-                Statement::fixed("ALTER DATABASE ").ident(&staging).raw(" RENAME TO ").ident(name.as_str()),
+                Statement::fixed("ALTER DATABASE ")
+                    .ident(&staging)
+                    .raw(" RENAME TO ")
+                    .ident(name.as_str()),
             )
             .within_ms(1_000, 5_000),
     );
@@ -127,9 +162,16 @@ pub fn alter_database_owner(name: &DatabaseName, id: Uuid, owner: &UserName) -> 
     Script::new("alter_database_owner")
         .in_transaction()
         .guard(database_is_ours(name.as_str(), id))
-        .step(Statement::fixed("ALTER DATABASE ").ident(name.as_str()).raw(" OWNER TO ").ident(owner.as_str()))
         .step(
-            Statement::fixed("REVOKE CONNECT, TEMPORARY ON DATABASE ").ident(name.as_str()).raw(" FROM PUBLIC"),
+            Statement::fixed("ALTER DATABASE ")
+                .ident(name.as_str())
+                .raw(" OWNER TO ")
+                .ident(owner.as_str()),
+        )
+        .step(
+            Statement::fixed("REVOKE CONNECT, TEMPORARY ON DATABASE ")
+                .ident(name.as_str())
+                .raw(" FROM PUBLIC"),
         )
         .within_ms(1_000, 5_000)
 }
@@ -138,6 +180,14 @@ pub fn alter_database_owner(name: &DatabaseName, id: Uuid, owner: &UserName) -> 
 pub fn drop_database(name: &str, id: Uuid, marked: bool) -> Script {
     let script = Script::new("drop_database").within_ms(1_000, 30_000);
     // A database under its staging name has no mark yet; the name itself holds the id.
-    let script = if marked { script.guard(database_is_ours(name, id)) } else { script };
-    script.step(Statement::fixed("DROP DATABASE ").ident(name).raw(" WITH (FORCE)"))
+    let script = if marked {
+        script.guard(database_is_ours(name, id))
+    } else {
+        script
+    };
+    script.step(
+        Statement::fixed("DROP DATABASE ")
+            .ident(name)
+            .raw(" WITH (FORCE)"),
+    )
 }

@@ -27,6 +27,8 @@ pub fn observe_node(timeout_ms: u32) -> Script {
              'primary_conninfo', current_setting('primary_conninfo'), \
              'primary_slot', current_setting('primary_slot_name'), \
              'sync_names', current_setting('synchronous_standby_names'), \
+             'checkpointed', CASE WHEN r THEN false ELSE (SELECT timeline_id FROM pg_control_checkpoint()) = \
+                 ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END, \
              'standbys', coalesce((SELECT json_agg(json_build_object('application_name', application_name, 'state', state, \
                  'flush_lsn', flush_lsn, 'replay_lsn', replay_lsn)) FROM pg_stat_replication), '[]'), \
              'slots', coalesce((SELECT json_agg(json_build_object('name', slot_name, 'active', active, \
@@ -49,11 +51,15 @@ struct NodeRow {
 /// Reads the answer of [`observe_node`].
 pub fn parse_node(answer: &[Rows]) -> Result<NodeFacts, UnreadableAnswer> {
     const SCRIPT: &str = "observe_node";
-    let unreadable = |e: serde_json::Error| UnreadableAnswer { script: SCRIPT, reason: e.to_string() };
+    let unreadable = |e: serde_json::Error| UnreadableAnswer {
+        script: SCRIPT,
+        reason: e.to_string(),
+    };
     let text = single_value(SCRIPT, answer)?;
     let mut row: NodeRow = serde_json::from_str(text).map_err(unreadable)?;
     let started_at = crate::time::Timestamp::from_unix_ms(row.started_at_ms);
-    row.rest.insert("started_at".to_owned(), started_at.to_string().into());
+    row.rest
+        .insert("started_at".to_owned(), started_at.to_string().into());
     serde_json::from_value(serde_json::Value::Object(row.rest)).map_err(unreadable)
 }
 
@@ -83,5 +89,8 @@ pub fn observe_catalogue() -> Script {
 pub fn parse_catalogue(answer: &[Rows]) -> Result<CatalogueFacts, UnreadableAnswer> {
     const SCRIPT: &str = "observe_catalogue";
     let text = single_value(SCRIPT, answer)?;
-    serde_json::from_str(text).map_err(|e| UnreadableAnswer { script: SCRIPT, reason: e.to_string() })
+    serde_json::from_str(text).map_err(|e| UnreadableAnswer {
+        script: SCRIPT,
+        reason: e.to_string(),
+    })
 }

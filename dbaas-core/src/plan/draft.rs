@@ -65,7 +65,12 @@ impl<'a> Draft<'a> {
 
     /// The plan: only what differs from what is recorded already.
     pub(super) fn finish(self) -> Plan {
-        let Situation { instance, users, databases, .. } = self.situation;
+        let Situation {
+            instance,
+            users,
+            databases,
+            ..
+        } = self.situation;
         let is_gone = |object: GoneObject| self.gone.contains(&object);
         Plan {
             record: (self.record != *instance).then_some(self.record),
@@ -95,8 +100,15 @@ impl<'a> Draft<'a> {
 
     /// An action and why. A second action of the same kind on the same node is dropped: the first part that asked decides.
     pub(super) fn act(&mut self, action: Action, why: impl Into<String>) {
-        let exclusive = matches!(action, Action::Start { .. } | Action::PowerOff { .. } | Action::Apply(_));
-        let taken = exclusive && self.actions.iter().any(|a| a.node() == action.node() && a.name() == action.name());
+        let exclusive = matches!(
+            action,
+            Action::Start { .. } | Action::PowerOff { .. } | Action::Apply(_)
+        );
+        let taken = exclusive
+            && self
+                .actions
+                .iter()
+                .any(|a| a.node() == action.node() && a.name() == action.name());
         if !taken {
             self.why.push(why.into());
             self.actions.push(action);
@@ -105,7 +117,11 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn event(&mut self, kind: &'static str, node: Option<NodeId>, message: impl Into<String>) {
-        self.events.push(PlannedEvent { kind, message: message.into(), node });
+        self.events.push(PlannedEvent {
+            kind,
+            message: message.into(),
+            node,
+        });
     }
 
     /// Something is expected to happen: look again soon.
@@ -152,13 +168,18 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn name(&self, node: NodeId) -> String {
-        self.node(node).map_or_else(|| node.to_string(), |n| n.name.clone())
+        self.node(node)
+            .map_or_else(|| node.to_string(), |n| n.name.clone())
     }
 
     /// The names of these nodes, for people.
     pub(super) fn names(&self, nodes: &BTreeSet<NodeId>) -> String {
         let names: Vec<String> = nodes.iter().map(|n| self.name(*n)).collect();
-        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        }
     }
 
     pub(super) fn cluster(&self) -> Option<&ClusterState> {
@@ -171,18 +192,28 @@ impl<'a> Draft<'a> {
 
     /// Where other nodes reach this one.
     pub(super) fn peer_endpoint(&self, node: NodeId) -> Option<Endpoint> {
-        self.situation.observation.infra(node).and_then(|n| n.peer_endpoint.clone())
+        self.situation
+            .observation
+            .infra(node)
+            .and_then(|n| n.peer_endpoint.clone())
     }
 
     /// Nodes that are to stay, but not this one.
     pub(super) fn others(&self, node: NodeId) -> Vec<NodeId> {
-        self.record.nodes.iter().filter(|n| n.id != node && !n.leaving).map(|n| n.id).collect()
+        self.record
+            .nodes
+            .iter()
+            .filter(|n| n.id != node && !n.leaving)
+            .map(|n| n.id)
+            .collect()
     }
 
     /// What a standby's `synchronous_standby_names` is while it is no primary: closed, so that it can acknowledge nothing if it
     /// ever comes up as one.
     pub(super) fn closed_names(&self) -> String {
-        let k = self.cluster().map_or(0, |c| c.electorates.iter().map(|e| e.k).max().unwrap_or(0));
+        let k = self
+            .cluster()
+            .map_or(0, |c| c.electorates.iter().map(|e| e.k).max().unwrap_or(0));
         sync_names(k, [""; 0])
     }
 
@@ -194,9 +225,14 @@ impl<'a> Draft<'a> {
 
     /// What the primary's `synchronous_standby_names` is to be: the newest electorate, in its epoch.
     pub(super) fn wanted_sync_names(&self) -> String {
-        let Some(cluster) = self.cluster() else { return String::new() };
+        let Some(cluster) = self.cluster() else {
+            return String::new();
+        };
         let electorate = cluster.current();
-        let names = electorate.voters.iter().map(|v| standby_name(&self.name(*v), cluster.epoch));
+        let names = electorate
+            .voters
+            .iter()
+            .map(|v| standby_name(&self.name(*v), cluster.epoch));
         sync_names(electorate.k, names)
     }
 
@@ -212,7 +248,10 @@ impl<'a> Draft<'a> {
 
     pub(super) fn node_spec(&self, node: &NodeRecord) -> NodeSpec {
         NodeSpec {
-            node: NodeRef { instance: self.record.id, node: node.id },
+            node: NodeRef {
+                instance: self.record.id,
+                node: node.id,
+            },
             name: node.name.clone(),
             image: self.record.spec.image.clone(),
             resources: self.record.spec.resources,
@@ -220,7 +259,12 @@ impl<'a> Draft<'a> {
     }
 
     /// A standby's start from data that is there: following, or sealed where there is nobody to follow.
-    pub(super) fn standby_boot(&self, node: NodeId, primary: Option<NodeId>, prepare: PreparePlan) -> BootPlan {
+    pub(super) fn standby_boot(
+        &self,
+        node: NodeId,
+        primary: Option<NodeId>,
+        prepare: PreparePlan,
+    ) -> BootPlan {
         BootPlan {
             epoch: self.epoch(),
             prepare,
@@ -243,13 +287,20 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The standbys that stream from the primary in this epoch, by the primary's word.
+    /// Whether a node's data is of this epoch's history: it has replayed the epoch's mark. One whose WAL left the primary's history can
+    /// connect all the same, and reports positions of its own that mean nothing.
+    pub(super) fn is_of_this_history(&self, node: NodeId) -> bool {
+        self.facts(node).is_some_and(|f| f.history == self.epoch())
+    }
+
+    /// The standbys that stream from the primary in this epoch, by the primary's word, and are not known to be of another history.
     pub(super) fn streaming(&self, primary: &NodeFacts) -> BTreeSet<NodeId> {
         let epoch = self.epoch();
         self.record
             .nodes
             .iter()
             .filter(|n| primary.streaming(&standby_name(&n.name, epoch)).is_some())
+            .filter(|n| self.facts(n.id).is_none_or(|f| f.history == epoch))
             .map(|n| n.id)
             .collect()
     }
@@ -261,6 +312,7 @@ impl<'a> Draft<'a> {
         self.record
             .nodes
             .iter()
+            .filter(|n| self.is_of_this_history(n.id))
             .filter(|n| {
                 primary
                     .streaming(&standby_name(&n.name, epoch))

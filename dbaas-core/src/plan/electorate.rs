@@ -18,17 +18,30 @@ use super::draft::{Draft, Serving};
 const MOST_ELECTORATES: usize = 6;
 
 pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
-    let Some(facts) = draft.facts(primary.node) else { return };
-    let Some(cluster) = draft.cluster().cloned() else { return };
+    let Some(facts) = draft.facts(primary.node) else {
+        return;
+    };
+    let Some(cluster) = draft.cluster().cloned() else {
+        return;
+    };
     let names = draft.wanted_sync_names();
     if facts.sync_names != names {
         let epoch = cluster.epoch;
-        draft.act(Action::SetSyncNames { node: primary.node, epoch, names }, "whom the primary waits for");
+        draft.act(
+            Action::SetSyncNames {
+                node: primary.node,
+                epoch,
+                names,
+            },
+            "whom the primary waits for",
+        );
     } else if cluster.is_joint() || cluster.phase == ClusterPhase::Promoting {
         settle(draft, &cluster, facts);
     }
     // A change waits for the one before, unless that one can never settle.
-    let Some(cluster) = draft.cluster().cloned() else { return };
+    let Some(cluster) = draft.cluster().cloned() else {
+        return;
+    };
     let current = cluster.current();
     let stuck = current.count(&draft.streaming(facts)) < usize::from(current.k);
     if (!cluster.is_joint() && cluster.phase == ClusterPhase::Steady) || stuck {
@@ -47,22 +60,32 @@ fn settle(draft: &mut Draft<'_>, cluster: &ClusterState, facts: &NodeFacts) {
             if let Some(state) = draft.record.cluster.as_mut() {
                 state.barrier = Some(facts.lsn);
             }
-            draft.why.push(format!("waiting for voters to reach {}", facts.lsn));
+            draft
+                .why
+                .push(format!("waiting for voters to reach {}", facts.lsn));
             return;
         };
         let holders: BTreeSet<NodeId> = electorate
             .voters
             .iter()
             .copied()
+            .filter(|id| draft.is_of_this_history(*id))
             .filter(|id| {
                 let name = standby_name(&draft.name(*id), cluster.epoch);
-                facts.streaming(&name).and_then(|s| s.flush_lsn).is_some_and(|flushed| flushed >= barrier)
+                facts
+                    .streaming(&name)
+                    .and_then(|s| s.flush_lsn)
+                    .is_some_and(|flushed| flushed >= barrier)
             })
             .collect();
         holders.len() >= usize::from(electorate.k)
     };
     if !safe {
-        let missing = format!("waiting for {} of {} to catch up", electorate.k, draft.names(&electorate.voters));
+        let missing = format!(
+            "waiting for {} of {} to catch up",
+            electorate.k,
+            draft.names(&electorate.voters)
+        );
         draft.pending(missing);
         return;
     }
@@ -82,7 +105,11 @@ fn settle(draft: &mut Draft<'_>, cluster: &ClusterState, facts: &NodeFacts) {
         draft.event("failover_completed", Some(cluster.primary), message);
         draft.record.requests.failover = None;
     } else {
-        let message = format!("a commit waits for {} of {}", electorate.k, draft.names(&electorate.voters));
+        let message = format!(
+            "a commit waits for {} of {}",
+            electorate.k,
+            draft.names(&electorate.voters)
+        );
         draft.event("electorate_changed", None, message);
     }
 }
@@ -119,11 +146,19 @@ fn wanted(draft: &Draft<'_>, cluster: &ClusterState, facts: &NodeFacts) -> Elect
     let current = cluster.current();
     let asked = draft.record.spec.effective_sync_replicas();
     // A switchover of an asynchronous instance is made synchronous first, so that nothing acknowledged is lost by it.
-    let asked = if asked == 0 && draft.record.requests.switchover.is_some() { 1 } else { asked };
+    let asked = if asked == 0 && draft.record.requests.switchover.is_some() {
+        1
+    } else {
+        asked
+    };
     let exists = |id: &NodeId| draft.node(*id).is_some();
     let staying = |id: &NodeId| draft.node(*id).is_some_and(|n| !n.leaving);
     let streaming = draft.streaming(facts);
-    let caught_up: BTreeSet<NodeId> = draft.caught_up(facts).into_iter().filter(|id| staying(id)).collect();
+    let caught_up: BTreeSet<NodeId> = draft
+        .caught_up(facts)
+        .into_iter()
+        .filter(|id| staying(id))
+        .collect();
     let k = if asked <= current.k {
         asked
     } else {
@@ -134,21 +169,42 @@ fn wanted(draft: &Draft<'_>, cluster: &ClusterState, facts: &NodeFacts) -> Elect
         return Electorate::new([], 0);
     }
     let gone_ms = draft.situation.policy.voter_gone_ms;
-    let present = |id: &NodeId| {
-        streaming.contains(id) || draft.seen(*id).is_some_and(|s| s.not_streaming_ms < gone_ms)
-    };
+    let present =
+        |id: &NodeId| streaming.contains(id) || draft.seen(*id).is_some_and(|s| s.not_streaming_ms < gone_ms);
     let enough = |voters: &BTreeSet<NodeId>| voters.len() >= usize::from(k);
-    let present_voters: BTreeSet<NodeId> =
-        current.voters.iter().copied().filter(|id| staying(id) && present(id)).chain(caught_up.iter().copied()).collect();
+    let present_voters: BTreeSet<NodeId> = current
+        .voters
+        .iter()
+        .copied()
+        .filter(|id| staying(id) && present(id))
+        .chain(caught_up.iter().copied())
+        .collect();
     if enough(&present_voters) {
-        return Electorate { voters: present_voters, k };
+        return Electorate {
+            voters: present_voters,
+            k,
+        };
     }
     // Nobody is taken out while too few would be left: a voter that is away may come back.
-    let staying_voters: BTreeSet<NodeId> =
-        current.voters.iter().copied().filter(staying).chain(caught_up.iter().copied()).collect();
+    let staying_voters: BTreeSet<NodeId> = current
+        .voters
+        .iter()
+        .copied()
+        .filter(staying)
+        .chain(caught_up.iter().copied())
+        .collect();
     if enough(&staying_voters) {
-        return Electorate { voters: staying_voters, k };
+        return Electorate {
+            voters: staying_voters,
+            k,
+        };
     }
-    let all: BTreeSet<NodeId> = current.voters.iter().copied().filter(exists).chain(caught_up).collect();
+    let all: BTreeSet<NodeId> = current
+        .voters
+        .iter()
+        .copied()
+        .filter(exists)
+        .chain(caught_up)
+        .collect();
     Electorate { voters: all, k }
 }

@@ -77,7 +77,10 @@ fn first_primary(draft: &mut Draft<'_>, primary: NodeId) {
             _ => false,
         };
         if needs_roles {
-            draft.act(Action::Bootstrap { node: primary }, "making the control plane's own roles");
+            draft.act(
+                Action::Bootstrap { node: primary },
+                "making the control plane's own roles",
+            );
         }
     }
     let name = draft.name(primary);
@@ -86,34 +89,55 @@ fn first_primary(draft: &mut Draft<'_>, primary: NodeId) {
 }
 
 fn health(draft: &Draft<'_>, primary: NodeId) -> Health {
-    let Some(seen) = draft.seen(primary) else { return Health::Waiting };
+    let Some(seen) = draft.seen(primary) else {
+        return Health::Waiting;
+    };
     if let Ok(facts) = &seen.sql {
         if facts.in_recovery || facts.epoch < draft.epoch() {
             // It came up as a standby, or with an old configuration: not by this control plane's will.
             return Health::Lost;
         }
         let first_time = draft.node(primary).is_some_and(|n| n.rejoin == Rejoin::Seed);
-        return if first_time && !facts.has_replication_role { Health::Waiting } else { Health::Serving };
+        return if first_time && !facts.has_replication_role {
+            Health::Waiting
+        } else {
+            Health::Serving
+        };
     }
     if seen.is_off() {
         return Health::Lost;
     }
     let policy = draft.situation.policy;
     if seen.is_frozen() {
-        return if seen.silent_ms >= policy.frozen_ms { Health::Lost } else { Health::Waiting };
+        return if seen.silent_ms >= policy.frozen_ms {
+            Health::Lost
+        } else {
+            Health::Waiting
+        };
     }
     if seen.silent_ms < policy.silent_ms {
         return Health::Waiting;
     }
     // A primary that only this controller cannot reach is not dead: its standbys still hear from it.
-    if heard_by_standbys(draft, primary) { Health::Waiting } else { Health::Lost }
+    if heard_by_standbys(draft, primary) {
+        Health::Waiting
+    } else {
+        Health::Lost
+    }
 }
 
 fn heard_by_standbys(draft: &Draft<'_>, primary: NodeId) -> bool {
     let fresh = draft.situation.policy.receiver_fresh_ms;
-    draft.others(primary).iter().filter_map(|id| draft.facts(*id)).any(|facts| {
-        facts.receiver.as_ref().is_some_and(|r| r.status == "streaming" && r.last_message_ms <= fresh)
-    })
+    draft
+        .others(primary)
+        .iter()
+        .filter_map(|id| draft.facts(*id))
+        .any(|facts| {
+            facts
+                .receiver
+                .as_ref()
+                .is_some_and(|r| r.status == "streaming" && r.last_message_ms <= fresh)
+        })
 }
 
 /// Standbys that answer, and so can be sealed.
@@ -122,7 +146,11 @@ fn sealable(draft: &Draft<'_>, cluster: &ClusterState) -> BTreeSet<NodeId> {
         .all_voters()
         .into_iter()
         .filter(|id| *id != cluster.primary || cluster.phase == ClusterPhase::Sealing)
-        .filter(|id| draft.facts(*id).is_some_and(|f| f.in_recovery && f.epoch <= cluster.epoch.next()))
+        .filter(|id| {
+            draft
+                .facts(*id)
+                .is_some_and(|f| f.in_recovery && f.epoch <= cluster.epoch.next())
+        })
         .collect()
 }
 
@@ -131,18 +159,34 @@ fn lost(draft: &mut Draft<'_>, cluster: &ClusterState) {
     let name = draft.name(primary);
     let reachable = sealable(draft, cluster);
     if cluster.is_sealed_by(&reachable) {
-        let message = format!("the primary {name} is lost ({}); sealing {}", loss(draft, primary), draft.names(&reachable));
+        let message = format!(
+            "the primary {name} is lost ({}); sealing {}",
+            loss(draft, primary),
+            draft.names(&reachable)
+        );
         begin_epoch(draft, cluster, FailoverCause::PrimaryFailed, message);
         return;
     }
     let off = draft.is_off(primary);
     let frozen = draft.seen(primary).is_some_and(|s| s.is_frozen());
-    if frozen && draft.seen(primary).is_some_and(|s| s.silent_ms >= draft.situation.policy.silent_ms) {
+    if frozen
+        && draft
+            .seen(primary)
+            .is_some_and(|s| s.silent_ms >= draft.situation.policy.silent_ms)
+    {
         let mode = PowerOff::Immediate;
-        draft.act(Action::PowerOff { node: primary, mode }, format!("{name} is frozen and nobody can take over: restarting it"));
+        draft.act(
+            Action::PowerOff { node: primary, mode },
+            format!("{name} is frozen and nobody can take over: restarting it"),
+        );
     } else if draft.facts(primary).is_some() {
-        let mode = PowerOff::Graceful { deadline_ms: SHUTDOWN_MS };
-        draft.act(Action::PowerOff { node: primary, mode }, format!("{name} was started as something else: restarting it as primary"));
+        let mode = PowerOff::Graceful {
+            deadline_ms: SHUTDOWN_MS,
+        };
+        draft.act(
+            Action::PowerOff { node: primary, mode },
+            format!("{name} was started as something else: restarting it as primary"),
+        );
     } else if off && intact(draft, primary) {
         restart_in_place(draft, primary);
     } else {
@@ -153,7 +197,11 @@ fn lost(draft: &mut Draft<'_>, cluster: &ClusterState) {
 
 /// Its data directory is there and complete.
 fn intact(draft: &Draft<'_>, node: NodeId) -> bool {
-    draft.situation.observation.infra(node).is_some_and(|n| n.data == DataState::Initialised)
+    draft
+        .situation
+        .observation
+        .infra(node)
+        .is_some_and(|n| n.data == DataState::Initialised)
 }
 
 fn loss(draft: &Draft<'_>, node: NodeId) -> String {
@@ -174,11 +222,16 @@ fn loss(draft: &Draft<'_>, node: NodeId) -> String {
 fn restart_in_place(draft: &mut Draft<'_>, primary: NodeId) {
     let name = draft.name(primary);
     let hold_off = draft.seen(primary).map_or(0, |s| s.hold_off_ms);
-    let why = format!("the primary {name} is off ({}) and its data is intact: restarting it", loss(draft, primary));
+    let why = format!(
+        "the primary {name} is off ({}) and its data is intact: restarting it",
+        loss(draft, primary)
+    );
     if let Some(PowerState::Exited(exit)) = draft.power(primary)
         && exit.reason == ExitReason::DiskFull
     {
-        draft.problem(format!("the disk of {name} is full: enlarge disk_size or free space; starting is tried again"));
+        draft.problem(format!(
+            "the disk of {name} is full: enlarge disk_size or free space; starting is tried again"
+        ));
     }
     if hold_off > 0 {
         draft.problem(format!("{why}; next try in {} s", hold_off.div_ceil(1000)));
@@ -187,7 +240,13 @@ fn restart_in_place(draft: &mut Draft<'_>, primary: NodeId) {
     }
     draft.event("primary_restarted", Some(primary), why.clone());
     let boot = draft.primary_boot(PreparePlan::Existing);
-    draft.act(Action::Start { node: primary, boot: Box::new(boot) }, why.clone());
+    draft.act(
+        Action::Start {
+            node: primary,
+            boot: Box::new(boot),
+        },
+        why.clone(),
+    );
     draft.pending(why);
 }
 
@@ -196,22 +255,35 @@ fn cannot_elect(draft: &mut Draft<'_>, cluster: &ClusterState, reachable: &BTree
     let primary = cluster.primary;
     let name = draft.name(primary);
     let off = draft.is_off(primary);
-    let forced = draft.record.requests.failover.as_ref().is_some_and(|f| f.allow_data_loss);
+    let forced = draft
+        .record
+        .requests
+        .failover
+        .as_ref()
+        .is_some_and(|f| f.allow_data_loss);
     let asynchronous = !cluster.is_synchronous();
     let standbys: BTreeSet<NodeId> = draft
         .others(primary)
         .into_iter()
-        .filter(|id| draft.facts(*id).is_some_and(|f| f.in_recovery && f.epoch <= cluster.epoch.next()))
+        .filter(|id| {
+            draft
+                .facts(*id)
+                .is_some_and(|f| f.in_recovery && f.epoch <= cluster.epoch.next())
+        })
         .collect();
     // With k = 0 there is one writer, and no promise of zero loss: the standby may take over once the primary is known to be off and
     // its disk is lost. Otherwise somebody has to say that loss is acceptable.
     if !standbys.is_empty() && (forced || (asynchronous && off && !intact(draft, primary))) {
         if !off {
             let mode = PowerOff::Immediate;
-            draft.act(Action::PowerOff { node: primary, mode }, format!("fencing {name} before a forced failover"));
+            draft.act(
+                Action::PowerOff { node: primary, mode },
+                format!("fencing {name} before a forced failover"),
+            );
             return;
         }
-        let message = format!("the primary {name} cannot come back; commits that no standby received are lost");
+        let message =
+            format!("the primary {name} cannot come back; commits that no standby received are lost");
         begin_epoch(draft, cluster, FailoverCause::Forced, message);
         return;
     }
@@ -235,7 +307,12 @@ fn cannot_elect(draft: &mut Draft<'_>, cluster: &ClusterState, reachable: &BTree
 }
 
 /// The compare-and-swap that begins a new epoch. The actions of the same plan run only if it succeeded.
-pub(super) fn begin_epoch(draft: &mut Draft<'_>, cluster: &ClusterState, cause: FailoverCause, message: String) {
+pub(super) fn begin_epoch(
+    draft: &mut Draft<'_>,
+    cluster: &ClusterState,
+    cause: FailoverCause,
+    message: String,
+) {
     let mut next = cluster.clone();
     next.epoch = cluster.epoch.next();
     next.phase = ClusterPhase::Sealing;
@@ -246,7 +323,11 @@ pub(super) fn begin_epoch(draft: &mut Draft<'_>, cluster: &ClusterState, cause: 
         FailoverCause::Forced => "forced_failover_started",
     };
     next.cause = Some(cause);
-    draft.event(kind, Some(cluster.primary), format!("{message} (epoch {})", next.epoch));
+    draft.event(
+        kind,
+        Some(cluster.primary),
+        format!("{message} (epoch {})", next.epoch),
+    );
     draft.record.cluster = Some(next.clone());
     sealing(draft, &next);
 }
@@ -259,7 +340,13 @@ fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
     draft.soon();
     if !old_off {
         // The fence. Safety does not rest on it where k >= 1, but it ends stale reads, and a planned change needs the clean shutdown.
-        let mode = if planned { PowerOff::Graceful { deadline_ms: SHUTDOWN_MS } } else { PowerOff::Immediate };
+        let mode = if planned {
+            PowerOff::Graceful {
+                deadline_ms: SHUTDOWN_MS,
+            }
+        } else {
+            PowerOff::Immediate
+        };
         let why = format!("fencing the old primary {}", draft.name(old));
         draft.act(Action::PowerOff { node: old, mode }, why);
         if planned || forced {
@@ -268,14 +355,25 @@ fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
         }
     }
     let candidates = if forced {
-        draft.others(old).into_iter().filter(|id| draft.facts(*id).is_some_and(|f| f.in_recovery)).collect()
+        draft
+            .others(old)
+            .into_iter()
+            .filter(|id| draft.facts(*id).is_some_and(|f| f.in_recovery))
+            .collect()
     } else {
         sealable(draft, cluster)
     };
     let epoch = cluster.epoch;
-    let sealed: BTreeSet<NodeId> =
-        candidates.iter().copied().filter(|id| draft.facts(*id).is_some_and(|f| f.is_sealed(epoch))).collect();
-    let enough = if forced { old_off && !sealed.is_empty() && sealed == candidates } else { cluster.is_sealed_by(&sealed) };
+    let sealed: BTreeSet<NodeId> = candidates
+        .iter()
+        .copied()
+        .filter(|id| draft.facts(*id).is_some_and(|f| f.is_sealed(epoch)))
+        .collect();
+    let enough = if forced {
+        old_off && !sealed.is_empty() && sealed == candidates
+    } else {
+        cluster.is_sealed_by(&sealed)
+    };
     // Also when there are enough: whoever can be sealed now need not be rewound later.
     for id in candidates.difference(&sealed) {
         let Some(facts) = draft.facts(*id) else { continue };
@@ -283,14 +381,22 @@ fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
             continue; // Sealed but for its receiver ending or its replay catching up.
         }
         let closed_names = draft.missing_closed_names(facts);
-        draft.act(Action::Seal { node: *id, epoch, closed_names }, format!("sealing {}", draft.name(*id)));
+        draft.act(
+            Action::Seal {
+                node: *id,
+                epoch,
+                closed_names,
+            },
+            format!("sealing {}", draft.name(*id)),
+        );
     }
     if enough {
         choose(draft, cluster, &sealed);
     } else if old_off && !cluster.is_sealed_by(&candidates) && intact(draft, old) && !forced {
         // The old primary holds everything that was ever acknowledged; nobody was promoted in this epoch, nor can be now.
         let name = draft.name(old);
-        let message = format!("too few standbys can be sealed to elect: {name} goes on as primary in epoch {epoch}");
+        let message =
+            format!("too few standbys can be sealed to elect: {name} goes on as primary in epoch {epoch}");
         draft.event("failover_abandoned", Some(old), message);
         if let Some(state) = draft.record.cluster.as_mut() {
             state.phase = ClusterPhase::Steady;
@@ -305,7 +411,10 @@ fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
             draft.names(&missing)
         ));
     } else {
-        draft.pending(format!("electing a new primary (epoch {epoch}): {} sealed", draft.names(&sealed)));
+        draft.pending(format!(
+            "electing a new primary (epoch {epoch}): {} sealed",
+            draft.names(&sealed)
+        ));
     }
 }
 
@@ -316,17 +425,37 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
         _ => None,
     };
     let staying = |id: &NodeId| draft.node(*id).is_some_and(|n| !n.leaving);
-    let best = sealed.iter().filter_map(|id| draft.facts(*id).map(|f| (*id, f))).max_by_key(|(id, facts)| {
-        (facts.history, facts.lsn, Some(*id) == preferred, staying(id), Reverse(*id))
-    });
+    let best = sealed
+        .iter()
+        .filter_map(|id| draft.facts(*id).map(|f| (*id, f)))
+        .max_by_key(|(id, facts)| {
+            (
+                facts.history,
+                facts.lsn,
+                Some(*id) == preferred,
+                staying(id),
+                Reverse(*id),
+            )
+        });
     let Some((candidate, facts)) = best else { return };
     let epoch = cluster.epoch;
     let old = cluster.primary;
     let k = cluster.current().k;
-    let voters: BTreeSet<NodeId> =
-        sealed.iter().copied().filter(|id| *id != candidate && staying(id)).collect();
+    // Only those of the candidate's own history may vote at once: they hold a part of what it holds, and nothing else. One of an older
+    // history may have gone on where the candidate's turned off; it votes when it has replayed the new epoch's mark.
+    let same_history = |id: &NodeId| draft.facts(*id).is_some_and(|f| f.history == facts.history);
+    let voters: BTreeSet<NodeId> = sealed
+        .iter()
+        .copied()
+        .filter(|id| *id != candidate && staying(id) && same_history(id))
+        .collect();
     let voters = if k == 0 { BTreeSet::new() } else { voters };
-    let message = format!("{} has most ({}, history {}): promoting it (epoch {epoch})", draft.name(candidate), facts.lsn, facts.history);
+    let message = format!(
+        "{} has most ({}, history {}): promoting it (epoch {epoch})",
+        draft.name(candidate),
+        facts.lsn,
+        facts.history
+    );
     draft.event("candidate_chosen", Some(candidate), message);
     let closed_names = draft.closed_names();
     let planned = matches!(cluster.cause, Some(FailoverCause::Switchover { .. }));
@@ -352,19 +481,39 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
             node.rejoin_attempts = 0;
         }
     }
-    draft.act(Action::Promote { node: candidate, epoch, closed_names }, "promoting the candidate");
+    draft.act(
+        Action::Promote {
+            node: candidate,
+            epoch,
+            closed_names,
+        },
+        "promoting the candidate",
+    );
     prepare_followers(draft, candidate);
 }
 
 /// The other sealed nodes' slots, made while the promotion runs.
 fn prepare_followers(draft: &mut Draft<'_>, candidate: NodeId) {
-    let wanted: Vec<String> =
-        draft.others(candidate).iter().map(|id| crate::cluster::slot_name(&draft.name(*id))).collect();
-    let Some(facts) = draft.facts(candidate) else { return };
-    let missing: Vec<String> =
-        wanted.into_iter().filter(|name| !facts.slots.iter().any(|s| s.name == *name)).collect();
+    let wanted: Vec<String> = draft
+        .others(candidate)
+        .iter()
+        .map(|id| crate::cluster::slot_name(&draft.name(*id)))
+        .collect();
+    let Some(facts) = draft.facts(candidate) else {
+        return;
+    };
+    let missing: Vec<String> = wanted
+        .into_iter()
+        .filter(|name| !facts.slots.iter().any(|s| s.name == *name))
+        .collect();
     if !missing.is_empty() {
-        draft.act(Action::CreateSlots { node: candidate, names: missing }, "slots on the new primary");
+        draft.act(
+            Action::CreateSlots {
+                node: candidate,
+                names: missing,
+            },
+            "slots on the new primary",
+        );
     }
 }
 
@@ -378,24 +527,47 @@ fn promoting(draft: &mut Draft<'_>, cluster: &ClusterState) -> Option<Serving> {
         return None;
     };
     if facts.epoch > epoch {
-        draft.problem(format!("{name} was taken over in epoch {} by another controller", facts.epoch));
+        draft.problem(format!(
+            "{name} was taken over in epoch {} by another controller",
+            facts.epoch
+        ));
         return None;
     }
     if facts.in_recovery {
         draft.pending(format!("promoting {name} (epoch {epoch})"));
         if facts.is_sealed(epoch) {
             let closed_names = draft.closed_names();
-            draft.act(Action::Promote { node: candidate, epoch, closed_names }, "promoting the candidate");
+            draft.act(
+                Action::Promote {
+                    node: candidate,
+                    epoch,
+                    closed_names,
+                },
+                "promoting the candidate",
+            );
         } else {
             let closed_names = draft.missing_closed_names(facts);
-            draft.act(Action::Seal { node: candidate, epoch, closed_names }, "sealing the candidate again");
+            draft.act(
+                Action::Seal {
+                    node: candidate,
+                    epoch,
+                    closed_names,
+                },
+                "sealing the candidate again",
+            );
         }
         prepare_followers(draft, candidate);
         return None;
     }
     if facts.history < epoch {
         draft.pending(format!("{name} is promoted; marking its history (epoch {epoch})"));
-        draft.act(Action::MarkHistory { node: candidate, epoch }, "the first record of the new primary");
+        draft.act(
+            Action::MarkHistory {
+                node: candidate,
+                epoch,
+            },
+            "the first record of the new primary",
+        );
         return None;
     }
     Some(Serving { node: candidate })
@@ -418,7 +590,10 @@ fn candidate_silent(draft: &mut Draft<'_>, cluster: &ClusterState) {
                 if draft.seen(candidate).is_some_and(|s| s.hold_off_ms == 0) {
                     let boot = draft.standby_boot(candidate, None, PreparePlan::Existing);
                     draft.act(
-                        Action::Start { node: candidate, boot: Box::new(boot) },
+                        Action::Start {
+                            node: candidate,
+                            boot: Box::new(boot),
+                        },
                         format!("the new primary {name} is off: starting it again to promote it"),
                     );
                 }

@@ -62,12 +62,21 @@ fn decide_first_nodes(draft: &mut Draft<'_>) {
     let count = usize::from(draft.record.spec.nodes.get());
     let ids: Vec<NodeId> = draft.situation.fresh_ids.iter().copied().take(count).collect();
     for (index, id) in ids.iter().enumerate() {
-        let role = if index == 0 { NodeRole::Primary } else { NodeRole::Standby };
+        let role = if index == 0 {
+            NodeRole::Primary
+        } else {
+            NodeRole::Standby
+        };
         let node = new_node(draft, *id, role, Rejoin::Seed);
         draft.record.nodes.push(node);
     }
-    let Some((first, standbys)) = ids.split_first() else { return };
-    let electorate = Electorate::new(standbys.iter().copied(), draft.record.spec.effective_sync_replicas());
+    let Some((first, standbys)) = ids.split_first() else {
+        return;
+    };
+    let electorate = Electorate::new(
+        standbys.iter().copied(),
+        draft.record.spec.effective_sync_replicas(),
+    );
     draft.record.cluster = Some(ClusterState::initial(*first, electorate));
     draft.event("nodes_decided", None, format!("creating {count} node(s)"));
 }
@@ -76,7 +85,9 @@ fn stop(draft: &mut Draft<'_>) {
     draft.record.requests = Default::default();
     let primary = draft.cluster().map(|c| c.primary);
     let ids: Vec<NodeId> = draft.record.nodes.iter().map(|n| n.id).collect();
-    let mode = PowerOff::Graceful { deadline_ms: SHUTDOWN_MS };
+    let mode = PowerOff::Graceful {
+        deadline_ms: SHUTDOWN_MS,
+    };
     // The primary first: its standbys then receive everything up to its shutdown checkpoint.
     let running: Vec<NodeId> = ids.iter().copied().filter(|id| !draft.is_off(*id)).collect();
     let next: Vec<NodeId> = match primary {
@@ -92,14 +103,26 @@ fn stop(draft: &mut Draft<'_>) {
         let is_off = draft.is_off(id);
         if let Some(node) = draft.node_mut(id) {
             node.sync = false;
-            node.lifecycle = if is_off { Lifecycle::Active } else { Lifecycle::InProgress };
+            node.lifecycle = if is_off {
+                Lifecycle::Active
+            } else {
+                Lifecycle::InProgress
+            };
             node.reason = if is_off { "stopped, as asked" } else { "stopping" }.to_owned();
         }
     }
     let (phase, event, reason) = if off {
-        (InstancePhase::Stopped, LifecycleEvent::Converged, "stopped, as asked; its data is kept")
+        (
+            InstancePhase::Stopped,
+            LifecycleEvent::Converged,
+            "stopped, as asked; its data is kept",
+        )
     } else {
-        (InstancePhase::Stopping, LifecycleEvent::WorkBegan, "its nodes are being switched off")
+        (
+            InstancePhase::Stopping,
+            LifecycleEvent::WorkBegan,
+            "its nodes are being switched off",
+        )
     };
     status::set(draft, phase, event, reason.to_owned());
     draft.record.status.primary_endpoint = None;
@@ -125,10 +148,16 @@ fn delete(draft: &mut Draft<'_>) {
         let name = draft.name(*id);
         if *off {
             let data = DataDisposal::Delete;
-            draft.act(Action::Remove { node: *id, data }, format!("removing {name}: the instance is being deleted"));
+            draft.act(
+                Action::Remove { node: *id, data },
+                format!("removing {name}: the instance is being deleted"),
+            );
         } else {
             let mode = PowerOff::Immediate;
-            draft.act(Action::PowerOff { node: *id, mode }, format!("switching {name} off for good"));
+            draft.act(
+                Action::PowerOff { node: *id, mode },
+                format!("switching {name} off for good"),
+            );
         }
     }
     if found.is_empty() {
@@ -142,15 +171,31 @@ fn delete(draft: &mut Draft<'_>) {
 
 /// The first start of an instance: one `initdb`, copied to every other node before it runs.
 pub(super) fn first_start(draft: &mut Draft<'_>, primary: NodeId) {
-    let seeds: Vec<NodeId> =
-        draft.record.nodes.iter().filter(|n| n.id != primary && n.rejoin == Rejoin::Seed).map(|n| n.id).collect();
+    let seeds: Vec<NodeId> = draft
+        .record
+        .nodes
+        .iter()
+        .filter(|n| n.id != primary && n.rejoin == Rejoin::Seed)
+        .map(|n| n.id)
+        .collect();
     // The copies are put where the other nodes' disks are: those have to be there first.
-    let ready = seeds.iter().all(|id| draft.situation.observation.infra(*id).is_some());
-    let off = matches!(draft.power(primary), Some(PowerState::Off | PowerState::Exited(_)));
+    let ready = seeds
+        .iter()
+        .all(|id| draft.situation.observation.infra(*id).is_some());
+    let off = matches!(
+        draft.power(primary),
+        Some(PowerState::Off | PowerState::Exited(_))
+    );
     let held_off = draft.seen(primary).is_some_and(|s| s.hold_off_ms > 0);
     if ready && off && !held_off {
         let boot = draft.primary_boot(crate::boot_plan::PreparePlan::Init { seeds });
         debug_assert_eq!(boot.role, BootRole::Primary);
-        draft.act(Action::Start { node: primary, boot: Box::new(boot) }, "first start of the instance");
+        draft.act(
+            Action::Start {
+                node: primary,
+                boot: Box::new(boot),
+            },
+            "first start of the instance",
+        );
     }
 }

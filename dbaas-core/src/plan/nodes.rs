@@ -5,12 +5,14 @@ use crate::boot_plan::{PreparePlan, conninfo};
 use crate::cluster::{ClusterPhase, slot_name};
 use crate::id::NodeId;
 use crate::infrastructure::{DataDisposal, DataState, ExitReason, ObservedNode, PowerOff, PowerState};
-use crate::node::Rejoin;
+use crate::node::{NodeRecord, Rejoin};
 use crate::observation::{NodeFacts, Seen};
 
 use super::Action;
 use super::draft::{Draft, Serving};
 
+/// Starts that ended by themselves before a heavier way of rejoining is taken.
+const ATTEMPTS: u32 = 3;
 /// Prefix of our slots: others are not touched.
 const SLOT_PREFIX: &str = "dbaas_";
 
@@ -26,7 +28,9 @@ pub(super) fn plan(draft: &mut Draft<'_>, serving: Option<Serving>) {
 
 fn node(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) {
     let Some(seen) = draft.seen(id) else { return };
-    let Some(record) = draft.node(id).cloned() else { return };
+    let Some(record) = draft.node(id).cloned() else {
+        return;
+    };
     if record.leaving && leave(draft, id, serving) {
         return;
     }
@@ -38,14 +42,20 @@ fn node(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) {
                 set_rejoin(draft, id, Rejoin::BaseBackup);
             }
             if !primary || record.rejoin == Rejoin::Seed {
-                draft.act(Action::Apply(draft.node_spec(&record)), format!("creating {}", record.name));
+                draft.act(
+                    Action::Apply(draft.node_spec(&record)),
+                    format!("creating {}", record.name),
+                );
             }
             return;
         }
         Seen::Present(observed) => observed,
     };
     if seen.is_off() && observed.applied.as_ref() != Some(&draft.node_spec(&record)) {
-        draft.act(Action::Apply(draft.node_spec(&record)), format!("converging {}", record.name));
+        draft.act(
+            Action::Apply(draft.node_spec(&record)),
+            format!("converging {}", record.name),
+        );
         return;
     }
     if draft.cluster().is_some_and(|c| c.primary == id) {
@@ -57,7 +67,10 @@ fn node(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) {
         PowerState::Frozen => {
             if seen.silent_ms >= draft.situation.policy.voter_gone_ms {
                 let mode = PowerOff::Immediate;
-                draft.act(Action::PowerOff { node: id, mode }, format!("{} is frozen: restarting it", record.name));
+                draft.act(
+                    Action::PowerOff { node: id, mode },
+                    format!("{} is frozen: restarting it", record.name),
+                );
             }
         }
         PowerState::Running => match &seen.sql {
@@ -78,7 +91,9 @@ fn set_rejoin(draft: &mut Draft<'_>, id: NodeId, rejoin: Rejoin) {
 
 /// A node that is to go: first out of every electorate, then off, then removed, then forgotten. Whether this is all there is to do for it.
 fn leave(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) -> bool {
-    let votes = draft.cluster().is_some_and(|c| c.all_voters().contains(&id) || c.primary == id);
+    let votes = draft
+        .cluster()
+        .is_some_and(|c| c.all_voters().contains(&id) || c.primary == id);
     let steady = draft.cluster().is_some_and(|c| c.phase == ClusterPhase::Steady);
     let name = draft.name(id);
     if votes || !steady || serving.is_none() {
@@ -100,7 +115,10 @@ fn leave(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) -> bool {
         }
         Seen::Present(_) => {
             let mode = PowerOff::Immediate;
-            draft.act(Action::PowerOff { node: id, mode }, format!("{name} leaves the instance"));
+            draft.act(
+                Action::PowerOff { node: id, mode },
+                format!("{name} leaves the instance"),
+            );
         }
     }
     draft.pending(format!("{name} is being removed"));
@@ -109,20 +127,27 @@ fn leave(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) -> bool {
 
 /// A standby that is off.
 fn start(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, serving: Option<Serving>) {
-    let Some(record) = draft.node(id).cloned() else { return };
+    let Some(record) = draft.node(id).cloned() else {
+        return;
+    };
     let name = record.name.clone();
-    let rejoin = next_rejoin(draft, &record.rejoin, observed, serving);
+    let rejoin = next_rejoin(draft, &record, observed, serving);
     set_rejoin(draft, id, rejoin);
     if let PowerState::Exited(exit) = &observed.power {
         if exit.reason == ExitReason::DiskFull {
-            draft.problem(format!("the disk of {name} is full: enlarge disk_size or free space; starting is tried again"));
+            draft.problem(format!(
+                "the disk of {name} is full: enlarge disk_size or free space; starting is tried again"
+            ));
         } else if record.rejoin != Rejoin::Seed {
             draft.pending(format!("{name} is off ({})", exit.message));
         }
     }
     let hold_off = draft.seen(id).map_or(0, |s| s.hold_off_ms);
     if hold_off > 0 {
-        draft.pending(format!("{name} is started again in {} s", hold_off.div_ceil(1000)));
+        draft.pending(format!(
+            "{name} is started again in {} s",
+            hold_off.div_ceil(1000)
+        ));
         draft.wake_within(hold_off);
         return;
     }
@@ -132,8 +157,14 @@ fn start(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, serving: Op
     let prepare = match rejoin {
         Rejoin::Seed => {
             // Together with the first node: its copy is put here before that one runs.
-            let starting = draft.actions.iter().any(|a| a.node() == primary && a.name() == "start")
-                || matches!(draft.power(primary), Some(PowerState::Preparing | PowerState::Running));
+            let starting = draft
+                .actions
+                .iter()
+                .any(|a| a.node() == primary && a.name() == "start")
+                || matches!(
+                    draft.power(primary),
+                    Some(PowerState::Preparing | PowerState::Running)
+                );
             if !starting {
                 return draft.pending(format!("{name} waits for the first node"));
             }
@@ -141,16 +172,30 @@ fn start(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, serving: Op
         }
         Rejoin::InPlace => PreparePlan::Existing,
         Rejoin::Rewind => match source {
+            Some((source, _)) if !draft.facts(source).is_some_and(|f| f.checkpointed) => {
+                draft.act(
+                    Action::Checkpoint { node: source },
+                    "a rewind needs the new primary's first checkpoint",
+                );
+                return draft.pending(format!("{name} waits for the new primary's first checkpoint"));
+            }
             Some((source, endpoint)) => PreparePlan::Rewind { source, endpoint },
             None => return draft.pending(format!("{name} waits for a primary to rewind to")),
         },
         Rejoin::BaseBackup => match source {
             Some((source, endpoint)) => {
                 let slot = slot_name(&name);
-                if !draft.facts(source).is_some_and(|f| f.slots.iter().any(|s| s.name == slot && !s.lost)) {
+                if !draft
+                    .facts(source)
+                    .is_some_and(|f| f.slots.iter().any(|s| s.name == slot && !s.lost))
+                {
                     return draft.pending(format!("{name} waits for its slot on the primary"));
                 }
-                PreparePlan::BaseBackup { source, endpoint, slot }
+                PreparePlan::BaseBackup {
+                    source,
+                    endpoint,
+                    slot,
+                }
             }
             None => return draft.pending(format!("{name} waits for a primary to copy from")),
         },
@@ -176,11 +221,23 @@ fn start(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, serving: Op
         draft.event("standby_starting", Some(id), why.clone());
     }
     draft.pending(why.clone());
-    draft.act(Action::Start { node: id, boot: Box::new(boot) }, why);
+    draft.act(
+        Action::Start {
+            node: id,
+            boot: Box::new(boot),
+        },
+        why,
+    );
 }
 
 /// How a standby that is off gets its data: heavier where the lighter way has failed or cannot work.
-fn next_rejoin(draft: &Draft<'_>, rejoin: &Rejoin, observed: &ObservedNode, serving: Option<Serving>) -> Rejoin {
+fn next_rejoin(
+    draft: &Draft<'_>,
+    record: &NodeRecord,
+    observed: &ObservedNode,
+    serving: Option<Serving>,
+) -> Rejoin {
+    let (rejoin, attempts) = (record.rejoin, record.rejoin_attempts);
     let served = draft
         .cluster()
         .and_then(|c| draft.node(c.primary))
@@ -189,7 +246,7 @@ fn next_rejoin(draft: &Draft<'_>, rejoin: &Rejoin, observed: &ObservedNode, serv
         PowerState::Exited(exit) => Some(exit.reason),
         _ => None,
     };
-    match (rejoin, observed.data, reason) {
+    match (&rejoin, observed.data, reason) {
         (Rejoin::BaseBackup, _, _) => Rejoin::BaseBackup,
         (Rejoin::Seed, DataState::Initialised, _) if served => Rejoin::InPlace,
         (Rejoin::Seed, _, Some(ExitReason::SeedGone)) => Rejoin::BaseBackup,
@@ -197,6 +254,15 @@ fn next_rejoin(draft: &Draft<'_>, rejoin: &Rejoin, observed: &ObservedNode, serv
         (Rejoin::Seed, _, _) => Rejoin::Seed,
         (_, DataState::Empty | DataState::Incomplete, _) => Rejoin::BaseBackup,
         (_, DataState::Initialised, Some(ExitReason::CannotRewind | ExitReason::PreparationFailed)) => {
+            Rejoin::BaseBackup
+        }
+        // It was started so before, ended by itself and never came to stream.
+        (Rejoin::InPlace, DataState::Initialised, Some(ExitReason::Died))
+            if attempts >= ATTEMPTS && serving.is_some() =>
+        {
+            Rejoin::Rewind
+        }
+        (Rejoin::Rewind, DataState::Initialised, Some(ExitReason::Died)) if attempts >= ATTEMPTS => {
             Rejoin::BaseBackup
         }
         (rejoin, DataState::Initialised, _) => *rejoin,
@@ -209,22 +275,37 @@ fn running(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving: Option
     if !facts.in_recovery {
         // An old primary that something else started, or that was cut off. Its names are of an old epoch, so that it acknowledges nothing.
         set_rejoin(draft, id, Rejoin::Rewind);
-        draft.event("stray_primary_fenced", Some(id), format!("{name} runs as a primary and is none: fencing it"));
+        draft.event(
+            "stray_primary_fenced",
+            Some(id),
+            format!("{name} runs as a primary and is none: fencing it"),
+        );
         let mode = PowerOff::Immediate;
         draft.act(Action::PowerOff { node: id, mode }, format!("fencing {name}"));
         return;
     }
     let Some(serving) = serving else { return };
-    let Some(primary) = draft.facts(serving.node) else { return };
+    let Some(primary) = draft.facts(serving.node) else {
+        return;
+    };
     let epoch = draft.epoch();
-    let Some(target) = draft.follow_target(id, serving.node) else { return };
+    let Some(target) = draft.follow_target(id, serving.node) else {
+        return;
+    };
     let wanted = conninfo(&target);
     let closed_names = draft.missing_closed_names(facts);
-    let misled = facts.primary_conninfo != wanted || facts.primary_slot != target.slot || facts.epoch != epoch;
+    let misled =
+        facts.primary_conninfo != wanted || facts.primary_slot != target.slot || facts.epoch != epoch;
     if (misled || closed_names.is_some()) && facts.epoch <= epoch {
         let slot = target.slot.clone();
         draft.act(
-            Action::Follow { node: id, epoch, conninfo: wanted, slot, closed_names },
+            Action::Follow {
+                node: id,
+                epoch,
+                conninfo: wanted,
+                slot,
+                closed_names,
+            },
             format!("{name} is to follow {}", draft.name(serving.node)),
         );
     }
@@ -236,9 +317,15 @@ fn running(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving: Option
         .collect();
     let steady = draft.cluster().is_some_and(|c| c.phase == ClusterPhase::Steady);
     if !leftover.is_empty() && steady {
-        draft.act(Action::DropSlots { node: id, names: leftover }, format!("slots on the standby {name} keep WAL for nobody"));
+        draft.act(
+            Action::DropSlots {
+                node: id,
+                names: leftover,
+            },
+            format!("slots on the standby {name} keep WAL for nobody"),
+        );
     }
-    if primary.streaming(&target.application_name).is_some() {
+    if primary.streaming(&target.application_name).is_some() && facts.history == epoch {
         if let Some(node) = draft.node_mut(id) {
             node.rejoin = Rejoin::InPlace;
             node.rejoin_attempts = 0;
@@ -258,22 +345,45 @@ fn running(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving: Option
         _ => Rejoin::BaseBackup,
     };
     set_rejoin(draft, id, rejoin);
-    let what = if rejoin == Rejoin::Rewind { "rewinding it" } else { "rebuilding it" };
+    let what = if rejoin == Rejoin::Rewind {
+        "rewinding it"
+    } else {
+        "rebuilding it"
+    };
     let why = format!("{name} cannot follow the primary: {what}");
     draft.event("standby_rebuilding", Some(id), why.clone());
-    draft.act(Action::PowerOff { node: id, mode: PowerOff::Immediate }, why);
+    draft.act(
+        Action::PowerOff {
+            node: id,
+            mode: PowerOff::Immediate,
+        },
+        why,
+    );
 }
 
 /// One slot per other node; none for nodes that are gone; one that lost its WAL is made anew.
 fn slots_of_primary(draft: &mut Draft<'_>, serving: Serving) {
-    let Some(facts) = draft.facts(serving.node) else { return };
+    let Some(facts) = draft.facts(serving.node) else {
+        return;
+    };
     if !facts.has_replication_role {
-        draft.act(Action::Bootstrap { node: serving.node }, "the replication role is missing: making it again");
+        draft.act(
+            Action::Bootstrap { node: serving.node },
+            "the replication role is missing: making it again",
+        );
     }
-    let wanted: Vec<String> =
-        draft.record.nodes.iter().filter(|n| n.id != serving.node).map(|n| slot_name(&n.name)).collect();
-    let missing: Vec<String> =
-        wanted.iter().filter(|name| !facts.slots.iter().any(|s| s.name == **name)).cloned().collect();
+    let wanted: Vec<String> = draft
+        .record
+        .nodes
+        .iter()
+        .filter(|n| n.id != serving.node)
+        .map(|n| slot_name(&n.name))
+        .collect();
+    let missing: Vec<String> = wanted
+        .iter()
+        .filter(|name| !facts.slots.iter().any(|s| s.name == **name))
+        .cloned()
+        .collect();
     let surplus: Vec<String> = facts
         .slots
         .iter()
@@ -281,9 +391,21 @@ fn slots_of_primary(draft: &mut Draft<'_>, serving: Serving) {
         .map(|s| s.name.clone())
         .collect();
     if !missing.is_empty() {
-        draft.act(Action::CreateSlots { node: serving.node, names: missing }, "a slot for each standby");
+        draft.act(
+            Action::CreateSlots {
+                node: serving.node,
+                names: missing,
+            },
+            "a slot for each standby",
+        );
     }
     if !surplus.is_empty() {
-        draft.act(Action::DropSlots { node: serving.node, names: surplus }, "slots that nobody will use");
+        draft.act(
+            Action::DropSlots {
+                node: serving.node,
+                names: surplus,
+            },
+            "slots that nobody will use",
+        );
     }
 }

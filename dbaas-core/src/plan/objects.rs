@@ -17,9 +17,17 @@ use super::{Action, GoneObject};
 const MOST_AT_ONCE: usize = 32;
 
 pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
-    let unfinished = draft.users.iter().any(|u| u.deleting || u.lifecycle != ObjectLifecycle::Active)
-        || draft.databases.iter().any(|d| d.deleting || d.lifecycle != ObjectLifecycle::Active);
-    let Some(facts) = draft.facts(primary.node) else { return };
+    let unfinished = draft
+        .users
+        .iter()
+        .any(|u| u.deleting || u.lifecycle != ObjectLifecycle::Active)
+        || draft
+            .databases
+            .iter()
+            .any(|d| d.deleting || d.lifecycle != ObjectLifecycle::Active);
+    let Some(facts) = draft.facts(primary.node) else {
+        return;
+    };
     let Some(catalogue) = draft.situation.observation.catalogue.as_ref() else {
         if unfinished {
             draft.wants_catalogue = true;
@@ -39,14 +47,20 @@ pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
 
 /// Everything in the catalogue as it was read is on k voters: a failover now would not lose it.
 fn is_durable(draft: &Draft<'_>, facts: &NodeFacts, catalogue: &CatalogueFacts) -> bool {
-    let Some(cluster) = draft.cluster() else { return false };
+    let Some(cluster) = draft.cluster() else {
+        return false;
+    };
     let electorate = cluster.current();
     let holders = electorate
         .voters
         .iter()
+        .filter(|id| draft.is_of_this_history(**id))
         .filter(|id| {
             let name = standby_name(&draft.name(**id), cluster.epoch);
-            facts.streaming(&name).and_then(|s| s.flush_lsn).is_some_and(|flushed| flushed >= catalogue.lsn)
+            facts
+                .streaming(&name)
+                .and_then(|s| s.flush_lsn)
+                .is_some_and(|flushed| flushed >= catalogue.lsn)
         })
         .count();
     holders >= usize::from(electorate.k)
@@ -99,7 +113,12 @@ fn users(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts, dur
 }
 
 /// An attempt that failed is an error until one succeeds; it is tried again all the time.
-fn with_failure(draft: &Draft<'_>, id: uuid::Uuid, event: LifecycleEvent, reason: String) -> (LifecycleEvent, String) {
+fn with_failure(
+    draft: &Draft<'_>,
+    id: uuid::Uuid,
+    event: LifecycleEvent,
+    reason: String,
+) -> (LifecycleEvent, String) {
     match draft.situation.observation.object_failures.get(&id) {
         Some(failure) if event == LifecycleEvent::WorkBegan => {
             (LifecycleEvent::Failed, format!("{failure}; it is tried again"))
@@ -121,17 +140,36 @@ fn set_user(draft: &mut Draft<'_>, index: usize, event: LifecycleEvent, reason: 
 fn put_role(draft: &mut Draft<'_>, primary: NodeId, user: &UserRecord, exists: bool) {
     if draft.actions.len() < MOST_AT_ONCE {
         let why = format!("role {}", user.name);
-        draft.act(Action::PutRole { node: primary, user: user.id, exists }, why);
+        draft.act(
+            Action::PutRole {
+                node: primary,
+                user: user.id,
+                exists,
+            },
+            why,
+        );
     }
 }
 
 fn drop_user(draft: &mut Draft<'_>, primary: NodeId, user: &UserRecord, catalogue: &CatalogueFacts) {
-    let databases =
-        catalogue.databases.iter().filter(|d| d.mark.is_some()).map(|d| (d.name.clone(), d.owner.clone())).collect();
+    let databases = catalogue
+        .databases
+        .iter()
+        .filter(|d| d.mark.is_some())
+        .map(|d| (d.name.clone(), d.owner.clone()))
+        .collect();
     if draft.actions.len() < MOST_AT_ONCE {
         let (id, name) = (user.id, user.name.clone());
         let why = format!("dropping role {name}");
-        draft.act(Action::DropRole { node: primary, user: id, name, databases }, why);
+        draft.act(
+            Action::DropRole {
+                node: primary,
+                user: id,
+                name,
+                databases,
+            },
+            why,
+        );
     }
 }
 
@@ -147,15 +185,29 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
         let database = draft.databases[index].clone();
         let mark = object_mark(database.id.uuid());
         let staging = staging_database_name(database.id.uuid());
-        let found = catalogue.databases.iter().find(|d| d.name == database.name.as_str());
+        let found = catalogue
+            .databases
+            .iter()
+            .find(|d| d.name == database.name.as_str());
         let staged = catalogue.databases.iter().any(|d| d.name == staging);
         let foreign = found.is_some_and(|d| d.mark.as_deref() != Some(&mark));
         if database.deleting {
-            delete(draft, primary, &database, found.is_some() && !foreign, staged.then_some(staging));
+            delete(
+                draft,
+                primary,
+                &database,
+                found.is_some() && !foreign,
+                staged.then_some(staging),
+            );
             continue;
         }
         let Some(owner) = draft.users.iter().find(|u| u.id == database.owner).cloned() else {
-            set_database(draft, index, LifecycleEvent::Failed, "its owner does not exist: give it another one".to_owned());
+            set_database(
+                draft,
+                index,
+                LifecycleEvent::Failed,
+                "its owner does not exist: give it another one".to_owned(),
+            );
             continue;
         };
         let (event, reason) = match found {
@@ -187,7 +239,10 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
             }
         };
         if database.lifecycle == ObjectLifecycle::Active && event != LifecycleEvent::Converged {
-            let message = format!("database {} is not as asked for ({reason}): mending it", database.name);
+            let message = format!(
+                "database {} is not as asked for ({reason}): mending it",
+                database.name
+            );
             draft.event("drift_found", None, message);
         }
         let (event, reason) = with_failure(draft, database.id.uuid(), event, reason);
@@ -204,15 +259,41 @@ fn set_database(draft: &mut Draft<'_>, index: usize, event: LifecycleEvent, reas
     }
 }
 
-fn delete(draft: &mut Draft<'_>, primary: NodeId, database: &DatabaseRecord, ours: bool, staged: Option<String>) {
+fn delete(
+    draft: &mut Draft<'_>,
+    primary: NodeId,
+    database: &DatabaseRecord,
+    ours: bool,
+    staged: Option<String>,
+) {
     let id = database.id;
     if let Some(name) = staged {
-        draft.act(Action::DropDatabase { node: primary, database: id, name, marked: false }, "dropping a database");
+        draft.act(
+            Action::DropDatabase {
+                node: primary,
+                database: id,
+                name,
+                marked: false,
+            },
+            "dropping a database",
+        );
     } else if ours {
         let name = database.name.to_string();
-        draft.act(Action::DropDatabase { node: primary, database: id, name, marked: true }, "dropping a database");
+        draft.act(
+            Action::DropDatabase {
+                node: primary,
+                database: id,
+                name,
+                marked: true,
+            },
+            "dropping a database",
+        );
     } else if draft.cluster().is_some_and(|c| c.phase == ClusterPhase::Steady) {
-        draft.event("database_deleted", None, format!("database {} is gone", database.name));
+        draft.event(
+            "database_deleted",
+            None,
+            format!("database {} is gone", database.name),
+        );
         draft.gone.push(GoneObject::Database(id));
     }
 }

@@ -17,9 +17,13 @@ use super::{Action, failover};
 const SWITCHOVER_PATIENCE_MS: u64 = 60_000;
 
 pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
-    let Some(facts) = draft.facts(primary.node) else { return };
+    let Some(facts) = draft.facts(primary.node) else {
+        return;
+    };
     scale(draft, primary);
-    let calm = draft.cluster().is_some_and(|c| c.phase == ClusterPhase::Steady && !c.is_joint());
+    let calm = draft
+        .cluster()
+        .is_some_and(|c| c.phase == ClusterPhase::Steady && !c.is_joint());
     if draft.record.requests.switchover.is_some() {
         if calm {
             switchover(draft, primary, facts);
@@ -37,17 +41,32 @@ fn scale(draft: &mut Draft<'_>, primary: Serving) {
         node.leaving = false;
     }
     let wanted = usize::from(draft.record.spec.nodes.get());
-    let staying: Vec<NodeId> = draft.record.nodes.iter().filter(|n| !n.leaving).map(|n| n.id).collect();
+    let staying: Vec<NodeId> = draft
+        .record
+        .nodes
+        .iter()
+        .filter(|n| !n.leaving)
+        .map(|n| n.id)
+        .collect();
     for _ in staying.len()..wanted {
         let known = |id: &NodeId| draft.record.nodes.iter().any(|n| n.id == *id);
-        let Some(id) = draft.situation.fresh_ids.iter().copied().find(|id| !known(id)) else { return };
+        let Some(id) = draft.situation.fresh_ids.iter().copied().find(|id| !known(id)) else {
+            return;
+        };
         let node = new_node(draft, id, NodeRole::Standby, Rejoin::BaseBackup);
-        draft.event("node_added", Some(id), format!("adding {} (base backup)", node.name));
+        draft.event(
+            "node_added",
+            Some(id),
+            format!("adding {} (base backup)", node.name),
+        );
         draft.record.nodes.push(node);
         draft.soon();
     }
     for _ in wanted..staying.len() {
-        let streaming = draft.facts(primary.node).map(|f| draft.streaming(f)).unwrap_or_default();
+        let streaming = draft
+            .facts(primary.node)
+            .map(|f| draft.streaming(f))
+            .unwrap_or_default();
         // Those that do not work first, then the newest.
         let victim = draft
             .record
@@ -61,17 +80,31 @@ fn scale(draft: &mut Draft<'_>, primary: Serving) {
         if let Some(node) = draft.node_mut(victim) {
             node.leaving = true;
         }
-        draft.event("node_leaving", Some(victim), format!("removing {name}: nodes_number is {wanted} now"));
+        draft.event(
+            "node_leaving",
+            Some(victim),
+            format!("removing {name}: nodes_number is {wanted} now"),
+        );
         draft.soon();
     }
 }
 
 /// Whether a node runs with other settings, sizes or image than asked for, or was to be restarted.
 fn outdated(draft: &Draft<'_>, id: NodeId, hash: &str) -> bool {
-    let Some(facts) = draft.facts(id) else { return false };
+    let Some(facts) = draft.facts(id) else {
+        return false;
+    };
     let Some(node) = draft.node(id) else { return false };
-    let restart = draft.record.requests.restart.is_some_and(|at| facts.started_at < at);
-    let applied = draft.situation.observation.infra(id).and_then(|n| n.applied.as_ref());
+    let restart = draft
+        .record
+        .requests
+        .restart
+        .is_some_and(|at| facts.started_at < at);
+    let applied = draft
+        .situation
+        .observation
+        .infra(id)
+        .and_then(|n| n.applied.as_ref());
     let other_spec = applied.is_some_and(|spec| *spec != draft.node_spec(node));
     restart || other_spec || facts.config_hash != hash
 }
@@ -83,8 +116,14 @@ fn roll(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
     let hash = desired_settings(&draft.record).hash();
     let standbys = draft.others(primary.node);
     let streaming = draft.streaming(facts);
-    let behind: Vec<NodeId> = standbys.iter().copied().filter(|id| outdated(draft, *id, &hash)).collect();
-    let all_there = standbys.iter().all(|id| streaming.contains(id) || behind.contains(id));
+    let behind: Vec<NodeId> = standbys
+        .iter()
+        .copied()
+        .filter(|id| outdated(draft, *id, &hash))
+        .collect();
+    let all_there = standbys
+        .iter()
+        .all(|id| streaming.contains(id) || behind.contains(id));
     let primary_outdated = outdated(draft, primary.node, &hash);
     if behind.is_empty() && !primary_outdated {
         let silent = draft.record.nodes.iter().any(|n| draft.facts(n.id).is_none());
@@ -95,18 +134,43 @@ fn roll(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
         return;
     }
     draft.soon();
-    draft.pending(format!("restarting nodes one at a time; {} left", behind.len() + usize::from(primary_outdated)));
+    draft.pending(format!(
+        "restarting nodes one at a time; {} left",
+        behind.len() + usize::from(primary_outdated)
+    ));
     if !all_there {
         return;
     }
     if let Some(next) = behind.first() {
-        let why = format!("restarting the standby {} for its new configuration", draft.name(*next));
+        let why = format!(
+            "restarting the standby {} for its new configuration",
+            draft.name(*next)
+        );
         draft.event("node_restarting", Some(*next), why.clone());
-        draft.act(Action::PowerOff { node: *next, mode: PowerOff::Graceful { deadline_ms: SHUTDOWN_MS } }, why);
+        draft.act(
+            Action::PowerOff {
+                node: *next,
+                mode: PowerOff::Graceful {
+                    deadline_ms: SHUTDOWN_MS,
+                },
+            },
+            why,
+        );
     } else if standbys.is_empty() {
-        let why = format!("restarting {} for its new configuration", draft.name(primary.node));
+        let why = format!(
+            "restarting {} for its new configuration",
+            draft.name(primary.node)
+        );
         draft.event("node_restarting", Some(primary.node), why.clone());
-        draft.act(Action::PowerOff { node: primary.node, mode: PowerOff::Graceful { deadline_ms: SHUTDOWN_MS } }, why);
+        draft.act(
+            Action::PowerOff {
+                node: primary.node,
+                mode: PowerOff::Graceful {
+                    deadline_ms: SHUTDOWN_MS,
+                },
+            },
+            why,
+        );
     } else {
         draft.record.requests.switchover = Some(SwitchoverRequest {
             to: None,
@@ -114,13 +178,19 @@ fn roll(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
             by_controller: true,
             prepared: false,
         });
-        draft.why.push("the primary is restarted last: switching over first".to_owned());
+        draft
+            .why
+            .push("the primary is restarted last: switching over first".to_owned());
     }
 }
 
 fn switchover(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
-    let Some(request) = draft.record.requests.switchover.clone() else { return };
-    let Some(cluster) = draft.cluster().cloned() else { return };
+    let Some(request) = draft.record.requests.switchover.clone() else {
+        return;
+    };
+    let Some(cluster) = draft.cluster().cloned() else {
+        return;
+    };
     draft.soon();
     if request.to == Some(primary.node) {
         draft.record.requests.switchover = None;
@@ -134,7 +204,9 @@ fn switchover(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
             && draft.caught_up(facts).contains(id)
     };
     let flushed = |id: &NodeId| {
-        facts.streaming(&standby_name(&draft.name(*id), cluster.epoch)).and_then(|s| s.flush_lsn)
+        facts
+            .streaming(&standby_name(&draft.name(*id), cluster.epoch))
+            .and_then(|s| s.flush_lsn)
     };
     let target = match request.to {
         Some(to) => Some(to).filter(ready),
@@ -144,12 +216,22 @@ fn switchover(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
             .filter(ready)
             .max_by_key(|id| (flushed(id), Reverse(*id))),
     };
-    let reachable = cluster.current().voters.iter().copied().filter(|id| draft.facts(*id).is_some()).collect();
+    let reachable = cluster
+        .current()
+        .voters
+        .iter()
+        .copied()
+        .filter(|id| draft.facts(*id).is_some())
+        .collect();
     let Some(target) = target.filter(|_| cluster.is_sealed_by(&reachable)) else {
         let waited = draft.situation.observation.at.since_ms(request.at);
         if !request.by_controller && waited > SWITCHOVER_PATIENCE_MS {
             draft.record.requests.switchover = None;
-            draft.event("switchover_given_up", None, "no standby was ready to take over within a minute");
+            draft.event(
+                "switchover_given_up",
+                None,
+                "no standby was ready to take over within a minute",
+            );
         } else {
             draft.pending("a switchover waits for a standby that has caught up");
         }
@@ -159,10 +241,17 @@ fn switchover(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
         if let Some(request) = draft.record.requests.switchover.as_mut() {
             request.prepared = true;
         }
-        draft.act(Action::Checkpoint { node: primary.node }, "a checkpoint now makes the shutdown short");
+        draft.act(
+            Action::Checkpoint { node: primary.node },
+            "a checkpoint now makes the shutdown short",
+        );
         return;
     }
     draft.record.requests.switchover = None;
-    let message = format!("switching over from {} to {}", draft.name(primary.node), draft.name(target));
+    let message = format!(
+        "switching over from {} to {}",
+        draft.name(primary.node),
+        draft.name(target)
+    );
     failover::begin_epoch(draft, &cluster, FailoverCause::Switchover { to: target }, message);
 }

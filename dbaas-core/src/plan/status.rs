@@ -38,7 +38,9 @@ pub(super) fn plan(draft: &mut Draft<'_>, serving: Option<Serving>) {
     if let Some(error) = draft.situation.observation.infrastructure_error.clone() {
         draft.problem(format!("the infrastructure does not answer: {error}"));
     }
-    let endpoint = serving.and_then(|s| draft.situation.observation.infra(s.node)).and_then(|n| n.endpoint.clone());
+    let endpoint = serving
+        .and_then(|s| draft.situation.observation.infra(s.node))
+        .and_then(|n| n.endpoint.clone());
     if endpoint.is_some() {
         draft.record.status.primary_endpoint = endpoint;
     }
@@ -53,7 +55,9 @@ pub(super) fn plan(draft: &mut Draft<'_>, serving: Option<Serving>) {
 }
 
 fn phase(draft: &Draft<'_>, serving: Option<Serving>) -> InstancePhase {
-    let Some(cluster) = draft.cluster() else { return InstancePhase::Creating };
+    let Some(cluster) = draft.cluster() else {
+        return InstancePhase::Creating;
+    };
     let switching = matches!(cluster.cause, Some(FailoverCause::Switchover { .. }));
     match (&cluster.phase, serving) {
         (ClusterPhase::Sealing | ClusterPhase::Promoting, None) if switching => InstancePhase::SwitchingOver,
@@ -74,28 +78,51 @@ fn phase(draft: &Draft<'_>, serving: Option<Serving>) -> InstancePhase {
 
 fn nodes(draft: &mut Draft<'_>, serving: Option<Serving>) {
     let epoch = draft.epoch();
-    let (voters, k) = draft.cluster().map(|c| (c.current().voters, c.current().k)).unwrap_or_default();
+    let (voters, k) = draft
+        .cluster()
+        .map(|c| (c.current().voters, c.current().k))
+        .unwrap_or_default();
     let primary_facts = serving.and_then(|s| draft.facts(s.node));
     for index in 0..draft.record.nodes.len() {
         let id = draft.record.nodes[index].id;
         let Some(seen) = draft.seen(id) else { continue };
         let is_primary = serving.is_some_and(|s| s.node == id);
         let name = standby_name(&draft.record.nodes[index].name, epoch);
-        let streams = primary_facts.is_some_and(|f| f.streaming(&name).is_some());
+        let streams =
+            primary_facts.is_some_and(|f| f.streaming(&name).is_some()) && draft.is_of_this_history(id);
         let power = seen.infra.present().map(|n| &n.power);
         let (event, mut reason) = match (&seen.infra, power) {
             (Seen::Unknown, _) => (None, "the infrastructure does not answer".to_owned()),
             (Seen::Absent, _) => (Some(LifecycleEvent::WorkBegan), "being created".to_owned()),
-            _ if is_primary => (Some(LifecycleEvent::Converged), "primary: takes writes".to_owned()),
-            _ if streams => (Some(LifecycleEvent::Converged), "standby: streams from the primary".to_owned()),
+            _ if is_primary => (
+                Some(LifecycleEvent::Converged),
+                "primary: takes writes".to_owned(),
+            ),
+            _ if streams => (
+                Some(LifecycleEvent::Converged),
+                "standby: streams from the primary".to_owned(),
+            ),
             (_, Some(PowerState::Exited(exit))) => (Some(LifecycleEvent::Failed), exit.message.clone()),
-            (_, Some(PowerState::Frozen)) => (Some(LifecycleEvent::Failed), "its processes are frozen".to_owned()),
-            (_, Some(PowerState::Preparing)) => (Some(LifecycleEvent::WorkBegan), "its data is being prepared".to_owned()),
-            (_, Some(PowerState::Off)) => (Some(LifecycleEvent::WorkBegan), "off; about to be started".to_owned()),
-            (_, Some(PowerState::Running)) if seen.sql.is_err() => {
-                (Some(LifecycleEvent::WorkBegan), "PostgreSQL does not answer yet".to_owned())
-            }
-            _ => (Some(LifecycleEvent::WorkBegan), "standby: not streaming yet".to_owned()),
+            (_, Some(PowerState::Frozen)) => (
+                Some(LifecycleEvent::Failed),
+                "its processes are frozen".to_owned(),
+            ),
+            (_, Some(PowerState::Preparing)) => (
+                Some(LifecycleEvent::WorkBegan),
+                "its data is being prepared".to_owned(),
+            ),
+            (_, Some(PowerState::Off)) => (
+                Some(LifecycleEvent::WorkBegan),
+                "off; about to be started".to_owned(),
+            ),
+            (_, Some(PowerState::Running)) if seen.sql.is_err() => (
+                Some(LifecycleEvent::WorkBegan),
+                "PostgreSQL does not answer yet".to_owned(),
+            ),
+            _ => (
+                Some(LifecycleEvent::WorkBegan),
+                "standby: not streaming yet".to_owned(),
+            ),
         };
         if let (Some(failure), false, false) = (&seen.last_failure, is_primary, streams) {
             reason = format!("{reason}; last failure: {failure}");
@@ -111,7 +138,11 @@ fn nodes(draft: &mut Draft<'_>, serving: Option<Serving>) {
         node.reason = reason;
         node.sync = k > 0 && streams && voters.contains(&id);
         if serving.is_some() {
-            node.role = if is_primary { NodeRole::Primary } else { NodeRole::Standby };
+            node.role = if is_primary {
+                NodeRole::Primary
+            } else {
+                NodeRole::Standby
+            };
         }
         if endpoint.is_some() {
             node.endpoint = endpoint;
@@ -124,13 +155,19 @@ fn warnings(draft: &mut Draft<'_>) {
     let policy = draft.situation.policy;
     let capabilities = &policy.capabilities;
     let mut loose = Vec::new();
-    for (name, enforcement) in [("cpu", capabilities.cpu), ("ram", capabilities.ram), ("disk_size", capabilities.disk)] {
+    for (name, enforcement) in [
+        ("cpu", capabilities.cpu),
+        ("ram", capabilities.ram),
+        ("disk_size", capabilities.disk),
+    ] {
         if enforcement == Enforcement::NotEnforced {
             loose.push(name);
         }
     }
     if !loose.is_empty() {
-        draft.warnings.push(format!("not enforced by this backend: {}", loose.join(", ")));
+        draft
+            .warnings
+            .push(format!("not enforced by this backend: {}", loose.join(", ")));
     }
     if draft.record.spec.nodes.get() > 1 && !draft.record.spec.writes_survive_one_loss() {
         let k = draft.record.spec.effective_sync_replicas();
@@ -142,13 +179,28 @@ fn warnings(draft: &mut Draft<'_>) {
     let disk_bytes = u64::from(draft.record.spec.resources.disk.get()) << 30;
     let floor = disk_bytes / 100 * policy.low_disk_percent;
     for node in &draft.record.nodes {
-        let free = draft.situation.observation.infra(node.id).and_then(|n| n.disk_free_bytes);
+        let free = draft
+            .situation
+            .observation
+            .infra(node.id)
+            .and_then(|n| n.disk_free_bytes);
         if free.is_some_and(|free| free < floor.min(4 << 30)) {
-            draft.warnings.push(format!("{}: little disk space is left; enlarge disk_size or free space", node.name));
+            draft.warnings.push(format!(
+                "{}: little disk space is left; enlarge disk_size or free space",
+                node.name
+            ));
         }
     }
     let known: Vec<_> = draft.record.nodes.iter().map(|n| n.id).collect();
-    for id in draft.situation.observation.nodes.keys().filter(|id| !known.contains(id)) {
-        draft.warnings.push(format!("node {id} carries this instance's id and is not part of it: it is left alone"));
+    for id in draft
+        .situation
+        .observation
+        .nodes
+        .keys()
+        .filter(|id| !known.contains(id))
+    {
+        draft.warnings.push(format!(
+            "node {id} carries this instance's id and is not part of it: it is left alone"
+        ));
     }
 }
