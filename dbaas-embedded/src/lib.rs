@@ -87,7 +87,7 @@ pub async fn open(directory: &Path, options: EmbeddedOptions) -> Result<Embedded
     let sealer = Sealer::beside_store(&directory.join("dbaas.key"), &store_path).map_err(OpenError::Key)?;
     let store = SqliteStore::open(&store_path, SqliteOptions::default()).map_err(OpenError::Store)?;
     let backend = LocalBackend::open(directory, options.local).map_err(OpenError::Backend)?;
-    let progress = Arc::new(|what: &str, step| tracing::debug!(what, ?step, "fetching PostgreSQL"));
+    let progress = Arc::new(|what: &str, step| tracing::info!(version = what, ?step, "this machine has no PostgreSQL; fetching one"));
     backend.ensure_any(progress).await.map_err(OpenError::Backend)?;
     let backend = Arc::new(backend);
     let mut settings = options.controller;
