@@ -68,3 +68,152 @@ async fn killed_primary() -> Result {
     assert!(pause < Duration::from_secs(20), "{pause:?}");
     Ok(())
 }
+
+/// Its ports still accept connections, and nobody answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frozen_primary() -> Result {
+    let Some(mut stack) = Stack::start().await? else {
+        return Ok(());
+    };
+    let cluster = Cluster::create(&stack, "frozen", 3, 1, None).await?;
+    let c = cluster.clone();
+    under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
+        let primary = c.primary(stack).await?.record.id;
+        c.signal(stack, primary, Signal::STOP)
+    })
+    .await?;
+    Ok(())
+}
+
+/// Writes go on with the other standby; the lost one comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_and_frozen_standby() -> Result {
+    let Some(mut stack) = Stack::start().await? else {
+        return Ok(());
+    };
+    let cluster = Cluster::create(&stack, "standby", 3, 1, None).await?;
+    for signal in [Signal::KILL, Signal::STOP] {
+        let c = cluster.clone();
+        let primary = cluster.primary(&stack).await?.record.id;
+        under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
+            let standby = c.standbys(stack).await?[0].record.id;
+            c.signal(stack, standby, signal)
+        })
+        .await?;
+        assert_eq!(cluster.primary(&stack).await?.record.id, primary, "a standby's loss changes no primary");
+    }
+    Ok(())
+}
+
+/// The primary and one of two standbys at once: the other one alone cannot show that it has everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_killed() -> Result {
+    let Some(mut stack) = Stack::start().await? else {
+        return Ok(());
+    };
+    let cluster = Cluster::create(&stack, "two", 3, 1, None).await?;
+    let c = cluster.clone();
+    under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
+        let primary = c.primary(stack).await?.record.id;
+        let standby = c.standbys(stack).await?[0].record.id;
+        c.signal(stack, primary, Signal::KILL)?;
+        c.signal(stack, standby, Signal::KILL)
+    })
+    .await?;
+    Ok(())
+}
+
+/// A power cut: everything at once, and everything back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_nodes_and_the_controller_killed() -> Result {
+    let Some(mut stack) = Stack::start().await? else {
+        return Ok(());
+    };
+    let cluster = Cluster::create(&stack, "power", 3, 1, None).await?;
+    let c = cluster.clone();
+    under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
+        let nodes = c.nodes(stack).await?;
+        stack.crash();
+        for node in nodes {
+            c.signal(stack, node.record.id, Signal::KILL)?;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        stack.open().await
+    })
+    .await?;
+    Ok(())
+}
+
+/// The controller dies at many moments of a failover; the next one ends it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn controller_killed_during_a_failover() -> Result {
+    let Some(mut stack) = Stack::start().await? else {
+        return Ok(());
+    };
+    let cluster = Cluster::create(&stack, "controller", 3, 1, None).await?;
+    for after_ms in [5, 40, 80, 120, 180, 260] {
+        let c = cluster.clone();
+        under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
+            let primary = c.primary(stack).await?.record.id;
+            c.signal(stack, primary, Signal::KILL)?;
+            tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            stack.crash();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            stack.open().await
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Two nodes, k = 1: the survivor is promoted and waits for the other one to come back; nothing is acknowledged by one node alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_node_instance() -> Result {
+    let Some(mut stack) = Stack::start().await? else {
+        return Ok(());
+    };
+    let cluster = Cluster::create(&stack, "pair", 2, 1, None).await?;
+    let c = cluster.clone();
+    under_load(&mut stack, &cluster, 2, async |stack: &mut Stack| {
+        let primary = c.primary(stack).await?.record.id;
+        c.signal(stack, primary, Signal::KILL)
+    })
+    .await?;
+    Ok(())
+}
+
+/// One node: restarted where it is, killed or frozen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn single_node_instance() -> Result {
+    let Some(mut stack) = Stack::start().await? else {
+        return Ok(());
+    };
+    let cluster = Cluster::create(&stack, "single", 1, 1, None).await?;
+    for signal in [Signal::KILL, Signal::STOP] {
+        let c = cluster.clone();
+        under_load(&mut stack, &cluster, 1, async |stack: &mut Stack| {
+            let primary = c.primary(stack).await?.record.id;
+            c.signal(stack, primary, signal)
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Five nodes, k = 2: the primary and a standby at once leave enough to elect.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_nodes_lose_two() -> Result {
+    let Some(mut stack) = Stack::start().await? else {
+        return Ok(());
+    };
+    let cluster = Cluster::create(&stack, "five", 5, 2, None).await?;
+    let c = cluster.clone();
+    under_load(&mut stack, &cluster, 5, async |stack: &mut Stack| {
+        let primary = c.primary(stack).await?.record.id;
+        let standby = c.standbys(stack).await?[1].record.id;
+        c.signal(stack, primary, Signal::KILL)?;
+        c.signal(stack, standby, Signal::KILL)
+    })
+    .await?;
+    Ok(())
+}
