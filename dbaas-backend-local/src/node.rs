@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dbaas_core::cluster::Epoch;
+use dbaas_core::config::AutoConf;
 use dbaas_core::infrastructure::{DataState, Exit, ExitReason, NodeRef, NodeSpec};
 use dbaas_core::secret::Secret;
 use parking_lot::{Condvar, Mutex};
@@ -140,21 +141,10 @@ fn data_state(data: &Path) -> io::Result<DataState> {
 /// The epoch that `postgresql.auto.conf` of a data directory names: the last line counts, as for PostgreSQL.
 pub(crate) fn epoch_in(data: &Path) -> io::Result<Option<Epoch>> {
     match fs::read(data.join("postgresql.auto.conf")) {
-        Ok(text) => Ok(parse_epoch(&String::from_utf8_lossy(&text))),
+        Ok(text) => Ok(AutoConf::parse_epoch(&String::from_utf8_lossy(&text))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
-}
-
-fn parse_epoch(text: &str) -> Option<Epoch> {
-    let value_of = |line: &str| {
-        let rest = line.trim().strip_prefix("dbaas.epoch")?;
-        let rest = rest.trim_start();
-        let value = rest.strip_prefix('=').map_or(rest, str::trim_start);
-        let value = value.split('#').next()?.trim();
-        value.trim_matches('\'').parse().ok().map(Epoch)
-    };
-    text.lines().filter_map(value_of).next_back()
 }
 
 /// What a start was to do with the data directory.
@@ -397,18 +387,6 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_last_epoch_counts() {
-        assert_eq!(parse_epoch(""), None);
-        assert_eq!(parse_epoch("# dbaas.epoch = '9'\n"), None);
-        assert_eq!(
-            parse_epoch("dbaas.epoch = '3'\nport = 1\ndbaas.epoch = '5'\n"),
-            Some(Epoch(5))
-        );
-        assert_eq!(parse_epoch("  dbaas.epoch 7 # why\n"), Some(Epoch(7)));
-        assert_eq!(parse_epoch("dbaas.epochs = '3'\n"), None);
-    }
 
     #[test]
     fn an_incomplete_directory_is_never_taken_for_a_whole_one() {
