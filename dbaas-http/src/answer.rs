@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use dbaas_controller::control_plane::NodeView;
 use dbaas_core::database::DatabaseRecord;
-use dbaas_core::infrastructure::ipv4_of;
+use dbaas_core::infrastructure::{Endpoint, ipv4_of};
 use dbaas_core::instance::{InstancePhase, InstanceRecord};
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
 use dbaas_core::node::{NodeRecord, NodeRole};
@@ -240,6 +240,30 @@ impl<'a> EventAnswer<'a> {
             node: event.event.node,
         }
     }
+}
+
+/// The nodes of an instance.
+#[derive(Debug, Serialize)]
+pub(crate) struct NodesAnswer<'a> {
+    pub(crate) nodes: Vec<NodeAnswer<'a>>,
+}
+
+/// A page of an instance's log.
+#[derive(Debug, Serialize)]
+pub(crate) struct EventsAnswer<'a> {
+    pub(crate) events: Vec<EventAnswer<'a>>,
+    pub(crate) next: Option<String>,
+}
+
+/// How to connect to an instance.
+#[derive(Debug, Serialize)]
+pub(crate) struct ConnectionAnswer {
+    pub(crate) uri: Option<String>,
+    pub(crate) read_only_uri: Option<String>,
+    pub(crate) jdbc_url: Option<String>,
+    pub(crate) read_only_jdbc_url: Option<String>,
+    pub(crate) primary: Option<Endpoint>,
+    pub(crate) endpoints: Vec<Endpoint>,
 }
 
 /// An answer as the fields that it has, for comparing with what a request repeats.

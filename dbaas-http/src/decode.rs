@@ -4,7 +4,8 @@
 //! Stricter than JSON itself where leniency hides mistakes: a key that is given twice, a key that is not known, `null`, `1.0` where a
 //! whole number is meant are all errors.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -26,7 +27,7 @@ const KEY_SHOWN_CHARS: usize = 64;
 /// A JSON object, its values not yet decoded.
 pub(crate) struct Object<'a> {
     fields: BTreeMap<String, &'a RawValue>,
-    duplicates: Vec<String>,
+    duplicates: BTreeSet<String>,
 }
 
 impl<'a> Object<'a> {
@@ -79,14 +80,14 @@ impl<'a> Object<'a> {
     pub(crate) fn empty() -> Self {
         Object {
             fields: BTreeMap::new(),
-            duplicates: Vec::new(),
+            duplicates: BTreeSet::new(),
         }
     }
 }
 
 struct Keys<'a> {
     fields: BTreeMap<String, &'a RawValue>,
-    duplicates: Vec<String>,
+    duplicates: BTreeSet<String>,
     count: usize,
 }
 
@@ -103,7 +104,7 @@ impl<'de> Deserialize<'de> for Keys<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys<'de>, A::Error> {
                 let mut keys = Keys {
                     fields: BTreeMap::new(),
-                    duplicates: Vec::new(),
+                    duplicates: BTreeSet::new(),
                     count: 0,
                 };
                 while let Some((key, value)) = map.next_entry::<String, &'de RawValue>()? {
@@ -111,12 +112,14 @@ impl<'de> Deserialize<'de> for Keys<'de> {
                     if keys.count > KEYS_MAX {
                         continue;
                     }
-                    if keys.fields.contains_key(&key) {
-                        if !keys.duplicates.contains(&key) && keys.duplicates.len() < ERRORS_MAX {
-                            keys.duplicates.push(key);
+                    match keys.fields.entry(key) {
+                        Entry::Vacant(entry) => {
+                            entry.insert(value);
                         }
-                    } else {
-                        keys.fields.insert(key, value);
+                        Entry::Occupied(entry) if keys.duplicates.len() < ERRORS_MAX => {
+                            keys.duplicates.insert(entry.key().clone());
+                        }
+                        Entry::Occupied(_) => {}
                     }
                 }
                 Ok(keys)

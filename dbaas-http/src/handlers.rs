@@ -20,14 +20,14 @@ use dbaas_core::id::InstanceId;
 use dbaas_core::lifecycle::{Lifecycle, ObjectLifecycle};
 use dbaas_core::limits;
 use dbaas_core::store::DocumentVersion;
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::conditional::{Precondition, Tags, etag, precondition_failed};
 use crate::problem::Problem;
-use crate::query::Collection;
+use crate::query::{Collection, Wait};
 
 /// How a long poll ended.
 pub(crate) const WAIT_OUTCOME: HeaderName = HeaderName::from_static("dbaas-wait");
@@ -102,6 +102,14 @@ impl WaitOutcome {
     }
 }
 
+/// A wait, no longer than the program allows.
+fn bounded<S>(app: &App, wait: Wait<S>) -> Wait<S> {
+    Wait {
+        timeout: wait.timeout.min(app.options.wait_max),
+        ..wait
+    }
+}
+
 /// Waits; a deadline is not an error, the answer is then the resource as it is.
 async fn waited<T>(
     app: &App,
@@ -157,24 +165,32 @@ struct Part<T, Id> {
 }
 
 impl<T, Id> Part<T, Id> {
-    fn json<A: Serialize>(
-        &self,
-        name: &str,
+    fn json<'a, A: Serialize>(
+        &'a self,
+        name: &'static str,
         collection: Collection,
         id: impl Fn(&Id) -> Uuid,
-        answer: impl Fn(&T) -> A,
-    ) -> Result<Json<Value>, Problem> {
-        let items: Result<Vec<Value>, _> = self
-            .items
-            .iter()
-            .map(|item| serde_json::to_value(answer(&item.record)))
-            .collect();
-        let items = items.map_err(|_| Problem::internal("an answer is not JSON"))?;
+        answer: impl Fn(&'a T) -> A,
+    ) -> Response {
+        let items = self.items.iter().map(|item| answer(&item.record)).collect();
         let next = self.next.as_ref().map(|next| collection.cursor(id(next)));
-        Ok(Json(Value::Object(Map::from_iter([
-            (name.to_owned(), Value::Array(items)),
-            ("next".to_owned(), next.map_or(Value::Null, Value::String)),
-        ]))))
+        Json(PageAnswer { name, items, next }).into_response()
+    }
+}
+
+/// A page of a collection: `{"<name>": [...], "next": ...}`.
+struct PageAnswer<A> {
+    name: &'static str,
+    items: Vec<A>,
+    next: Option<String>,
+}
+
+impl<A: Serialize> Serialize for PageAnswer<A> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry(self.name, &self.items)?;
+        map.serialize_entry("next", &self.next)?;
+        map.end()
     }
 }
 

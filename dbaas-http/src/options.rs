@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dbaas_core::limits;
 use tokio::sync::watch;
 
 use crate::access::Access;
@@ -30,6 +31,8 @@ pub struct HttpOptions {
     pub in_flight_max: usize,
     /// Long polls and event streams at once, which are counted apart; more are refused with 429.
     pub waiting_max: usize,
+    /// Longest wait of a long poll; a client that asks for more gets the answer after this.
+    pub wait_max: Duration,
     /// A request that is not a long poll or an event stream is given up after so long.
     pub request_deadline: Duration,
     /// Turns to `true` when the program is about to end: `/readyz` then answers 503, long polls answer at once, event streams end.
@@ -44,6 +47,7 @@ impl HttpOptions {
             metrics: None,
             in_flight_max: 512,
             waiting_max: 256,
+            wait_max: Duration::from_millis(limits::WAIT_MS_MAX),
             request_deadline: Duration::from_secs(30),
             stopping: None,
         }
@@ -63,6 +67,13 @@ impl HttpOptions {
         self
     }
 
+    /// With another bound on the time that long polls wait.
+    #[must_use]
+    pub fn with_wait_max(mut self, wait_max: Duration) -> Self {
+        self.wait_max = wait_max;
+        self
+    }
+
     /// With other bounds on what is worked on at once.
     #[must_use]
     pub fn with_bounds(mut self, in_flight_max: usize, waiting_max: usize) -> Self {
@@ -79,6 +90,7 @@ impl fmt::Debug for HttpOptions {
             .field("metrics", &self.metrics.is_some())
             .field("in_flight_max", &self.in_flight_max)
             .field("waiting_max", &self.waiting_max)
+            .field("wait_max", &self.wait_max)
             .field("request_deadline", &self.request_deadline)
             .finish_non_exhaustive()
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -10,9 +9,10 @@ use dbaas_controller::request::Page;
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::DatabaseId;
 use dbaas_core::name::DatabaseName;
-use serde_json::Value;
 
-use super::{OBJECT_LIFECYCLES, Part, any_of, created, deleted_within, filtered, fresh, one, waited};
+use super::{
+    OBJECT_LIFECYCLES, Part, any_of, bounded, created, deleted_within, filtered, fresh, one, waited,
+};
 use crate::access::Caller;
 use crate::answer::{DatabaseAnswer, fields_of};
 use crate::app::App;
@@ -28,7 +28,7 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     InstancePath(instance): InstancePath,
     mut query: Query,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let paging = query.paging(Collection::Databases);
     let names: Vec<DatabaseName> = query.many("name", parsed);
     let owners = query.many("owner", |text| parse_user(text, instance));
@@ -66,12 +66,12 @@ pub(crate) async fn list(
         )
         .await?
     };
-    part.json(
+    Ok(part.json(
         "databases",
         Collection::Databases,
         |id| id.uuid(),
-        |record| serde_json::to_value(DatabaseAnswer::of(record)).unwrap_or_default(),
-    )
+        DatabaseAnswer::of,
+    ))
 }
 
 pub(crate) async fn create(
@@ -105,6 +105,7 @@ pub(crate) async fn read(
         let found = app.control.database(instance, id).await?;
         return fresh(&headers, found.version, &DatabaseAnswer::of(&found.record));
     };
+    let wait = bounded(&app, wait);
     let waiting = app
         .control
         .wait_for_database(instance, id, wait.state, wait.timeout);

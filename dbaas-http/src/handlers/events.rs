@@ -15,12 +15,11 @@ use dbaas_core::limits;
 use dbaas_core::store::StoredEvent;
 use futures_util::Stream;
 use futures_util::stream::unfold;
-use serde_json::json;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
-use crate::answer::EventAnswer;
+use crate::answer::{EventAnswer, EventsAnswer};
 use crate::app::{App, WaitingPlace, wants_event_stream};
 use crate::path::InstancePath;
 use crate::problem::Problem;
@@ -77,7 +76,7 @@ pub(crate) async fn list(
         .filter(|_| is_full)
         .map(|last| Collection::Events.log_cursor(last.sequence));
     let events: Vec<EventAnswer<'_>> = events.iter().map(EventAnswer::of).collect();
-    Ok(Json(json!({ "events": events, "next": next })).into_response())
+    Ok(Json(EventsAnswer { events, next }).into_response())
 }
 
 /// A stream under way.

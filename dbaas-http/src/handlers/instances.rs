@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -10,9 +9,8 @@ use dbaas_controller::error::ControlError;
 use dbaas_controller::request::{InstanceFilter, Page};
 use dbaas_core::id::{InstanceId, ProjectId};
 use dbaas_core::instance::{InstancePhase, InstanceRecord};
-use serde_json::Value;
 
-use super::{LIFECYCLES, Part, any_of, created, deleted, filtered, fresh, gone, one, waited};
+use super::{LIFECYCLES, Part, any_of, bounded, created, deleted, filtered, fresh, gone, one, waited};
 use crate::access::Caller;
 use crate::answer::{InstanceAnswer, fields_of};
 use crate::app::App;
@@ -90,7 +88,7 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     mut query: Query,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let paging = query.paging(Collection::Instances);
     let mut filter = InstanceFilter {
         projects: query.many("project_id", parsed::<ProjectId>),
@@ -140,12 +138,12 @@ pub(crate) async fn list(
         )
         .await?
     };
-    part.json(
+    Ok(part.json(
         "instances",
         Collection::Instances,
         |id| id.uuid(),
-        |record| serde_json::to_value(InstanceAnswer::of(record)).unwrap_or_default(),
-    )
+        InstanceAnswer::of,
+    ))
 }
 
 pub(crate) async fn create(
@@ -178,6 +176,7 @@ pub(crate) async fn read(
         let found = app.control.instance(id).await?;
         return fresh(&headers, found.version, &InstanceAnswer::of(&found.record));
     };
+    let wait = bounded(&app, wait);
     let waiting = app.control.wait_for_instance(id, wait.state, wait.timeout);
     let (found, outcome) = waited(&app, waiting, app.control.instance(id)).await?;
     Ok(outcome.mark(one(

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use dbaas_core::connection::ConnectionStrings;
 use dbaas_core::name::{DatabaseName, UserName};
-use serde_json::{Value, json};
 
-use crate::answer::NodeAnswer;
+use crate::answer::{ConnectionAnswer, NodeAnswer, NodesAnswer};
 use crate::app::App;
 use crate::path::InstancePath;
 use crate::problem::Problem;
@@ -18,17 +18,17 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     InstancePath(id): InstancePath,
     _: NoQuery,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let nodes = app.control.nodes(id).await?;
     let nodes: Vec<NodeAnswer<'_>> = nodes.iter().map(NodeAnswer::of).collect();
-    Ok(Json(json!({ "nodes": nodes })))
+    Ok(Json(NodesAnswer { nodes }).into_response())
 }
 
 pub(crate) async fn connection(
     State(app): State<Arc<App>>,
     InstancePath(id): InstancePath,
     mut query: Query,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<ConnectionAnswer>, Problem> {
     let user: Option<UserName> = query.one("user", parsed);
     let database: Option<DatabaseName> = query.one("database", parsed);
     query.finish()?;
@@ -45,12 +45,12 @@ pub(crate) async fn connection(
         strings
     });
     let of = |text: fn(&ConnectionStrings) -> String| strings.as_ref().map(text);
-    Ok(Json(json!({
-        "uri": of(ConnectionStrings::uri),
-        "read_only_uri": of(ConnectionStrings::read_only_uri),
-        "jdbc_url": of(ConnectionStrings::jdbc_url),
-        "read_only_jdbc_url": of(ConnectionStrings::read_only_jdbc_url),
-        "primary": found.primary,
-        "endpoints": found.endpoints,
-    })))
+    Ok(Json(ConnectionAnswer {
+        uri: of(ConnectionStrings::uri),
+        read_only_uri: of(ConnectionStrings::read_only_uri),
+        jdbc_url: of(ConnectionStrings::jdbc_url),
+        read_only_jdbc_url: of(ConnectionStrings::read_only_jdbc_url),
+        primary: found.primary,
+        endpoints: found.endpoints,
+    }))
 }

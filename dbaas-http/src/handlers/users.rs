@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -10,9 +9,10 @@ use dbaas_controller::request::Page;
 use dbaas_core::id::UserId;
 use dbaas_core::name::UserName;
 use dbaas_core::user::UserRecord;
-use serde_json::Value;
 
-use super::{OBJECT_LIFECYCLES, Part, any_of, created, deleted_within, filtered, fresh, one, waited};
+use super::{
+    OBJECT_LIFECYCLES, Part, any_of, bounded, created, deleted_within, filtered, fresh, one, waited,
+};
 use crate::access::Caller;
 use crate::answer::{UserAnswer, fields_of};
 use crate::app::App;
@@ -28,7 +28,7 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     InstancePath(instance): InstancePath,
     mut query: Query,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let paging = query.paging(Collection::Users);
     let names: Vec<UserName> = query.many("name", parsed);
     let states = query.many("status", |text| one_of(text, &OBJECT_LIFECYCLES));
@@ -54,12 +54,7 @@ pub(crate) async fn list(
         let keep = |record: &UserRecord| any_of(&names, &record.name) && any_of(&states, &record.lifecycle);
         filtered(after, paging.limit, fetch, |record: &UserRecord| record.id, keep).await?
     };
-    part.json(
-        "users",
-        Collection::Users,
-        |id| id.uuid(),
-        |record| serde_json::to_value(UserAnswer::of(record)).unwrap_or_default(),
-    )
+    Ok(part.json("users", Collection::Users, |id| id.uuid(), UserAnswer::of))
 }
 
 pub(crate) async fn create(
@@ -99,6 +94,7 @@ pub(crate) async fn read(
         let found = app.control.user(instance, id).await?;
         return fresh(&headers, found.version, &UserAnswer::of(&found.record));
     };
+    let wait = bounded(&app, wait);
     let waiting = app.control.wait_for_user(instance, id, wait.state, wait.timeout);
     let (found, outcome) = waited(&app, waiting, app.control.user(instance, id)).await?;
     Ok(outcome.mark(one(StatusCode::OK, found.version, &UserAnswer::of(&found.record))))

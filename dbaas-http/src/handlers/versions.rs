@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -10,7 +9,6 @@ use dbaas_controller::request::Page;
 use dbaas_core::id::VersionId;
 use dbaas_core::name::InstanceName;
 use dbaas_core::version::{ImageRef, VersionRecord};
-use serde_json::Value;
 
 use super::{Part, any_of, created, deleted, filtered, fresh, one};
 use crate::access::Caller;
@@ -28,7 +26,7 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     _: Caller,
     mut query: Query,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let paging = query.paging(Collection::Versions);
     let names: Vec<InstanceName> = query.many("name", parsed);
     let images: Vec<ImageRef> = query.many("image", parsed);
@@ -65,12 +63,12 @@ pub(crate) async fn list(
         )
         .await?
     };
-    part.json(
+    Ok(part.json(
         "versions",
         Collection::Versions,
         |id| id.uuid(),
-        |record| serde_json::to_value(VersionAnswer::of(record)).unwrap_or_default(),
-    )
+        VersionAnswer::of,
+    ))
 }
 
 pub(crate) async fn create(

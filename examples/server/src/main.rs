@@ -7,7 +7,7 @@ mod cli;
 mod greeting;
 mod serve;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::Path;
 use std::process::ExitCode;
@@ -57,6 +57,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&cli.log).context("--log is not a filter")?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -112,7 +113,7 @@ async fn serve(cli: Cli) -> anyhow::Result<()> {
                 _ = upkeep.tick() => metrics.run_upkeep(),
             }
         }
-        tracing::info!("ending: requests in hand are finished, PostgreSQL servers go on");
+        tracing::info!("ending: requests in hand are finished first");
         let _ = stop.send(true);
     };
     let drained = serve::serve(listener, router, end, cli.drain_timeout).await;
@@ -213,7 +214,9 @@ fn hba(cli: &Cli) -> HbaRules {
 
 async fn end_all(embedded: Embedded, stop_instances: bool) -> anyhow::Result<()> {
     embedded.control_plane.shutdown(SHUTDOWN).await;
-    if stop_instances {
+    if !stop_instances {
+        tracing::info!("ended; PostgreSQL servers go on, and the next start adopts them");
+    } else {
         tracing::info!("switching off every instance");
         embedded
             .backend
