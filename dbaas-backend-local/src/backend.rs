@@ -79,6 +79,10 @@ impl Inner {
             files::make_dir(&root.join(name), mode).map_err(shown)?;
         }
         account.check_way_to(&root.join("nodes"))?;
+        Process::open(std::process::id()).map_err(|e| {
+            let message = format!("the local backend needs Linux 5.4 or newer, for pidfd ({e})");
+            InfraError::new(InfraErrorKind::Unsupported, message)
+        })?;
         let downloads = options
             .download_dir
             .clone()

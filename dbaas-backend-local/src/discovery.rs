@@ -32,36 +32,48 @@ impl Installation {
 
 const NEEDED: [&str; 4] = ["postgres", "initdb", "pg_basebackup", "pg_rewind"];
 
-/// The newest minor version of every major version, 14 to 18, that is found: in `explicit` directories (a `bin` directory, or one that
-/// has a `bin`), in `downloads`, in `PATH`, and where Debian, PGDG and Homebrew put them. Of equal versions the one named first wins.
+/// A PostgreSQL of every major version, 14 to 18, that is found. What `explicit` directories hold (each a `bin` directory, or the one
+/// above it) is taken before anything else; otherwise the newest minor version of `PATH`, of the places where Debian, PGDG and Homebrew
+/// put it, and of `downloads`.
 pub fn discover(explicit: &[PathBuf], downloads: &Path) -> BTreeMap<PostgresMajor, Installation> {
+    let asked_for = explicit
+        .iter()
+        .flat_map(|dir| [dir.clone(), dir.join("bin")])
+        .collect();
+    let mut found = newest_of_each(asked_for);
+    for (major, installation) in newest_of_each(usual_places(downloads, std::env::var_os("PATH"))) {
+        found.entry(major).or_insert(installation);
+    }
+    found
+}
+
+fn newest_of_each(mut dirs: Vec<PathBuf>) -> BTreeMap<PostgresMajor, Installation> {
+    let mut seen = std::collections::HashSet::new();
+    dirs.retain(|dir| NEEDED.iter().all(|name| dir.join(name).is_file()));
+    dirs.retain(|dir| seen.insert(fs::canonicalize(dir).unwrap_or_else(|_| dir.clone())));
     let mut found: BTreeMap<PostgresMajor, Installation> = BTreeMap::new();
-    for dir in candidates(explicit, downloads, std::env::var_os("PATH")) {
+    for dir in dirs {
         let Some(installation) = inspect(&dir) else {
             continue;
         };
         let major = installation.version.major;
         if !major.is_known() {
-            tracing::debug!(version = %installation.version, dir = %dir.display(), "PostgreSQL is not of a known major version");
+            let version = installation.version;
+            tracing::debug!(%version, dir = %dir.display(), "PostgreSQL is not of a known major version");
             continue;
         }
-        match found.get(&major) {
-            Some(known) if known.version >= installation.version => {}
-            _ => {
-                found.insert(major, installation);
-            }
+        if found
+            .get(&major)
+            .is_none_or(|known| known.version < installation.version)
+        {
+            found.insert(major, installation);
         }
     }
     found
 }
 
-/// Directories that may hold PostgreSQL's programs, in order of preference, each once.
-fn candidates(explicit: &[PathBuf], downloads: &Path, path: Option<OsString>) -> Vec<PathBuf> {
+fn usual_places(downloads: &Path, path: Option<OsString>) -> Vec<PathBuf> {
     let mut dirs = Vec::new();
-    for dir in explicit {
-        dirs.push(dir.clone());
-        dirs.push(dir.join("bin"));
-    }
     if let Some(path) = path {
         dirs.extend(std::env::split_paths(&path).filter(|p| p.is_absolute()));
     }
@@ -88,10 +100,6 @@ fn candidates(explicit: &[PathBuf], downloads: &Path, path: Option<OsString>) ->
     }
     dirs.push("/usr/local/pgsql/bin".into());
     dirs.extend(subdirectories(downloads, "").into_iter().map(|d| d.join("bin")));
-
-    let mut seen = std::collections::HashSet::new();
-    dirs.retain(|dir| NEEDED.iter().all(|name| dir.join(name).is_file()));
-    dirs.retain(|dir| seen.insert(fs::canonicalize(dir).unwrap_or_else(|_| dir.clone())));
     dirs
 }
 
@@ -183,15 +191,15 @@ mod tests {
         fake(&at("incomplete"), "17.1");
         fs::remove_file(at("incomplete/pg_rewind")).unwrap();
         let explicit: Vec<_> = ["a", "b", "c", "d", "e", "incomplete", "absent"].map(at).into();
-        fake(&at("downloads/16.2/bin"), "16.2");
+        // Newer, but nobody asked for it.
+        fake(&at("downloads/16.9/bin"), "16.9");
+        fake(&at("downloads/14.2/bin"), "14.999");
         let found = discover(&explicit, &at("downloads"));
         let of = |major| found.get(&PostgresMajor::new(major).unwrap());
         let sixteen = of(16).unwrap();
-        assert!(sixteen.version >= "16.3".parse().unwrap());
-        if sixteen.version == "16.3".parse().unwrap() {
-            assert_eq!(sixteen.bin_dir, fs::canonicalize(at("b")).unwrap());
-            assert_eq!(sixteen.image().unwrap().as_str(), "postgres:16.3");
-        }
+        assert_eq!(sixteen.bin_dir, fs::canonicalize(at("b")).unwrap());
+        assert_eq!(sixteen.image().unwrap().as_str(), "postgres:16.3");
+        assert_eq!(of(14).unwrap().version, "14.999".parse().unwrap());
         assert!(of(99).is_none());
         assert!(of(17).is_none_or(|i| i.version != "17.1".parse().unwrap()));
     }

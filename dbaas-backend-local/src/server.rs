@@ -121,10 +121,19 @@ pub(crate) fn launch(
         if inner.is_closed() || preparation.is_some_and(Preparation::is_cancelled) {
             return Err(LaunchFailure::Cancelled);
         }
-        let child = command.spawn()?;
-        let process =
-            Process::open(child.id())?.ok_or_else(|| io::Error::other("a child that is not there"))?;
-        let process = Arc::new(process);
+        let mut child = command.spawn()?;
+        let process = match Process::open(child.id()) {
+            Ok(Some(process)) => Arc::new(process),
+            failed => {
+                // What cannot be watched must not run.
+                child.kill()?;
+                child.wait()?;
+                let why = failed
+                    .err()
+                    .unwrap_or_else(|| io::Error::other("a child that is not there"));
+                return Err(why.into());
+            }
+        };
         state.process = Some(Arc::clone(&process));
         state.preparing = None;
         state.exit = None;

@@ -160,8 +160,13 @@ fn begin_preparation(
     let thread = std::thread::Builder::new()
         .name("dbaas-prepare".into())
         .spawn(move || {
+            let ending = Ending {
+                inner: &inner_there,
+                node: &node_there,
+                preparation: &there,
+            };
             prepare_and_launch(&inner_there, &node_there, &installation, &recipe, &there);
-            there.set_ended();
+            drop(ending);
         });
     if let Err(e) = thread {
         let message = format!("cannot start a thread: {e}");
@@ -176,6 +181,26 @@ fn begin_preparation(
         return Err(InfraError::new(InfraErrorKind::Exhausted, message));
     }
     Ok(())
+}
+
+/// Tells whoever waits that the preparation's thread is at its end, however it came to that.
+struct Ending<'a> {
+    inner: &'a Inner,
+    node: &'a Node,
+    preparation: &'a Preparation,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let exit = Exit {
+                reason: ExitReason::PreparationFailed,
+                message: "a bug ended the preparation".into(),
+            };
+            set_exit(self.inner, self.node, exit);
+        }
+        self.preparation.set_ended();
+    }
 }
 
 fn prepare_and_launch(

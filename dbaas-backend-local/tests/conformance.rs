@@ -60,3 +60,14 @@ async fn conforms_with_postgresql_18_and_a_warm_pool() {
     };
     run(&ThisMachine(fixture)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "fetches three more PostgreSQLs"]
+async fn conforms_with_the_majors_between() {
+    for major in [14, 16, 17] {
+        let Some(fixture) = Fixture::new(major) else {
+            return;
+        };
+        run(&ThisMachine(fixture)).await;
+    }
+}

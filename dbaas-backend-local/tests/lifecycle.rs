@@ -1,4 +1,5 @@
 //! A node's life on real PostgreSQL.
+#![allow(clippy::print_stderr, reason = "measurements for whoever looks")]
 
 mod fixture;
 
@@ -413,4 +414,75 @@ async fn a_sealed_epoch_refuses_older_recipes() {
     backend.start(node, &existing(7)).await.unwrap();
     assert_eq!(fixture.sql(&backend, node, "SHOW dbaas.epoch").await, "7");
     backend.power_off(node, PowerOff::Immediate).await.unwrap();
+}
+
+/// A small file system in memory, unmounted when this is dropped.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(at: std::path::PathBuf) -> Option<SmallDisk> {
+        std::fs::create_dir_all(&at).unwrap();
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=120m,mode=755", "tmpfs"])
+            .arg(&at)
+            .output();
+        match mount {
+            Ok(output) if output.status.success() => Some(SmallDisk(at)),
+            _ => {
+                eprintln!("SKIPPED: cannot mount a small disk here");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        fixture::processes_below(&self.0)
+            .into_iter()
+            .for_each(|pid| kill(pid, "KILL"));
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_called_so() {
+    let Some(fixture) = Fixture::new(15) else { return };
+    let Some(disk) = SmallDisk::mount(fixture.dir.path().join("small")) else {
+        return;
+    };
+    let backend = dbaas_backend_local::LocalBackend::open(&disk.0, fixture.options.clone()).unwrap();
+    let node = fixture.node();
+    fixture.primary(&backend, node, vec![]).await;
+    fixture.sql(&backend, node, "CREATE TABLE t (a text)").await;
+    let before = fixture.observe(&backend, node).await;
+    assert!(before.disk_free_bytes.unwrap() < 120 << 20);
+    // Until no WAL can be written: then PostgreSQL gives up.
+    let fill = "INSERT INTO t SELECT repeat(md5(i::text), 30) FROM generate_series(1, 20000) i; CHECKPOINT";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while fixture.observe(&backend, node).await.power == PowerState::Running {
+        let _ = fixture.try_sql(&before, fill);
+        assert!(Instant::now() < deadline, "the disk does not fill up");
+    }
+    let seen = fixture.observe(&backend, node).await;
+    assert!(
+        matches!(&seen.power, PowerState::Exited(e) if e.reason == ExitReason::DiskFull),
+        "{seen:?}"
+    );
+    assert!(seen.disk_free_bytes.unwrap() < before.disk_free_bytes.unwrap());
+
+    // A new node does not fit either.
+    let other = fixture.node();
+    fixture.primary(&backend, other, vec![]).await;
+    let seen = fixture
+        .wait(&backend, other, "exited", |p| matches!(p, PowerState::Exited(_)))
+        .await;
+    assert!(
+        matches!(&seen.power, PowerState::Exited(e) if e.reason == ExitReason::DiskFull),
+        "{seen:?}"
+    );
+    assert_eq!(seen.data, DataState::Incomplete);
 }

@@ -1,4 +1,5 @@
 //! How data directories come to be, on real PostgreSQL.
+#![allow(clippy::print_stderr, reason = "measurements for whoever looks")]
 
 mod fixture;
 
