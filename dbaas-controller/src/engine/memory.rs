@@ -65,7 +65,7 @@ pub(super) struct ActionMemory {
 impl NodeMemory {
     /// A start was ordered: the next one waits, twice as long each time.
     pub(super) fn started(&mut self, now: Timestamp, jitter_ms: u64) {
-        let wait_ms = (500u64 << self.starts.min(7)).min(60_000);
+        let wait_ms = (100u64 << self.starts.min(10)).min(60_000);
         self.starts = self.starts.saturating_add(1);
         self.hold_off_until = Some(now.plus_ms(wait_ms + jitter_ms));
         self.well_since = None;
@@ -140,9 +140,9 @@ mod tests {
         let mut node = NodeMemory::default();
         assert_eq!(node.hold_off_ms(t), 0);
         node.started(t, 0);
-        assert_eq!(node.hold_off_ms(t), 500);
+        assert_eq!(node.hold_off_ms(t), 100);
         node.started(t, 0);
-        assert_eq!(node.hold_off_ms(t), 1_000);
+        assert_eq!(node.hold_off_ms(t), 200);
         for _ in 0..20 {
             node.started(t, 0);
         }

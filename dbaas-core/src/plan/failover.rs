@@ -11,6 +11,7 @@ use crate::cluster::{ClusterPhase, ClusterState, Electorate, FailoverCause};
 use crate::id::NodeId;
 use crate::infrastructure::{DataState, ExitReason, PowerOff, PowerState};
 use crate::node::{NodeRole, Rejoin};
+use crate::observation::Silence;
 
 use super::Action;
 use super::draft::{Draft, Serving};
@@ -73,7 +74,7 @@ fn first_primary(draft: &mut Draft<'_>, primary: NodeId) {
     if draft.power(primary) == Some(&PowerState::Running) {
         let needs_roles = match draft.seen(primary).map(|s| &s.sql) {
             Some(Ok(facts)) => !facts.in_recovery,
-            Some(Err(crate::observation::Silence::Login)) => true,
+            Some(Err(Silence::Login)) => true,
             _ => false,
         };
         if needs_roles {
@@ -179,6 +180,12 @@ fn lost(draft: &mut Draft<'_>, cluster: &ClusterState) {
             Action::PowerOff { node: primary, mode },
             format!("{name} is frozen and nobody can take over: restarting it"),
         );
+    } else if draft
+        .seen(primary)
+        .is_some_and(|s| s.sql == Err(Silence::NotReady))
+    {
+        // It replays its own WAL; nobody else can take over, so there is nothing better than to let it.
+        draft.pending(format!("{name} is starting: it replays its WAL"));
     } else if draft.facts(primary).is_some() {
         let mode = PowerOff::Graceful {
             deadline_ms: SHUTDOWN_MS,
