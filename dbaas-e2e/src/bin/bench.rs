@@ -1,2 +1,69 @@
-//! Benchmarks; see `--help`.
-fn main() {}
+//! The benchmark of the project: each figure beside its floor of the same run. See `--help`.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use clap::{Parser, ValueEnum};
+use dbaas_e2e::bench::by_hand::ByHand;
+use dbaas_e2e::bench::figures::Table;
+use dbaas_e2e::bench::{BenchOptions, failover, machine, provision};
+
+/// Measures what the control plane costs on real PostgreSQL of this machine, each figure beside its floor of the same run.
+///
+/// Floors are PostgreSQL's own: the same work by hand, by the same unprivileged user, in turns with ours. Figures are in milliseconds and end
+/// with the goal that they are held to. Everything runs on loopback, in directories that are deleted at the end. The machine should be
+/// idle otherwise: the load average stands beside the figures.
+#[derive(Debug, Parser)]
+#[command(name = "dbaas-bench", version)]
+struct Arguments {
+    /// What to measure.
+    #[arg(value_enum, default_value = "all")]
+    what: What,
+    /// Samples of each figure.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    runs: u16,
+    /// The major version of PostgreSQL; the newest of this machine unless given.
+    #[arg(long)]
+    major: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Everything.
+    All,
+    /// From the request to a user who has logged in: one node and three, with a warm pool and without.
+    Provision,
+    /// The write pause when the primary is killed, frozen, or changed.
+    Failover,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let options = BenchOptions {
+        runs: usize::from(arguments.runs),
+        major: arguments.major,
+    };
+    let wanted = |what| arguments.what == What::All || arguments.what == what;
+    let local = dbaas_backend_local::LocalOptions {
+        download_dir: std::env::var_os("DBAAS_TEST_POSTGRES_DIR").map(Into::into),
+        ..Default::default()
+    };
+    let here = ByHand::new(&local, options.major)?;
+    let postgres = format!("PostgreSQL {}", here.installation.version);
+    println!("{}\n", machine::describe(&here.path(""), &postgres)?);
+    drop(here);
+    let mut progress = |line: String| eprintln!("[load {}] {line}", machine::load_average());
+    if wanted(What::Provision) {
+        show(&provision::run(&options, &mut progress).await?);
+    }
+    if wanted(What::Failover) {
+        show(&failover::run(&options, &mut progress).await?);
+    }
+    Ok(())
+}
+
+fn show(tables: &[Table]) {
+    println!("Load average at the end: {}\n", machine::load_average());
+    for table in tables {
+        println!("{}", table.render());
+    }
+}
