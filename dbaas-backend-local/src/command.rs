@@ -116,9 +116,20 @@ pub(crate) fn run(
     }
 }
 
-/// The line of a server's log that best says why it ended: the last that PostgreSQL itself calls an error, else the last.
+/// What the server says of itself that best says why it ended: the last of its own lines that PostgreSQL calls an error, else the last
+/// of them. Lines of sessions are passed over: what a client sent may stand in them.
 pub(crate) fn telling_line(log: &str) -> String {
-    shortened(log.lines().rev().find(|l| is_grave(l)).or_else(|| last_line(log)))
+    let own = || log.lines().rev().filter_map(own_words);
+    shortened(own().find(|l| is_grave(l)).or_else(|| own().next()))
+}
+
+/// The message of a line that the server wrote for itself: it has no `user@database` between the process id and the severity.
+fn own_words(line: &str) -> Option<&str> {
+    let words = line.split_once("] ").map_or(line, |(_, words)| words);
+    ["PANIC:", "FATAL:", "ERROR:", "WARNING:", "LOG:"]
+        .iter()
+        .any(|severity| words.starts_with(severity))
+        .then_some(words)
 }
 
 /// The line of a program's output that best says why it failed: the first error; those after it only follow from it.
@@ -160,7 +171,11 @@ mod tests {
             "x: error: no slot"
         );
         assert_eq!(first_error("working\nhard\n"), "hard");
-        assert_eq!(telling_line(&"ä".repeat(400)).chars().count(), 300);
+        assert_eq!(telling_line(&format!("LOG: {}", "ä".repeat(400))).chars().count(), 300);
+        let sessions = "2026-01-01 00:00:00.000 UTC [7] LOG:  ready\n\
+                        2026-01-01 00:00:00.000 UTC [9] app@shop 127.0.0.1 FATAL:  terminating\n\
+                        2026-01-01 00:00:00.000 UTC [9] app@shop 127.0.0.1 STATEMENT:  ALTER ROLE x PASSWORD 'FATAL:'\n\tFATAL: more\n";
+        assert_eq!(telling_line(sessions), "LOG:  ready");
     }
 
     #[test]
