@@ -10,6 +10,7 @@ use dbaas_controller::request::Page;
 use dbaas_core::id::VersionId;
 use dbaas_core::version::PostgresMajor;
 use dbaas_embedded::{Embedded, EmbeddedOptions};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::fault;
 
@@ -22,12 +23,16 @@ pub struct StackOptions {
     pub embedded: EmbeddedOptions,
 }
 
+/// Clusters of several tests at once would measure each other.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
 /// A control plane in a directory of its own. When dropped, every process that it started is killed and the directory deleted (kept with
 /// `DBAAS_E2E_KEEP=1`, for the servers' logs).
 pub struct Stack {
     directory: tempfile::TempDir,
     options: EmbeddedOptions,
     embedded: Option<Embedded>,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Stack {
@@ -38,6 +43,7 @@ impl Stack {
 
     /// Starts one with options.
     pub async fn start_with(options: StackOptions) -> anyhow::Result<Option<Stack>> {
+        let turn = ONE_AT_A_TIME.lock().await;
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
@@ -62,9 +68,15 @@ impl Stack {
             directory,
             options: embedded,
             embedded: None,
+            _turn: turn,
         };
         match stack.open().await {
-            Ok(()) => Ok(Some(stack)),
+            Ok(()) => {
+                if let Some(major) = test_major()? {
+                    stack.ensure_major(major).await?;
+                }
+                Ok(Some(stack))
+            }
             Err(error) if !required && format!("{error:#}").contains("not installed") => {
                 tracing::error!(
                     "SKIPPED: this machine has no PostgreSQL ({error:#}); set DBAAS_REQUIRE_POSTGRES=1 to fail"
@@ -144,6 +156,14 @@ impl Stack {
             .max_by_key(|v| v.image.major())
             .map(|v| v.id)
             .with_context(|| format!("no PostgreSQL {major:?} in the catalogue"))
+    }
+}
+
+/// The major that tests run on: `DBAAS_TEST_MAJOR`, else this machine's newest.
+fn test_major() -> anyhow::Result<Option<u32>> {
+    match std::env::var("DBAAS_TEST_MAJOR") {
+        Ok(major) => Ok(Some(major.parse().context("DBAAS_TEST_MAJOR")?)),
+        Err(_) => Ok(None),
     }
 }
 
