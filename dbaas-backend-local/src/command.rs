@@ -171,7 +171,10 @@ mod tests {
             "x: error: no slot"
         );
         assert_eq!(first_error("working\nhard\n"), "hard");
-        assert_eq!(telling_line(&format!("LOG: {}", "ä".repeat(400))).chars().count(), 300);
+        assert_eq!(
+            telling_line(&format!("LOG: {}", "ä".repeat(400))).chars().count(),
+            300
+        );
         let sessions = "2026-01-01 00:00:00.000 UTC [7] LOG:  ready\n\
                         2026-01-01 00:00:00.000 UTC [9] app@shop 127.0.0.1 FATAL:  terminating\n\
                         2026-01-01 00:00:00.000 UTC [9] app@shop 127.0.0.1 STATEMENT:  ALTER ROLE x PASSWORD 'FATAL:'\n\tFATAL: more\n";

@@ -268,6 +268,9 @@ fn run(mut command: Command, log: &Path) -> Result<(), String> {
     if said.contains("No module named pip") {
         return Err("python3 has no pip here: `apt-get install python3-pip`".into());
     }
+    if said.contains("connection broken") || said.contains("Temporary failure in name resolution") {
+        return Err("no connection to the Python package index".into());
+    }
     let telling = said
         .lines()
         .rev()

@@ -243,15 +243,20 @@ pub(crate) fn working_directories() -> io::Result<Vec<(u32, PathBuf)>> {
 /// Whether it is one of PostgreSQL's programs or carries our mark.
 pub(crate) fn is_ours(pid: u32) -> bool {
     const PROGRAMS: [&str; 4] = ["postgres", "initdb", "pg_basebackup", "pg_rewind"];
-    if let Ok(exe) = fs::read_link(format!("/proc/{pid}/exe")) {
-        let name = exe
-            .file_name()
-            .map(|n| n.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        // The kernel appends this after the program was upgraded under it.
-        if PROGRAMS.contains(&name.trim_end_matches(" (deleted)")) {
-            return true;
+    match fs::read_link(format!("/proc/{pid}/exe")) {
+        Ok(exe) => {
+            let name = exe
+                .file_name()
+                .map(|n| n.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            // The kernel appends this after the program was upgraded under it.
+            if PROGRAMS.contains(&name.trim_end_matches(" (deleted)")) {
+                return true;
+            }
         }
+        // In the middle of its end: no program any more, but files and sockets still. Whatever it was, it is to be waited for.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return true,
+        Err(_) => {}
     }
     let marker = format!("{MARKER}=");
     fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environ| {
