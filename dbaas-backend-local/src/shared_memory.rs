@@ -5,9 +5,30 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
-use crate::files;
-use crate::node::Node;
+use crate::files::{self, Durability};
+use crate::node::{Node, StoredProcess, write_json};
+use crate::process::{Process, shared_memory_of};
+
+/// Writes down what shared memory the node's server has mapped: once it was killed nobody can tell any more.
+pub(crate) fn remember(node: &Node, process: &Arc<Process>) {
+    let names = shared_memory_of(process.pid());
+    if names.is_empty() || !process.is_alive() {
+        return;
+    }
+    let mut state = node.state.lock();
+    if state.process.as_ref().is_some_and(|p| Arc::ptr_eq(p, process)) {
+        state.shared_memory.clone_from(&names);
+        let stored = StoredProcess {
+            id: process.id(),
+            shared_memory: names,
+        };
+        if let Err(e) = write_json(&node.dir.process(), &stored, Durability::Process) {
+            tracing::debug!(node = %node.id.node, error = %e, "cannot write down the server's shared memory");
+        }
+    }
+}
 
 /// Releases what the node's last server left. Best effort.
 pub(crate) fn release(node: &Node) {

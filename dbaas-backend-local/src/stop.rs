@@ -13,6 +13,7 @@ use crate::files::{self, Durability};
 use crate::node::{FORMAT, Kept, Node, Preparation, Record, Wanted, write_exit, write_json};
 use crate::process::{find, kill_all};
 use crate::server::KILL_AT_MOST;
+use crate::shared_memory;
 
 pub(crate) fn cancel_preparation(node: &Node) -> Option<Arc<Preparation>> {
     let state = node.state.lock();
@@ -23,8 +24,14 @@ pub(crate) fn cancel_preparation(node: &Node) -> Option<Arc<Preparation>> {
 
 /// Kills the server first, so that it starts no more children, then everything else of the node.
 pub(crate) fn kill_processes(node: &Node) -> Result<(), InfraError> {
-    let process = node.state.lock().process.clone();
+    let (process, knows_memory) = {
+        let state = node.state.lock();
+        (state.process.clone(), !state.shared_memory.is_empty())
+    };
     if let Some(process) = &process {
+        if !knows_memory {
+            shared_memory::remember(node, process);
+        }
         process
             .signal(Signal::KILL)
             .map_err(|e| io_error("killing the server", &e))?;
@@ -141,7 +148,7 @@ pub(crate) fn remove(inner: &Arc<Inner>, node: &Arc<Node>, disposal: DataDisposa
 const DELETE_AT_MOST: Duration = Duration::from_secs(10);
 
 fn delete_dir(inner: &Inner, node: &Node) -> io::Result<()> {
-    crate::shared_memory::release(node);
+    shared_memory::release(node);
     let Some(gone) = files::to_trash(node.dir.path(), &inner.trash())? else {
         return Ok(());
     };

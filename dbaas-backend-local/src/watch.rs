@@ -12,10 +12,11 @@ use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 
 use crate::backend::Inner;
-use crate::files::{self, Durability};
-use crate::node::{Node, StoredProcess, write_json};
-use crate::process::{Process, shared_memory_of};
+use crate::files;
+use crate::node::Node;
+use crate::process::Process;
 use crate::server::settle;
+use crate::shared_memory;
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The log of a running server is cut when it is longer than this.
@@ -174,30 +175,12 @@ fn look_at(inner: &Inner, node: &Node, round: u32) {
     }
     // By now and then it has mapped what it maps for good.
     if !knows_memory && round.is_multiple_of(4) {
-        remember_shared_memory(node, &process);
+        shared_memory::remember(node, &process);
     }
     if round.is_multiple_of(40)
         && let Err(e) = cut_log(node)
     {
         tracing::warn!(node = %node.id.node, error = %e, "cannot cut the log");
-    }
-}
-
-fn remember_shared_memory(node: &Node, process: &Arc<Process>) {
-    let names = shared_memory_of(process.pid());
-    if names.is_empty() || !process.is_alive() {
-        return;
-    }
-    let mut state = node.state.lock();
-    if state.process.as_ref().is_some_and(|p| Arc::ptr_eq(p, process)) {
-        state.shared_memory.clone_from(&names);
-        let stored = StoredProcess {
-            id: process.id(),
-            shared_memory: names,
-        };
-        if let Err(e) = write_json(&node.dir.process(), &stored, Durability::Process) {
-            tracing::debug!(node = %node.id.node, error = %e, "cannot write down the server's shared memory");
-        }
     }
 }
 

@@ -416,6 +416,53 @@ async fn a_sealed_epoch_refuses_older_recipes() {
     backend.power_off(node, PowerOff::Immediate).await.unwrap();
 }
 
+/// System V segments made by a process, and files of POSIX shared memory that nobody had before.
+fn shared_memory(pid: u32) -> (usize, std::collections::BTreeSet<String>) {
+    let table = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    let of_pid = table
+        .lines()
+        .filter(|l| l.split_whitespace().nth(4) == Some(&pid.to_string()))
+        .count();
+    let files = std::fs::read_dir("/dev/shm")
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned());
+    (of_pid, files.collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_node_leaves_no_shared_memory() {
+    let Some(fixture) = Fixture::new(15) else { return };
+    let backend = fixture.open();
+    for by_somebody_else in [false, true] {
+        let node = fixture.node();
+        fixture.primary(&backend, node, vec![]).await;
+        fixture.sql(&backend, node, "SELECT 1").await;
+        let pid = pid_of(&fixture.observe(&backend, node).await);
+        let mapped = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+        let mapped: Vec<&str> = mapped
+            .lines()
+            .filter_map(|l| l.split("/dev/shm/").nth(1))
+            .collect();
+        assert!(!mapped.is_empty());
+        let (segments, files) = shared_memory(pid);
+        assert!(segments == 1 && mapped.iter().all(|name| files.contains(*name)));
+        if by_somebody_else {
+            // After it ran for a while.
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            kill(pid, "KILL");
+        }
+        backend.power_off(node, PowerOff::Immediate).await.unwrap();
+        assert_eq!(shared_memory(pid).0, 1, "a killed server leaves it behind");
+        backend.remove(node, DataDisposal::Delete).await.unwrap();
+        let (segments, files) = shared_memory(pid);
+        assert!(
+            segments == 0 && !mapped.iter().any(|name| files.contains(*name)),
+            "{mapped:?}"
+        );
+    }
+}
+
 /// A small file system in memory, unmounted when this is dropped.
 struct SmallDisk(std::path::PathBuf);
 
