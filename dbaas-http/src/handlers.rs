@@ -66,18 +66,18 @@ fn created(uri: &str, version: DocumentVersion, answer: &impl Serialize) -> Resu
 }
 
 /// The resource, or that the client's copy is still good.
-fn fresh(
-    headers: &HeaderMap,
-    version: DocumentVersion,
-    answer: &impl Serialize,
-) -> Result<Response, Problem> {
-    let known = Tags::read(headers, &header::IF_NONE_MATCH)?;
+fn fresh(known: Option<Tags>, version: DocumentVersion, answer: &impl Serialize) -> Response {
     if known.is_some_and(|tags| tags.match_weakly(version)) {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
         response.headers_mut().insert(header::ETAG, etag(version));
-        return Ok(response);
+        return response;
     }
-    Ok(one(StatusCode::OK, version, answer))
+    one(StatusCode::OK, version, answer)
+}
+
+/// What the client has, from `If-None-Match`.
+fn known(headers: &HeaderMap) -> Result<Option<Tags>, Problem> {
+    Tags::read(headers, &header::IF_NONE_MATCH)
 }
 
 /// How a wait came to its end.

@@ -16,6 +16,8 @@ use crate::problem::{Problem, ProblemKind, Wrong};
 
 /// Most parameters that are read.
 const PARAMETERS_MAX: usize = 256;
+/// Most values of a filter.
+pub(crate) const FILTER_VALUES_MAX: usize = 64;
 /// How long a wait lasts when the request does not say.
 const WAIT_DEFAULT: Duration = Duration::from_secs(30);
 
@@ -82,6 +84,11 @@ impl Query {
         parse: impl Fn(&str) -> Result<T, E>,
     ) -> Vec<T> {
         let values = self.take(name);
+        if values.len() > FILTER_VALUES_MAX {
+            let detail = format!("may be given at most {FILTER_VALUES_MAX} times");
+            self.errors.push(Wrong::parameter(name, detail));
+            return Vec::new();
+        }
         values
             .iter()
             .filter_map(|value| {
@@ -240,16 +247,16 @@ pub(crate) fn whole_in(text: &str, bounds: std::ops::RangeInclusive<usize>) -> R
     text.parse().ok().filter(|n| bounds.contains(n)).ok_or_else(rule)
 }
 
+/// Most digits of an event's sequence number: what a signed 64-bit number holds for certain.
+pub(crate) const SEQUENCE_DIGITS_MAX: usize = 18;
+
 /// A sequence number.
 pub(crate) fn sequence(text: &str) -> Result<u64, &'static str> {
-    let rule = "must be the sequence number of an event, a whole number";
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+    let rule = "must be the sequence number of an event, a whole number of at most 18 digits";
+    if text.len() > SEQUENCE_DIGITS_MAX || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(rule);
     }
-    text.parse::<u64>()
-        .ok()
-        .filter(|n| i64::try_from(*n).is_ok())
-        .ok_or(rule)
+    text.parse().map_err(|_| rule)
 }
 
 /// One of some words.

@@ -7,11 +7,12 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use dbaas_controller::request::Page;
 use dbaas_core::database::DatabaseRecord;
-use dbaas_core::id::DatabaseId;
+use dbaas_core::id::{DatabaseId, UserId};
 use dbaas_core::name::DatabaseName;
+use dbaas_core::uri::{InvalidReference, UserRef};
 
 use super::{
-    OBJECT_LIFECYCLES, Part, any_of, bounded, created, deleted_within, filtered, fresh, one, waited,
+    OBJECT_LIFECYCLES, Part, any_of, bounded, created, deleted_within, filtered, fresh, known, one, waited,
 };
 use crate::access::Caller;
 use crate::answer::{DatabaseAnswer, fields_of};
@@ -21,8 +22,13 @@ use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
 use crate::path::{DatabasePath, InstancePath};
 use crate::problem::Problem;
 use crate::query::{Collection, NoQuery, Query, one_of, parsed};
-use crate::reference::{database_uri, instance_uri, parse_user};
+use crate::reference::{database_uri, instance_uri};
 use crate::request;
+
+/// A user of whichever instance: one of another instance owns nothing here.
+fn owner(text: &str) -> Result<UserId, InvalidReference> {
+    text.parse::<UserRef>().map(|found| found.id)
+}
 
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
@@ -31,7 +37,7 @@ pub(crate) async fn list(
 ) -> Result<Response, Problem> {
     let paging = query.paging(Collection::Databases);
     let names: Vec<DatabaseName> = query.many("name", parsed);
-    let owners = query.many("owner", |text| parse_user(text, instance));
+    let owners = query.many("owner", owner);
     let states = query.many("status", |text| one_of(text, &OBJECT_LIFECYCLES));
     query.finish()?;
     let after = paging.after.map(DatabaseId::from_uuid);
@@ -101,9 +107,10 @@ pub(crate) async fn read(
 ) -> Result<Response, Problem> {
     let wait = query.wait(&OBJECT_LIFECYCLES);
     query.finish()?;
+    let known = known(&headers)?;
     let Some(wait) = wait else {
         let found = app.control.database(instance, id).await?;
-        return fresh(&headers, found.version, &DatabaseAnswer::of(&found.record));
+        return Ok(fresh(known, found.version, &DatabaseAnswer::of(&found.record)));
     };
     let wait = bounded(&app, wait);
     let waiting = app

@@ -49,19 +49,21 @@ pub(crate) async fn list(
     query.finish()?;
     // The later of the two, where both are given.
     let after = cursor.max(after);
+    let last = match headers.get(LAST_EVENT_ID) {
+        None => None,
+        Some(value) => {
+            let last = value
+                .to_str()
+                .map_err(|_| "must be the id of an event")
+                .and_then(sequence);
+            Some(last.map_err(|detail| Problem::header(&LAST_EVENT_ID, detail))?)
+        }
+    };
     // The layer that bounds the streams has given this one its place.
     if let Some(Extension(place)) = place
         && wants_event_stream(&headers)
     {
-        let last = match headers.get(LAST_EVENT_ID) {
-            None => after.unwrap_or(0),
-            Some(value) => value
-                .to_str()
-                .map_err(|_| "must be the id of an event")
-                .and_then(sequence)
-                .map_err(|detail| Problem::header(&LAST_EVENT_ID, detail))?,
-        };
-        return stream(app, id, last, place).await;
+        return stream(app, id, last.or(after).unwrap_or(0), place).await;
     }
     let limit = limit.unwrap_or(limits::PAGE_ITEMS_DEFAULT);
     // One more than is asked for tells whether there is more, except at the greatest page: there a full one may be followed by an empty one.

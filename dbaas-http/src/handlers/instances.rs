@@ -10,7 +10,7 @@ use dbaas_controller::request::{InstanceFilter, Page};
 use dbaas_core::id::{InstanceId, ProjectId};
 use dbaas_core::instance::{InstancePhase, InstanceRecord};
 
-use super::{LIFECYCLES, Part, any_of, bounded, created, deleted, filtered, fresh, gone, one, waited};
+use super::{LIFECYCLES, Part, any_of, bounded, created, deleted, filtered, fresh, gone, known, one, waited};
 use crate::access::Caller;
 use crate::answer::{InstanceAnswer, fields_of};
 use crate::app::App;
@@ -172,9 +172,10 @@ pub(crate) async fn read(
 ) -> Result<Response, Problem> {
     let wait = query.wait(&LIFECYCLES);
     query.finish()?;
+    let known = known(&headers)?;
     let Some(wait) = wait else {
         let found = app.control.instance(id).await?;
-        return fresh(&headers, found.version, &InstanceAnswer::of(&found.record));
+        return Ok(fresh(known, found.version, &InstanceAnswer::of(&found.record)));
     };
     let wait = bounded(&app, wait);
     let waiting = app.control.wait_for_instance(id, wait.state, wait.timeout);

@@ -11,7 +11,7 @@ use dbaas_core::name::UserName;
 use dbaas_core::user::UserRecord;
 
 use super::{
-    OBJECT_LIFECYCLES, Part, any_of, bounded, created, deleted_within, filtered, fresh, one, waited,
+    OBJECT_LIFECYCLES, Part, any_of, bounded, created, deleted_within, filtered, fresh, known, one, waited,
 };
 use crate::access::Caller;
 use crate::answer::{UserAnswer, fields_of};
@@ -90,9 +90,10 @@ pub(crate) async fn read(
 ) -> Result<Response, Problem> {
     let wait = query.wait(&OBJECT_LIFECYCLES);
     query.finish()?;
+    let known = known(&headers)?;
     let Some(wait) = wait else {
         let found = app.control.user(instance, id).await?;
-        return fresh(&headers, found.version, &UserAnswer::of(&found.record));
+        return Ok(fresh(known, found.version, &UserAnswer::of(&found.record)));
     };
     let wait = bounded(&app, wait);
     let waiting = app.control.wait_for_user(instance, id, wait.state, wait.timeout);

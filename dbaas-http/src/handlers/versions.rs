@@ -10,7 +10,7 @@ use dbaas_core::id::VersionId;
 use dbaas_core::name::InstanceName;
 use dbaas_core::version::{ImageRef, VersionRecord};
 
-use super::{Part, any_of, created, deleted, filtered, fresh, one};
+use super::{Part, any_of, created, deleted, filtered, fresh, known, one};
 use crate::access::Caller;
 use crate::answer::{VersionAnswer, fields_of};
 use crate::app::App;
@@ -100,8 +100,9 @@ pub(crate) async fn read(
     _: NoQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let known = known(&headers)?;
     let found = app.control.version(id).await?;
-    fresh(&headers, found.version, &VersionAnswer::of(&found.record))
+    Ok(fresh(known, found.version, &VersionAnswer::of(&found.record)))
 }
 
 pub(crate) async fn update(

@@ -2,6 +2,7 @@
 
 use utoipa::openapi::Required;
 use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::path::{Operation, OperationBuilder, Parameter};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::response::ResponseBuilder;
@@ -132,17 +133,68 @@ fn list(
         .answers(200, schema, "A page.")
 }
 
-fn create(tag: &str, operation_id: &str, summary: &str, schema: &str, body: &str) -> Call {
-    Call::new(tag, operation_id, summary)
+/// The calls that a creation's answer leads to: by operation, with the name of the new resource's id in their path.
+type Links = (&'static str, &'static [&'static str]);
+
+const INSTANCE_LINKS: Links = (
+    "instance",
+    &[
+        "readInstance",
+        "replaceInstance",
+        "patchInstance",
+        "deleteInstance",
+        "listNodes",
+        "listEvents",
+        "readConnection",
+        "listDatabases",
+        "createDatabase",
+        "listUsers",
+        "createUser",
+        "switchover",
+        "failover",
+        "restart",
+        "stop",
+        "start",
+    ],
+);
+const DATABASE_LINKS: Links = (
+    "database",
+    &[
+        "readDatabase",
+        "replaceDatabase",
+        "patchDatabase",
+        "deleteDatabase",
+    ],
+);
+const USER_LINKS: Links = ("user", &["readUser", "replaceUser", "patchUser", "deleteUser"]);
+const VERSION_LINKS: Links = (
+    "version",
+    &["readVersion", "replaceVersion", "patchVersion", "deleteVersion"],
+);
+
+fn create(tag: &str, operation_id: &str, summary: &str, schema: &str, body: &str, links: Links) -> Call {
+    let call = Call::new(tag, operation_id, summary)
         .with([idempotency_key()])
         .body(body, Required::True)
-        .answers_resource(
-            201,
-            schema,
-            "Accepted; the resource is NEW.",
-            &[("Location", "Where it is.")],
-        )
-        .errors(&[409])
+        .errors(&[409]);
+    let content = ContentBuilder::new().schema(Some(reference(schema))).build();
+    let response = ResponseBuilder::new()
+        .description("Accepted; the resource is NEW.")
+        .content("application/json", content)
+        .header("ETag", header("Its version.", text()))
+        .header("Location", header("Where it is.", text()));
+    let (name, operations) = links;
+    let response = operations.iter().fold(response, |response, operation| {
+        let link = LinkBuilder::new()
+            .operation_id(*operation)
+            .parameter(name, "$response.body#/uuid");
+        let link = match name {
+            "database" | "user" => link.parameter("instance", "$request.path.instance"),
+            _ => link,
+        };
+        response.link(*operation, link.build())
+    });
+    Call(call.0.response("201", response.build()))
 }
 
 /// One resource; `states` are those that can be waited for.
@@ -223,6 +275,7 @@ pub(crate) fn create_instance() -> Operation {
         "Create an instance",
         "Instance",
         "InstanceCreate",
+        INSTANCE_LINKS,
     )
     .done()
 }
@@ -371,6 +424,7 @@ pub(crate) fn create_database() -> Operation {
         "Create a database",
         "Database",
         "DatabaseCreate",
+        DATABASE_LINKS,
     )
     .of(&["instance"])
     .done()
@@ -440,9 +494,16 @@ pub(crate) fn list_users() -> Operation {
 }
 
 pub(crate) fn create_user() -> Operation {
-    create("users", "createUser", "Create a user", "User", "UserCreate")
-        .of(&["instance"])
-        .done()
+    create(
+        "users",
+        "createUser",
+        "Create a user",
+        "User",
+        "UserCreate",
+        USER_LINKS,
+    )
+    .of(&["instance"])
+    .done()
 }
 
 pub(crate) fn read_user() -> Operation {
@@ -505,6 +566,7 @@ pub(crate) fn create_version() -> Operation {
         "Add a version",
         "Version",
         "VersionCreate",
+        VERSION_LINKS,
     )
     .done()
 }

@@ -8,7 +8,7 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema};
 use utoipa::openapi::{RefOr, Required};
 
 use super::schemas::{text, uuid, whole};
-use crate::query::Collection;
+use crate::query::{Collection, FILTER_VALUES_MAX, SEQUENCE_DIGITS_MAX};
 
 fn parameter(
     place: ParameterIn,
@@ -48,7 +48,7 @@ pub(crate) fn filter(name: &str, schema: ObjectBuilder) -> Parameter {
     let values = ArrayBuilder::new()
         .items(RefOr::from(schema))
         .min_items(Some(1))
-        .max_items(Some(64));
+        .max_items(Some(FILTER_VALUES_MAX));
     parameter(
         ParameterIn::Query,
         name,
@@ -117,9 +117,10 @@ pub(crate) fn if_none_match() -> Parameter {
 }
 
 fn tags() -> ObjectBuilder {
-    text().pattern(Some(
-        r#"^(\*|(W/)?"[!#-+\--~]{0,32}"(, ?(W/)?"[!#-+\--~]{0,32}"){0,8})$"#,
-    ))
+    let tag = r#"(W/)?"[0-9A-Za-z]{1,20}""#;
+    text()
+        .pattern(Some(format!(r"^(\*|{tag}(, {tag}){{0,7}})$")))
+        .examples(["\"7\""])
 }
 
 pub(crate) fn idempotency_key() -> Parameter {
@@ -132,7 +133,7 @@ pub(crate) fn idempotency_key() -> Parameter {
 }
 
 pub(crate) fn last_event_id() -> Parameter {
-    let schema = text().pattern(Some("^[0-9]{1,18}$"));
+    let schema = text().pattern(Some(format!("^[0-9]{{1,{SEQUENCE_DIGITS_MAX}}}$")));
     let text = "For an event stream: go on after this event. Browsers send it by themselves.";
     parameter(ParameterIn::Header, "Last-Event-ID", text, schema)
 }

@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use dbaas_core::limits;
 use serde_json::Value;
 use utoipa::openapi::schema::{
-    AdditionalProperties, ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
+    AdditionalProperties, AllOfBuilder, ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat,
+    SchemaType, Type,
 };
 use utoipa::openapi::{Ref, RefOr};
 
@@ -22,6 +23,9 @@ const DISRUPTIVE: &str = r"\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u
 /// Characters that a name does not have at its ends.
 const BLANK: &str =
     r"\s\u00a0\u1680\u2000-\u200f\u2028\u2029\u202f\u205f\u2060\u3000\u3164\ufeff\u00ad\u0085";
+
+/// An image's repository has at most so many characters, which no pattern can say; the whole may have more, with a digest.
+const IMAGE_CHARS_DESCRIBED: usize = 255;
 
 const UUID_EXAMPLE: &str = "0197f3c2-6d3b-7c9e-9f5a-0242ac120002";
 
@@ -52,7 +56,9 @@ impl Property {
     fn into_schema(self, is_read_only: bool) -> RefOr<Schema> {
         match (self.items, is_read_only) {
             (None, read_only) => self.schema.read_only(read_only).into(),
-            (Some(items), _) => items.into(),
+            (Some(items), false) => items.into(),
+            // An array cannot say it by itself.
+            (Some(items), true) => AllOfBuilder::new().item(items).read_only(true).into(),
         }
     }
 
@@ -221,12 +227,19 @@ fn uuid_pattern() -> &'static str {
 }
 
 pub(crate) fn image() -> ObjectBuilder {
-    // The repository may have a registry; the tag begins with the version of PostgreSQL.
-    let word = "[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*";
+    // The first part is a registry if it has a dot or a port, or is localhost; then it may have upper-case letters and no underscores.
+    let label = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?";
+    let port = "[1-9][0-9]{0,3}";
+    let registry = format!("({label}(\\.{label})+(:{port})?|{label}:{port}|localhost)/");
+    let word = "[a-z0-9]+((_|__|-+)[a-z0-9]+)*";
+    let dotted = "[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*";
+    let path = format!("({registry}{dotted}|{word}(?=/)|{dotted}(?!/))(/{dotted})*");
+    let tag = "(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?";
+    let digest = "(@(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}))?";
     text()
         .min_length(Some(*limits::IMAGE_REF_BYTES.start()))
-        .max_length(Some(*limits::IMAGE_REF_BYTES.end()))
-        .pattern(Some(format!("^([A-Za-z0-9.-]+(:[0-9]+)?/)?{word}(/{word})*(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(@[A-Za-z0-9+._-]+:[0-9a-fA-F]{{32,}})?$")))
+        .max_length(Some(IMAGE_CHARS_DESCRIBED))
+        .pattern(Some(format!("^{path}{tag}{digest}$")))
 }
 
 fn name_of(description: &str, schema: ObjectBuilder, example: &str) -> Property {
