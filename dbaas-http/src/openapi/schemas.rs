@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use dbaas_core::limits;
 use serde_json::Value;
 use utoipa::openapi::schema::{
-    AdditionalProperties, AllOfBuilder, ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat,
+    AdditionalProperties, ArrayBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat,
     SchemaType, Type,
 };
 use utoipa::openapi::{Ref, RefOr};
@@ -58,7 +58,7 @@ impl Property {
             (None, read_only) => self.schema.read_only(read_only).into(),
             (Some(items), false) => items.into(),
             // An array cannot say it by itself.
-            (Some(items), true) => AllOfBuilder::new().item(items).read_only(true).into(),
+            (Some(items), true) => OneOfBuilder::new().item(items).read_only(true).into(),
         }
     }
 
