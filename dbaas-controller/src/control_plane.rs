@@ -41,6 +41,7 @@ pub use builder::{ControlPlaneBuilder, StartError};
 use crate::clock::Clock;
 use crate::engine::EngineHandle;
 use crate::error::ControlError;
+use crate::randomness::Randomness;
 use crate::repository::{Record, Repository};
 use crate::request::{Listed, ResourceRef, Versioned};
 use crate::settings::ControllerSettings;
@@ -65,6 +66,7 @@ pub(crate) struct Ports {
     pub(crate) repository: Repository,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: ControllerSettings,
+    pub(crate) randomness: Randomness,
     /// Says which instance changed, after the change is in the store. Hints only: a reader that lags looks at everything.
     pub(crate) hints: broadcast::Sender<InstanceId>,
 }

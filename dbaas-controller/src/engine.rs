@@ -255,6 +255,7 @@ impl Engine {
             let mut events = self.ports.infrastructure.events();
             loop {
                 let event = tokio::select! {
+                    biased;
                     () = self.stopped() => return,
                     event = events.next() => event,
                 };
@@ -280,6 +281,7 @@ impl Engine {
                 return;
             };
             let id = tokio::select! {
+                biased;
                 () = self.stopped() => break,
                 id = self.queue.next() => id,
             };

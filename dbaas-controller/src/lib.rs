@@ -8,6 +8,7 @@ pub mod settings;
 
 mod credentials;
 mod engine;
+mod randomness;
 #[allow(dead_code)] // Until the engine uses all of it.
 mod repository;
 

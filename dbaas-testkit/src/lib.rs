@@ -2,4 +2,5 @@
 
 pub mod infrastructure_conformance;
 pub mod memory_store;
+pub mod simulated;
 pub mod store_conformance;

@@ -12,6 +12,7 @@ use super::{ControlPlane, Inner, Ports};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::Engine;
 use crate::error::ControlError;
+use crate::randomness::Randomness;
 use crate::repository::Repository;
 use crate::settings::ControllerSettings;
 
@@ -94,6 +95,7 @@ impl ControlPlaneBuilder {
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock)),
             // Zero would be a channel that cannot exist; the upper bound is far above what anybody needs.
             hints: broadcast::Sender::new(self.settings.change_hints.clamp(1, 1 << 20)),
+            randomness: Randomness::new(self.settings.simulation_seed),
             settings: self.settings,
         });
         super::versions::sync_catalogue(&ports)

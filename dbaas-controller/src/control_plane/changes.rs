@@ -7,8 +7,8 @@ use dbaas_core::instance::InstanceRecord;
 use dbaas_core::store::DocumentVersion;
 use dbaas_core::user::UserRecord;
 use dbaas_core::version::VersionRecord;
-use rand::Rng as _;
 
+use super::Ports;
 use crate::error::ControlError;
 use crate::request::Versioned;
 
@@ -85,12 +85,12 @@ impl<R: Intent> Expectation<R> {
 
 /// Waits before a try: not at all before the first one, then a random time that grows, so that many who lost do not all come
 /// back at once.
-pub(super) async fn before_try(attempt: u32) {
+pub(super) async fn before_try(ports: &Ports, attempt: u32) {
     if attempt == 0 {
         return;
     }
     let longest_ms = 1u64 << attempt.min(6);
-    let ms = rand::rng().random_range(0..=longest_ms);
+    let ms = ports.randomness.below(longest_ms + 1);
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 

@@ -65,9 +65,9 @@ impl Inner {
             id: IdempotencyRecord::id_of(&creation.scope(), &key.key),
             fingerprint: hexadecimal(&key.fingerprint),
         });
-        let id = Uuid::now_v7();
+        let id = self.ports.randomness.new_id(self.ports.now());
         for attempt in 0..self.ports.settings.conflict_tries {
-            before_try(attempt).await;
+            before_try(&self.ports, attempt).await;
             let mut change = Change::new();
             if let Some(key) = &key {
                 let expired = match self.earlier(&creation, key).await? {

@@ -100,7 +100,7 @@ impl Inner {
         let ports = &self.ports;
         let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
-            before_try(attempt).await;
+            before_try(&self.ports, attempt).await;
             self.load_changeable_instance(instance).await?;
             let read = self.load_database(instance, id).await?;
             expectation.check(&read)?;
@@ -156,7 +156,7 @@ impl Inner {
         let ports = &self.ports;
         let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
-            before_try(attempt).await;
+            before_try(&self.ports, attempt).await;
             let read = self.load_database(instance, id).await?;
             let instance_goes = self.load_instance(instance).await?.record.desired == DesiredState::Deleted;
             if read.record.deleting || instance_goes {

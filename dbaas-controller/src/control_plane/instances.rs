@@ -127,7 +127,7 @@ impl Inner {
         let ports = &self.ports;
         let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
-            before_try(attempt).await;
+            before_try(&self.ports, attempt).await;
             let read = self.load_changeable_instance(id).await?;
             expectation.check(&read)?;
             let new_version = new_version.filter(|version| *version != read.record.spec.version);

@@ -117,7 +117,7 @@ impl Ports {
                 ScramVerifier::derive(&password, salt, iterations)
             }
         };
-        let hashed = tokio::task::spawn_blocking(hash).await;
+        let hashed = self.randomness.compute(hash).await;
         hashed.map_err(|_| ControlError::internal("hashing a password was cut short", self.now()))
     }
 }
@@ -148,7 +148,7 @@ impl Inner {
         let mut hashed: Option<(ScramVerifier, ScramVerifier)> = None;
         let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
-            before_try(attempt).await;
+            before_try(&self.ports, attempt).await;
             self.load_changeable_instance(instance).await?;
             let read = self.load_user(instance, id).await?;
             expectation.check(&read)?;
@@ -208,7 +208,7 @@ impl Inner {
         let ports = &self.ports;
         let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
-            before_try(attempt).await;
+            before_try(&self.ports, attempt).await;
             let read = self.load_user(instance, id).await?;
             let instance_goes = self.load_instance(instance).await?.record.desired == DesiredState::Deleted;
             if read.record.deleting || instance_goes {

@@ -83,7 +83,7 @@ impl Inner {
         let ports = &self.ports;
         let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
-            before_try(attempt).await;
+            before_try(&self.ports, attempt).await;
             let read = self.load_version(id).await?;
             expectation.check(&read)?;
             let mut record = read.record.clone();
@@ -121,7 +121,7 @@ impl Inner {
         let ports = &self.ports;
         let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
-            before_try(attempt).await;
+            before_try(&self.ports, attempt).await;
             let read = self.load_version(id).await?;
             expectation.check(&read)?;
             let removed = RemovedVersion {
@@ -205,7 +205,7 @@ pub(crate) async fn sync_catalogue(ports: &Ports) -> Result<(), ControlError> {
         {
             continue;
         }
-        let id = VersionId::from_uuid(Uuid::now_v7());
+        let id = VersionId::from_uuid(ports.randomness.new_id(ports.now()));
         let mut record = VersionRecord::of_release(id, available.version, ports.now());
         record.image = available.image;
         match ports.repository.commit(Change::new().create(&record)).await {

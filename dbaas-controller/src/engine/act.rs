@@ -278,8 +278,8 @@ impl Stage {
     /// The first login to a new cluster: with our own password, or with the one that its data directory was made with.
     async fn bootstrap(&self, node: NodeId) -> Result<(), ActionError> {
         let iterations = self.ports.settings.scram_iterations;
-        let admin = verifier(&self.credentials.admin, iterations).await?;
-        let replication = verifier(&self.credentials.replication, iterations).await?;
+        let admin = verifier(&self.ports, &self.credentials.admin, iterations).await?;
+        let replication = verifier(&self.ports, &self.credentials.replication, iterations).await?;
         let script = command::bootstrap(&admin, &replication);
         let endpoint = self.endpoint(node)?;
         let first = self
@@ -303,10 +303,16 @@ impl Stage {
 }
 
 /// Hashing takes milliseconds: not on the runtime's own threads.
-async fn verifier(secret: &Secret, iterations: Iterations) -> Result<ScramVerifier, ActionError> {
+async fn verifier(
+    ports: &Ports,
+    secret: &Secret,
+    iterations: Iterations,
+) -> Result<ScramVerifier, ActionError> {
     let password = Password::new(secret.expose()).map_err(|e| failed(e.to_string()))?;
     let salt: [u8; 16] = rand::rng().random();
-    tokio::task::spawn_blocking(move || ScramVerifier::derive(&password, salt, iterations))
+    ports
+        .randomness
+        .compute(move || ScramVerifier::derive(&password, salt, iterations))
         .await
         .map_err(|_| failed("hashing a password was interrupted"))
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use dbaas_core::id::{InstanceId, NodeId};
 use dbaas_core::plan::{self, Action, GoneObject, Plan, Situation};
 use dbaas_core::store::StoreErrorKind;
-use rand::Rng as _;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
@@ -126,7 +125,7 @@ impl Engine {
         let users: Vec<_> = loaded.users.iter().map(|u| u.record.clone()).collect();
         let databases: Vec<_> = loaded.databases.iter().map(|d| d.record.clone()).collect();
         let fresh_ids: Vec<NodeId> = (0..dbaas_core::size::NodeCount::MAX.get())
-            .map(|_| NodeId::from_uuid(uuid::Uuid::now_v7()))
+            .map(|_| NodeId::from_uuid(self.ports.randomness.new_id(now)))
             .collect();
         let plan = plan::plan(Situation {
             instance: record,
@@ -283,7 +282,7 @@ impl Engine {
                     let memory = m.actions.entry(key.clone()).or_default();
                     memory.running = true;
                     if let Action::Start { node, .. } = action {
-                        let jitter_ms = rand::rng().random_range(0..50);
+                        let jitter_ms = self.ports.randomness.below(50);
                         m.nodes.entry(*node).or_default().started(now, jitter_ms);
                     }
                 }
@@ -307,6 +306,7 @@ impl Engine {
         let interrupted = self.interrupt_of(id);
         let all = async { while begun.join_next().await.is_some() {} };
         tokio::select! {
+            biased;
             () = all => {}
             () = interrupted.notified() => {}
             () = tokio::time::sleep(ACT_PATIENCE) => {}
@@ -342,7 +342,7 @@ impl Engine {
                     memory.not_before = Some(now.plus_ms(act::settle_ms(&action)));
                 }
                 Err(_) => {
-                    let jitter_ms = rand::rng().random_range(0..20);
+                    let jitter_ms = self.ports.randomness.below(20);
                     let wait_ms = (50u64 << memory.failures.min(12)).min(act::longest_backoff_ms(&action));
                     memory.failures = memory.failures.saturating_add(1);
                     memory.not_before = Some(now.plus_ms(wait_ms + jitter_ms));

@@ -100,6 +100,7 @@ impl Queue {
                 }
             };
             tokio::select! {
+                biased;
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }

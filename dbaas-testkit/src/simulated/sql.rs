@@ -1,0 +1,753 @@
+//! [`SimSql`]: the core's `SqlExecutor` in the simulated world.
+
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use dbaas_core::cluster::Lsn;
+use dbaas_core::infrastructure::{Endpoint, NodeRef};
+use dbaas_core::observation::{
+    CatalogueFacts, DatabaseFacts, ReceiverFacts, RoleFacts, SlotFacts, StandbyFacts,
+};
+use dbaas_core::password::Password;
+use dbaas_core::scram::ScramVerifier;
+use dbaas_core::secret::Secret;
+use dbaas_core::sql_executor::{
+    Expect, Rows, Script, ScriptMode, SqlError, SqlErrorKind, SqlExecutor, SqlTarget,
+};
+use parking_lot::Mutex;
+use rand::Rng as _;
+use serde_json::json;
+
+use super::node::{Server, SimNode};
+use super::statement::{Command, parse};
+use super::wal::{AdminLogin, Catalogue, Database, Disk, Role};
+use super::world::{World, write_catalogue};
+use super::{Place, SimController, SimWorld};
+
+/// The control plane's `lock_timeout`.
+const LOCK_TIMEOUT_MS: u64 = 2_000;
+/// A statement that is carried out late is late by so much at most.
+const LATE_MS: u64 = 10_000;
+/// How long a walsender may go on with the setting before.
+const RELOAD_MS: u64 = 10;
+
+/// One controller's way to PostgreSQL.
+pub struct SimSql {
+    controller: SimController,
+    /// Logins that were checked: hashing takes milliseconds of real time.
+    logins: Mutex<BTreeSet<(String, String)>>,
+}
+
+/// What a statement came to.
+enum Answer {
+    Rows(Rows),
+    /// It waits for a lock, or the server is frozen: try again.
+    Wait,
+}
+
+fn error(kind: SqlErrorKind, message: &str) -> SqlError {
+    SqlError::new(kind, message)
+}
+
+fn refused(sqlstate: &str, message: &str) -> SqlError {
+    SqlError::new(SqlErrorKind::Statement, message).with_sqlstate(sqlstate)
+}
+
+fn unknown() -> SqlError {
+    error(SqlErrorKind::OutcomeUnknown, "simulated: no answer came")
+}
+
+fn value(text: impl Into<String>) -> Answer {
+    Answer::Rows(vec![vec![Some(text.into())]])
+}
+
+fn boolean(value_is: bool) -> Answer {
+    value(if value_is { "t" } else { "f" })
+}
+
+/// One session's work on one server.
+struct Job {
+    world: SimWorld,
+    node: NodeRef,
+    session: u64,
+    script: Script,
+    place: Place,
+    /// Nobody waits for the answer any more: what is under way ends, nothing else is begun.
+    abandoned: Arc<AtomicBool>,
+}
+
+impl SimSql {
+    pub(super) fn new(controller: SimController) -> Self {
+        SimSql {
+            controller,
+            logins: Mutex::default(),
+        }
+    }
+
+    fn place(&self) -> Place {
+        Place::Controller(self.controller.id)
+    }
+
+    /// Where a connection attempt ends.
+    fn reach(&self, world: &World, target: &SqlTarget) -> Result<NodeRef, SqlErrorKind> {
+        let Some(node) = world.at(&target.endpoint) else {
+            return Err(SqlErrorKind::ConnectTimeout);
+        };
+        if world.is_cut(self.place(), Place::Node(node)) {
+            return Err(SqlErrorKind::ConnectTimeout);
+        }
+        let Some(found) = world.nodes.get(&node) else {
+            return Err(SqlErrorKind::ConnectTimeout);
+        };
+        let Some(server) = found.server() else {
+            return Err(SqlErrorKind::Refused);
+        };
+        if found.frozen {
+            return Err(SqlErrorKind::ConnectTimeout);
+        }
+        if server.ready_at_ms > world.now_ms || server.stopping.is_some() {
+            return Err(SqlErrorKind::NotReady);
+        }
+        if self.may_log_in(&server.catalogue.admin, &target.password) {
+            Ok(node)
+        } else {
+            Err(SqlErrorKind::Login)
+        }
+    }
+
+    fn may_log_in(&self, login: &AdminLogin, password: &Secret) -> bool {
+        match login {
+            AdminLogin::Nobody => false,
+            AdminLogin::Password(expected) => expected == password,
+            AdminLogin::Verifier(verifier) => {
+                let key = (verifier.to_string(), password.expose().to_owned());
+                if self.logins.lock().contains(&key) {
+                    return true;
+                }
+                let right = Password::new(password.expose()).is_ok_and(|password| verifier.verify(&password));
+                if right {
+                    self.logins.lock().insert(key);
+                }
+                right
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl SqlExecutor for SimSql {
+    async fn run(&self, target: &SqlTarget, script: &Script) -> Result<Vec<Rows>, SqlError> {
+        self.controller.gate().await;
+        let world = &self.controller.world;
+        let delay_ms = world.with(|world| {
+            let ms = world.costs.sql_ms;
+            world.about(ms)
+        });
+        sleep(delay_ms).await;
+        let reached = world.with(|world| self.reach(world, target));
+        let node = match reached {
+            Ok(node) => node,
+            Err(kind) => {
+                if kind == SqlErrorKind::ConnectTimeout {
+                    sleep(u64::from(script.connect_timeout_ms)).await;
+                }
+                return Err(error(kind, "simulated: not reached"));
+            }
+        };
+        let session = world.with(|world| {
+            world.next_session += 1;
+            let session = world.next_session;
+            if let Some((server, _)) = world.nodes.get_mut(&node).and_then(SimNode::running) {
+                server.sessions.insert(session, false);
+            }
+            session
+        });
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let job = Job {
+            world: world.clone(),
+            node,
+            session,
+            script: script.clone(),
+            place: self.place(),
+            abandoned: Arc::clone(&abandoned),
+        };
+        let limit = Duration::from_millis(u64::from(script.timeout_ms));
+        // On its own: a statement that was sent is carried out, also when the caller is gone.
+        let task = AbandonOnDrop(abandoned);
+        let result = tokio::time::timeout(limit, tokio::spawn(job.run())).await;
+        drop(task);
+        if self.controller.is_dead() {
+            pending::<()>().await;
+        }
+        match result {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Err(unknown()),
+        }
+    }
+
+    fn forget(&self, _: &Endpoint) {}
+}
+
+struct AbandonOnDrop(Arc<AtomicBool>);
+
+impl Drop for AbandonOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+async fn sleep(ms: u64) {
+    if ms > 0 {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+}
+
+impl Job {
+    async fn run(self) -> Result<Vec<Rows>, SqlError> {
+        let result = self.steps().await;
+        let looks = self.script.name.starts_with("observe");
+        self.world.with(|world| {
+            if let Some((server, _)) = world.nodes.get_mut(&self.node).and_then(SimNode::running) {
+                server.sessions.remove(&self.session);
+            }
+            if !looks {
+                let Place::Controller(id) = self.place else { return };
+                let outcome = match &result {
+                    Ok(_) => "ok".to_owned(),
+                    Err(error) => format!("{:?} {error}", error.kind()),
+                };
+                let line = format!(
+                    "c{id} {} on {}: {outcome}",
+                    self.script.name,
+                    world.label(self.node)
+                );
+                world.note(line);
+            }
+        });
+        result
+    }
+
+    async fn steps(&self) -> Result<Vec<Rows>, SqlError> {
+        let mut transaction = match self.script.mode {
+            ScriptMode::Transaction => Some(None),
+            ScriptMode::Autocommit => None,
+        };
+        let mut answers = Vec::new();
+        let began = self.world.now_ms();
+        for (index, step) in self.script.steps.iter().enumerate() {
+            if self.abandoned.load(Ordering::SeqCst) {
+                return Err(unknown());
+            }
+            let Some(command) = parse(&step.statement) else {
+                let text = format!("the simulation does not know the statement {:?}", step.statement);
+                self.world.with(|world| world.violation(text));
+                return Err(refused("42601", "unknown statement").at_step(index));
+            };
+            let (delay_ms, answer_lost) = self.world.with(|world| {
+                let late = world.chance(world.chaos.sql_late);
+                let lost = world.chance(world.chaos.sql_unknown);
+                let ms = world.costs.sql_ms;
+                let delay_ms = if late {
+                    world.rng.random_range(10..LATE_MS)
+                } else if world.rng.random_range(0..4) == 0 {
+                    world.about(ms)
+                } else {
+                    0
+                };
+                (delay_ms, lost)
+            });
+            sleep(delay_ms).await;
+            let rows = self
+                .answer(&command, &mut transaction)
+                .await
+                .map_err(|e| e.at_step(index))?;
+            let cut = self
+                .world
+                .with(|world| world.is_cut(self.place, Place::Node(self.node)));
+            if answer_lost || cut {
+                // Whoever waits does so in vain.
+                sleep(u64::from(self.script.timeout_ms) + 1).await;
+                return Err(unknown());
+            }
+            let is_true = rows
+                .first()
+                .and_then(|row| row.first())
+                .and_then(Option::as_deref)
+                == Some("t");
+            if step.expect == Expect::True && !is_true {
+                return Err(error(SqlErrorKind::GuardFailed, "a guard did not hold").at_step(index));
+            }
+            answers.push(rows);
+            if self.world.now_ms().saturating_sub(began) > u64::from(self.script.timeout_ms) {
+                return Err(unknown());
+            }
+        }
+        if let Some(Some(catalogue)) = transaction {
+            self.world.with(|world| self.commit(world, catalogue))?;
+        }
+        Ok(answers)
+    }
+
+    /// Carries one statement out, waiting for a lock or for a frozen server to go on.
+    async fn answer(
+        &self,
+        command: &Command,
+        transaction: &mut Option<Option<Catalogue>>,
+    ) -> Result<Rows, SqlError> {
+        let began = self.world.now_ms();
+        // Ends: a lock is waited for two seconds; a node that stays frozen is killed or thawed some day, or the world ends.
+        loop {
+            let answer = self
+                .world
+                .with(|world| self.execute(world, command, transaction))?;
+            match answer {
+                Answer::Rows(rows) => return Ok(rows),
+                Answer::Wait => {
+                    let waited = self.world.now_ms().saturating_sub(began);
+                    if *command == Command::Lock && waited > LOCK_TIMEOUT_MS && !self.is_frozen() {
+                        return Err(refused("55P03", "canceling statement due to lock timeout"));
+                    }
+                    sleep(5).await;
+                }
+            }
+        }
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.world
+            .with(|world| world.nodes.get(&self.node).is_some_and(|n| n.frozen))
+    }
+
+    fn commit(&self, world: &mut World, catalogue: Catalogue) -> Result<(), SqlError> {
+        let Some((server, disk)) = world
+            .nodes
+            .get_mut(&self.node)
+            .filter(|n| !n.frozen)
+            .and_then(SimNode::running)
+        else {
+            return Err(unknown());
+        };
+        if !server.sessions.contains_key(&self.session) || server.in_recovery {
+            return Err(unknown());
+        }
+        write_catalogue(&mut world.wal, server, disk, catalogue);
+        world.stir(self.node.instance);
+        Ok(())
+    }
+
+    fn execute(
+        &self,
+        world: &mut World,
+        command: &Command,
+        transaction: &mut Option<Option<Catalogue>>,
+    ) -> Result<Answer, SqlError> {
+        let now_ms = world.now_ms;
+        match command {
+            Command::ObserveNode => return observe_node(world, self.node, self.session),
+            Command::Promote | Command::Reload => {
+                let ms = world.costs.promote_ms;
+                let promote_at_ms = now_ms + world.about(ms);
+                let reload_at_ms = now_ms + 1 + world.rng.random_range(0..RELOAD_MS);
+                let (server, disk) = match self.session(world)? {
+                    Some(found) => found,
+                    None => return Ok(Answer::Wait),
+                };
+                if *command == Command::Promote {
+                    if !server.in_recovery {
+                        return Err(refused("55000", "recovery is not in progress"));
+                    }
+                    server.promote_at_ms.get_or_insert(promote_at_ms);
+                    server.receiver = None;
+                } else {
+                    server.conf = disk.conf.clone();
+                    server.sync_names_at_ms = reload_at_ms;
+                    server.connect_at_ms = server.connect_at_ms.min(now_ms + 5);
+                }
+                world.stir(self.node.instance);
+                return Ok(boolean(true));
+            }
+            _ => {}
+        }
+        let mut touched_foreign = None;
+        let mut catalogue = None;
+        let wal = &world.wal;
+        let (server, disk) = match session_of(&mut world.nodes, self.node, self.session)? {
+            Some(found) => found,
+            None => return Ok(Answer::Wait),
+        };
+        let answer = match command {
+            Command::EpochUpTo(epoch) => boolean(disk.conf.epoch.0 <= *epoch),
+            Command::EpochIs(epoch) => boolean(disk.conf.epoch.0 == *epoch),
+            Command::EndLockHolders => {
+                let mine = self.session;
+                server
+                    .sessions
+                    .retain(|session, holds| *session == mine || !*holds);
+                boolean(true)
+            }
+            Command::Lock => {
+                if server
+                    .sessions
+                    .iter()
+                    .any(|(session, holds)| *holds && *session != self.session)
+                {
+                    return Ok(Answer::Wait);
+                }
+                server.sessions.insert(self.session, true);
+                value("")
+            }
+            Command::Unlock => {
+                server.sessions.insert(self.session, false);
+                boolean(true)
+            }
+            Command::IsStandby => boolean(server.in_recovery),
+            Command::IsPrimary => boolean(!server.in_recovery),
+            Command::FollowsNobody => boolean(
+                server
+                    .conf
+                    .primary_conninfo
+                    .as_deref()
+                    .unwrap_or_default()
+                    .is_empty()
+                    && server.receiver.is_none(),
+            ),
+            Command::SyncNamesAre(names) => boolean(
+                server
+                    .conf
+                    .synchronous_standby_names
+                    .as_deref()
+                    .unwrap_or_default()
+                    == names,
+            ),
+            Command::AlterSystem(name, to) => {
+                match name.as_str() {
+                    "dbaas.epoch" => disk.conf.epoch.0 = to.parse().unwrap_or(0),
+                    "primary_conninfo" => disk.conf.primary_conninfo = Some(to.clone()),
+                    "primary_slot_name" => disk.conf.primary_slot_name = Some(to.clone()),
+                    "synchronous_standby_names" => disk.conf.synchronous_standby_names = Some(to.clone()),
+                    _ => return Err(refused("42704", "unrecognized configuration parameter")),
+                }
+                Answer::Rows(Vec::new())
+            }
+            Command::Checkpoint => {
+                if !server.in_recovery {
+                    disk.checkpoint_timeline = disk.timeline;
+                    server.checkpoint_at_ms = None;
+                }
+                Answer::Rows(Vec::new())
+            }
+            Command::CreateSlot(name) => {
+                disk.slots.entry(name.clone()).or_insert(false);
+                Answer::Rows(Vec::new())
+            }
+            Command::DropSlot(name) => {
+                if !server.senders.values().any(|sender| sender.slot == *name) {
+                    disk.slots.remove(name);
+                }
+                Answer::Rows(Vec::new())
+            }
+            Command::ObserveCatalogue => observe_catalogue(server, wal.end(&disk.log)),
+            Command::Nothing => Answer::Rows(Vec::new()),
+            Command::RoleIsMarked(name, mark) => {
+                let current = open_transaction(transaction, server);
+                marked(current.roles.get(name).map(|role| role.mark.as_deref()), mark)
+            }
+            Command::DatabaseIsMarked(name, mark) => {
+                let current = open_transaction(transaction, server);
+                marked(
+                    current
+                        .databases
+                        .get(name)
+                        .map(|database| database.mark.as_deref()),
+                    mark,
+                )
+            }
+            ddl => {
+                if server.in_recovery {
+                    return Err(refused("25006", "cannot execute it in a read-only transaction"));
+                }
+                let mut next = open_transaction(transaction, server).clone();
+                touched_foreign = change(&mut next, ddl)?;
+                catalogue = Some(next);
+                Answer::Rows(Vec::new())
+            }
+        };
+        if let Some(next) = catalogue {
+            match transaction {
+                Some(open) => *open = Some(next),
+                None => write_catalogue(&mut world.wal, server, disk, next),
+            }
+        }
+        if !matches!(command, Command::ObserveCatalogue) {
+            world.stir(self.node.instance);
+        }
+        if let Some(what) = touched_foreign {
+            world.violation(format!("{what}, which the control plane did not make"));
+        }
+        Ok(answer)
+    }
+
+    fn session<'a>(&self, world: &'a mut World) -> Result<Option<(&'a mut Server, &'a mut Disk)>, SqlError> {
+        session_of(&mut world.nodes, self.node, self.session)
+    }
+}
+
+/// The session's server; `None`: it is frozen.
+fn session_of(
+    nodes: &mut std::collections::BTreeMap<NodeRef, SimNode>,
+    node: NodeRef,
+    session: u64,
+) -> Result<Option<(&mut Server, &mut Disk)>, SqlError> {
+    let Some(found) = nodes.get_mut(&node) else {
+        return Err(unknown());
+    };
+    let frozen = found.frozen;
+    let Some((server, disk)) = found.running() else {
+        return Err(unknown());
+    };
+    if !server.sessions.contains_key(&session) {
+        return Err(unknown());
+    }
+    Ok((!frozen).then_some((server, disk)))
+}
+
+/// What the open transaction sees.
+fn open_transaction<'a>(transaction: &'a Option<Option<Catalogue>>, server: &'a Server) -> &'a Catalogue {
+    match transaction {
+        Some(Some(catalogue)) => catalogue,
+        _ => &server.catalogue,
+    }
+}
+
+fn marked(found: Option<Option<&str>>, mark: &str) -> Answer {
+    match found {
+        Some(present) => boolean(present == Some(mark)),
+        None => Answer::Rows(Vec::new()),
+    }
+}
+
+/// Carries out a change of roles or databases; says so if it touches what is not the control plane's.
+fn change(catalogue: &mut Catalogue, command: &Command) -> Result<Option<String>, SqlError> {
+    let no_role = || refused("42704", "role does not exist");
+    let no_database = || refused("3D000", "database does not exist");
+    let foreign = |mark: &Option<String>, name: &str, staging: bool| {
+        let ours = mark.is_some() || (staging && name.starts_with("dbaas_new_"));
+        (!ours).then(|| format!("{name} is changed"))
+    };
+    let mut touched = None;
+    match command {
+        Command::CommentRole(name, comment) if name == dbaas_core::boot::ADMIN_ROLE => {
+            let epoch = comment.strip_prefix("epoch=").and_then(|e| e.parse().ok());
+            catalogue.history = epoch.unwrap_or(catalogue.history);
+        }
+        Command::CommentRole(name, comment) => {
+            let role = catalogue.roles.get_mut(name).ok_or_else(no_role)?;
+            role.mark = Some(comment.clone());
+        }
+        Command::AdminPassword(verifier) => {
+            let verifier: ScramVerifier = verifier.parse().map_err(|_| refused("22023", "not a verifier"))?;
+            catalogue.admin = AdminLogin::Verifier(Box::new(verifier));
+        }
+        Command::ReplicationRole => catalogue.has_replication_role = true,
+        Command::CreateRole(name, verifier) => {
+            if catalogue.roles.contains_key(name) {
+                return Err(refused("42710", "role already exists"));
+            }
+            let role = Role {
+                verifier: verifier.clone(),
+                can_login: true,
+                mark: None,
+            };
+            catalogue.roles.insert(name.clone(), role);
+        }
+        Command::AlterRole(name, verifier) => {
+            let role = catalogue.roles.get_mut(name).ok_or_else(no_role)?;
+            touched = foreign(&role.mark, name, false);
+            verifier.clone_into(&mut role.verifier);
+            role.can_login = true;
+        }
+        Command::LockOut(name) => {
+            let role = catalogue.roles.get_mut(name).ok_or_else(no_role)?;
+            touched = foreign(&role.mark, name, false);
+            role.can_login = false;
+        }
+        Command::Reassign(from, to) => {
+            if !catalogue.roles.contains_key(from) {
+                return Err(no_role());
+            }
+            for database in catalogue.databases.values_mut().filter(|d| d.owner == *from) {
+                to.clone_into(&mut database.owner);
+            }
+        }
+        Command::DropRole(name) => {
+            let role = catalogue.roles.get(name).ok_or_else(no_role)?;
+            touched = foreign(&role.mark, name, false);
+            if catalogue
+                .databases
+                .values()
+                .any(|database| database.owner == *name)
+            {
+                return Err(refused(
+                    "2BP01",
+                    "role cannot be dropped because some objects depend on it",
+                ));
+            }
+            catalogue.roles.remove(name);
+        }
+        Command::CreateDatabase(name, owner) => {
+            if catalogue.databases.contains_key(name) {
+                return Err(refused("42P04", "database already exists"));
+            }
+            if !catalogue.roles.contains_key(owner) {
+                return Err(no_role());
+            }
+            let database = Database {
+                owner: owner.clone(),
+                public_connects: true,
+                mark: None,
+            };
+            catalogue.databases.insert(name.clone(), database);
+        }
+        Command::CommentDatabase(name, comment) => {
+            let database = catalogue.databases.get_mut(name).ok_or_else(no_database)?;
+            touched = foreign(&database.mark, name, true);
+            database.mark = Some(comment.clone());
+        }
+        Command::CloseDatabase(name) => {
+            let database = catalogue.databases.get_mut(name).ok_or_else(no_database)?;
+            touched = foreign(&database.mark, name, true);
+            database.public_connects = false;
+        }
+        Command::OwnDatabase(name, owner) => {
+            if !catalogue.roles.contains_key(owner) {
+                return Err(no_role());
+            }
+            let database = catalogue.databases.get_mut(name).ok_or_else(no_database)?;
+            touched = foreign(&database.mark, name, true);
+            owner.clone_into(&mut database.owner);
+        }
+        Command::RenameDatabase(name, to) => {
+            if catalogue.databases.contains_key(to) {
+                return Err(refused("42P04", "database already exists"));
+            }
+            let database = catalogue.databases.remove(name).ok_or_else(no_database)?;
+            touched = foreign(&database.mark, name, true);
+            catalogue.databases.insert(to.clone(), database);
+        }
+        Command::DropDatabase(name) => {
+            let database = catalogue.databases.get(name).ok_or_else(no_database)?;
+            touched = foreign(&database.mark, name, true);
+            catalogue.databases.remove(name);
+        }
+        _ => {}
+    }
+    Ok(touched)
+}
+
+fn observe_node(world: &World, node: NodeRef, session: u64) -> Result<Answer, SqlError> {
+    let found = world.nodes.get(&node).ok_or_else(unknown)?;
+    let (Some(server), Some(disk)) = (found.server(), found.disk.as_ref()) else {
+        return Err(unknown());
+    };
+    if !server.sessions.contains_key(&session) {
+        return Err(unknown());
+    }
+    if found.frozen {
+        return Ok(Answer::Wait);
+    }
+    let standby = server.in_recovery;
+    let replayed = server.replayed.min(disk.log.len());
+    let quiet = !world.is_active(node.instance);
+    let standbys: Vec<StandbyFacts> = server
+        .senders
+        .values()
+        .map(|sender| StandbyFacts {
+            application_name: sender.name.clone(),
+            state: "streaming".to_owned(),
+            flush_lsn: Some(Lsn(sender.flush)),
+            replay_lsn: Some(Lsn(sender.replay)),
+        })
+        .collect();
+    let slots: Vec<SlotFacts> = disk
+        .slots
+        .iter()
+        .map(|(name, lost)| SlotFacts {
+            name: name.clone(),
+            active: server.senders.values().any(|sender| sender.slot == *name),
+            lost: *lost,
+        })
+        .collect();
+    let receiver = server.receiver.as_ref().map(|receiver| ReceiverFacts {
+        status: "streaming".to_owned(),
+        last_message_ms: if quiet {
+            0
+        } else {
+            world.now_ms.saturating_sub(receiver.last_message_ms)
+        },
+    });
+    let facts = json!({
+        "in_recovery": standby,
+        "epoch": server.conf.epoch,
+        "history": server.catalogue.history,
+        "lsn": Lsn(world.wal.end(&disk.log[..replayed])),
+        "receive_lsn": server.received.filter(|_| standby).map(Lsn),
+        "replay_waits": standby && replayed == disk.log.len(),
+        "receiver": receiver,
+        "primary_conninfo": server.conf.primary_conninfo.as_deref().unwrap_or_default(),
+        "primary_slot": server.conf.primary_slot_name.as_deref().unwrap_or_default(),
+        "sync_names": server.conf.synchronous_standby_names.as_deref().unwrap_or_default(),
+        "checkpointed": !standby && disk.checkpoint_timeline == disk.timeline,
+        "standbys": standbys,
+        "slots": slots,
+        "config_hash": server.config_hash,
+        "started_at_ms": EPOCH_MS + server.started_at_ms,
+        "has_replication_role": server.catalogue.has_replication_role,
+    });
+    Ok(value(facts.to_string()))
+}
+
+/// The nodes' clocks: this many milliseconds since 1970 when the world begins.
+pub(super) const EPOCH_MS: u64 = 1_750_000_000_000;
+
+fn observe_catalogue(server: &Server, end: u64) -> Answer {
+    if server.in_recovery {
+        return Answer::Rows(Vec::new());
+    }
+    let facts = CatalogueFacts {
+        lsn: Lsn(end),
+        roles: server
+            .catalogue
+            .roles
+            .iter()
+            .map(|(name, role)| RoleFacts {
+                name: name.clone(),
+                verifier_sha256: role
+                    .verifier
+                    .parse::<ScramVerifier>()
+                    .ok()
+                    .map(|v| v.fingerprint()),
+                attributes_ok: role.can_login,
+                mark: role.mark.clone(),
+            })
+            .collect(),
+        databases: server
+            .catalogue
+            .databases
+            .iter()
+            .map(|(name, database)| DatabaseFacts {
+                name: name.clone(),
+                owner: database.owner.clone(),
+                public_connects: database.public_connects,
+                mark: database.mark.clone(),
+            })
+            .collect(),
+    };
+    match serde_json::to_string(&facts) {
+        Ok(text) => value(text),
+        Err(_) => Answer::Rows(Vec::new()),
+    }
+}

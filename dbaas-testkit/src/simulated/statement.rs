@@ -1,0 +1,264 @@
+//! What the control plane's statements mean to the simulated PostgreSQL: told from their fixed parts, with their identifiers,
+//! literals and numbers read back out of the text.
+
+use dbaas_core::sql::Statement;
+
+/// A statement's meaning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Command {
+    EpochUpTo(u64),
+    EpochIs(u64),
+    EndLockHolders,
+    Lock,
+    Unlock,
+    AlterSystem(String, String),
+    Reload,
+    IsStandby,
+    IsPrimary,
+    FollowsNobody,
+    SyncNamesAre(String),
+    Promote,
+    Checkpoint,
+    CreateSlot(String),
+    DropSlot(String),
+    CommentRole(String, String),
+    AdminPassword(String),
+    ReplicationRole,
+    CreateRole(String, String),
+    AlterRole(String, String),
+    LockOut(String),
+    Reassign(String, String),
+    DropRole(String),
+    RoleIsMarked(String, String),
+    CreateDatabase(String, String),
+    CommentDatabase(String, String),
+    CloseDatabase(String),
+    OwnDatabase(String, String),
+    RenameDatabase(String, String),
+    DropDatabase(String),
+    DatabaseIsMarked(String, String),
+    ObserveNode,
+    ObserveCatalogue,
+    /// Changes nothing that is simulated.
+    Nothing,
+}
+
+/// Reads a statement; `None` if the simulation does not know it.
+pub(super) fn parse(statement: &Statement) -> Option<Command> {
+    let arguments = arguments(statement)?;
+    let mut arguments = arguments.into_iter();
+    let mut next = || arguments.next().unwrap_or_default();
+    let shape = statement.shape();
+    let begins = |text: &str| shape.starts_with(text);
+    let command = if begins("SELECT coalesce((SELECT setting::bigint FROM pg_file_settings") {
+        let epoch = next().parse().ok()?;
+        if shape.ends_with(" <= <number>") {
+            Command::EpochUpTo(epoch)
+        } else if shape.ends_with(" = <number>") {
+            Command::EpochIs(epoch)
+        } else {
+            return None;
+        }
+    } else if begins("SELECT pg_terminate_backend(pid) FROM pg_locks") {
+        Command::EndLockHolders
+    } else if begins("SELECT pg_terminate_backend(pid) FROM pg_stat_activity") || begins("SET lock_timeout") {
+        Command::Nothing
+    } else if begins("SELECT pg_advisory_lock(") {
+        Command::Lock
+    } else if begins("SELECT pg_advisory_unlock(") {
+        Command::Unlock
+    } else if let Some(rest) = shape.strip_prefix("ALTER SYSTEM SET ") {
+        Command::AlterSystem(rest.strip_suffix(" = <literal>")?.to_owned(), next())
+    } else if shape == "SELECT pg_reload_conf()" {
+        Command::Reload
+    } else if shape == "SELECT pg_is_in_recovery()" {
+        Command::IsStandby
+    } else if shape == "SELECT NOT pg_is_in_recovery()" {
+        Command::IsPrimary
+    } else if begins("SELECT current_setting('primary_conninfo') = '' AND NOT EXISTS") {
+        Command::FollowsNobody
+    } else if begins("SELECT current_setting('synchronous_standby_names') = <literal>") {
+        Command::SyncNamesAre(next())
+    } else if shape == "SELECT pg_promote(false)" {
+        Command::Promote
+    } else if shape == "CHECKPOINT" {
+        Command::Checkpoint
+    } else if begins("SELECT pg_create_physical_replication_slot(") {
+        Command::CreateSlot(next())
+    } else if begins("SELECT pg_drop_replication_slot(slot_name)") && shape.ends_with(" AND NOT active") {
+        Command::DropSlot(next())
+    } else if begins("COMMENT ON ROLE <identifier> IS <literal>") {
+        Command::CommentRole(next(), next())
+    } else if begins("ALTER ROLE <identifier> PASSWORD <literal>") {
+        next();
+        Command::AdminPassword(next())
+    } else if begins("ALTER ROLE <identifier> LOGIN REPLICATION") {
+        Command::ReplicationRole
+    } else if begins("CREATE ROLE <identifier> WITH LOGIN NOSUPERUSER") {
+        Command::CreateRole(next(), next())
+    } else if begins("ALTER ROLE <identifier> WITH LOGIN NOSUPERUSER") {
+        Command::AlterRole(next(), next())
+    } else if begins("ALTER ROLE <identifier> NOLOGIN") {
+        Command::LockOut(next())
+    } else if begins("REASSIGN OWNED BY <identifier> TO <identifier>") {
+        Command::Reassign(next(), next())
+    } else if begins("DROP ROLE <identifier>") {
+        Command::DropRole(next())
+    } else if begins("SELECT shobj_description(oid, 'pg_authid') = <literal>") {
+        let mark = next();
+        Command::RoleIsMarked(next(), mark)
+    } else if begins("SELECT shobj_description(oid, 'pg_database') = <literal>") {
+        let mark = next();
+        Command::DatabaseIsMarked(next(), mark)
+    } else if begins("CREATE DATABASE <identifier> OWNER <identifier>") {
+        Command::CreateDatabase(next(), next())
+    } else if begins("COMMENT ON DATABASE <identifier> IS <literal>") {
+        Command::CommentDatabase(next(), next())
+    } else if begins("REVOKE CONNECT, TEMPORARY ON DATABASE <identifier> FROM PUBLIC") {
+        Command::CloseDatabase(next())
+    } else if begins("ALTER DATABASE <identifier> OWNER TO <identifier>") {
+        Command::OwnDatabase(next(), next())
+    } else if begins("ALTER DATABASE <identifier> RENAME TO <identifier>") {
+        Command::RenameDatabase(next(), next())
+    } else if begins("DROP DATABASE <identifier>") {
+        Command::DropDatabase(next())
+    } else if begins("SELECT json_build_object('in_recovery'") {
+        Command::ObserveNode
+    } else if begins("SELECT json_build_object('lsn'") {
+        Command::ObserveCatalogue
+    } else if begins("DO $$ BEGIN IF NOT EXISTS")
+        || begins("GRANT ")
+        || begins("REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC")
+        || begins("DROP OWNED BY")
+    {
+        Command::Nothing
+    } else {
+        return None;
+    };
+    Some(command)
+}
+
+/// The identifiers, literals and numbers of a statement, in order.
+fn arguments(statement: &Statement) -> Option<Vec<String>> {
+    let (mut text, mut shape) = (statement.text(), statement.shape());
+    let mut found = Vec::new();
+    loop {
+        let next = ["<identifier>", "<literal>", "<number>"]
+            .into_iter()
+            .filter_map(|place| shape.find(place).map(|at| (at, place)))
+            .min();
+        let Some((at, place)) = next else {
+            return (text == shape).then_some(found);
+        };
+        text = text.strip_prefix(&shape[..at])?;
+        shape = &shape[at + place.len()..];
+        let (value, rest) = match place {
+            "<identifier>" => quoted(text.strip_prefix('"')?, '"', false)?,
+            "<literal>" => match text.strip_prefix("E'") {
+                Some(body) => quoted(body, '\'', true)?,
+                None => quoted(text.strip_prefix('\'')?, '\'', false)?,
+            },
+            _ => {
+                let end = text
+                    .find(|c: char| !c.is_ascii_digit() && c != '-')
+                    .unwrap_or(text.len());
+                (text[..end].to_owned(), &text[end..])
+            }
+        };
+        found.push(value);
+        text = rest;
+    }
+}
+
+/// What is quoted up to the closing quote, and what comes after it. A doubled quote stands for one.
+fn quoted(body: &str, quote: char, escapes: bool) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut chars = body.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        if c == quote {
+            if chars.peek().is_some_and(|(_, next)| *next == quote) {
+                chars.next();
+                value.push(quote);
+                continue;
+            }
+            return Some((value, &body[at + quote.len_utf8()..]));
+        }
+        if escapes && c == '\\' {
+            value.extend(chars.next().map(|(_, escaped)| escaped));
+        } else {
+            value.push(c);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use dbaas_core::cluster::Epoch;
+    use dbaas_core::command;
+    use dbaas_core::name::{DatabaseName, UserName};
+    use dbaas_core::password::Password;
+    use dbaas_core::scram::{Iterations, ScramVerifier};
+    use dbaas_core::sql_executor::Script;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn meanings(script: &Script) -> Vec<Command> {
+        script
+            .steps
+            .iter()
+            .map(|step| {
+                parse(&step.statement).unwrap_or_else(|| panic!("{}: {:?}", script.name, step.statement))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_script_of_the_core_is_understood() {
+        let epoch = Epoch(7);
+        let verifier = ScramVerifier::derive(
+            &Password::new("12345678").unwrap(),
+            [1; 16],
+            Iterations::default(),
+        );
+        let (user, database) = (UserName::new("it").unwrap(), DatabaseName::new("shop").unwrap());
+        let id = Uuid::from_u128(5);
+        let names = ["a".to_owned(), "b".to_owned()];
+        let mut scripts = vec![
+            command::seal(epoch, Some("x")),
+            command::promote(epoch, "x"),
+            command::mark_history(epoch),
+            command::set_sync_names(epoch, "x"),
+            command::follow(epoch, "host='a' port='1'", "slot", Some("x")),
+            command::checkpoint(),
+            command::create_slots(&names),
+            command::drop_slots(&names),
+            command::bootstrap(&verifier, &verifier),
+            command::create_role(&user, id, &verifier),
+            command::alter_role(&user, id, &verifier),
+            command::lock_out_role(&user, id),
+            command::drop_role_ownership(&user, id, "heir"),
+            command::drop_role(&user, id),
+            command::alter_database_owner(&database, id, &user),
+            command::drop_database("shop", id, true),
+            command::observe_node(1_000),
+            command::observe_catalogue(),
+        ];
+        scripts.extend(command::create_database(&database, id, &user, false));
+        for script in &scripts {
+            meanings(script);
+        }
+        assert!(
+            meanings(&command::follow(epoch, "host='a' port='1'", "slot", None)).contains(
+                &Command::AlterSystem("primary_conninfo".to_owned(), "host='a' port='1'".to_owned())
+            )
+        );
+        assert_eq!(meanings(&command::seal(epoch, None))[0], Command::EpochUpTo(7));
+        assert_eq!(meanings(&command::promote(epoch, "x"))[0], Command::EpochIs(7));
+        assert!(
+            meanings(&command::create_role(&user, id, &verifier))
+                .contains(&Command::CreateRole("it".to_owned(), verifier.to_string()))
+        );
+    }
+}
