@@ -116,6 +116,9 @@ pub fn create_database(name: &DatabaseName, id: Uuid, owner: &UserName, exists: 
     if !exists {
         scripts.push(
             Script::new("create_database")
+                // The template's pages go into the WAL whole. Compressing them takes longer than everything else together. A script that
+                // fails between the two loses its session, so that no other one meets the setting.
+                .step(Statement::fixed("SET wal_compression = off"))
                 .step(
                     Statement::fixed("CREATE DATABASE ")
                         .ident(&staging)
@@ -123,6 +126,7 @@ pub fn create_database(name: &DatabaseName, id: Uuid, owner: &UserName, exists: 
                         .ident(owner.as_str())
                         .raw(" TEMPLATE template0"),
                 )
+                .step(Statement::fixed("RESET wal_compression"))
                 .within_ms(1_000, 30_000),
         );
     }
