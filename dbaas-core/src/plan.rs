@@ -11,7 +11,7 @@
 //! [`status`] what the user is told.
 
 use crate::boot_plan::BootPlan;
-use crate::cluster::Epoch;
+use crate::cluster::{ClusterPhase, Epoch};
 use crate::config::HbaRules;
 use crate::database::DatabaseRecord;
 use crate::id::NodeId;
@@ -371,9 +371,12 @@ pub fn plan(situation: Situation<'_>) -> Plan {
     let serving = failover::plan(&mut draft);
     if let Some(primary) = serving {
         electorate::plan(&mut draft, primary);
-        rolling::plan(&mut draft, primary);
         objects::plan(&mut draft, primary);
+        rolling::plan(&mut draft, primary);
     }
+    // A switchover that was just begun: from here on nobody is to follow the old primary in the new epoch.
+    let sealing = draft.cluster().is_some_and(|c| c.phase == ClusterPhase::Sealing);
+    let serving = serving.filter(|_| !sealing);
     nodes::plan(&mut draft, serving);
     status::plan(&mut draft, serving);
     draft.finish()

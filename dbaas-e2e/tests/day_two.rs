@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use dbaas_controller::error::ControlError;
-use dbaas_controller::request::{
-    CreateUser, InstanceAction, UpdateDatabase, UpdateInstance, UpdateUser,
-};
+use dbaas_controller::request::{CreateUser, InstanceAction, UpdateDatabase, UpdateInstance, UpdateUser};
 use dbaas_core::id::NodeId;
 use dbaas_core::instance::InstancePhase;
 use dbaas_core::lifecycle::{Lifecycle, ObjectLifecycle};
@@ -24,10 +22,16 @@ where
 {
     let target = cluster.target(stack).await?;
     let workload = SetWorkload::start(&target, &SetOptions::default()).await?;
-    anyhow::ensure!(workload.wait_for_acknowledged(100, Duration::from_secs(20)).await, "no writes");
+    anyhow::ensure!(
+        workload.wait_for_acknowledged(100, Duration::from_secs(20)).await,
+        "no writes"
+    );
     change(stack).await?;
     cluster.wait_healed(stack, nodes).await?;
-    anyhow::ensure!(workload.wait_for_acknowledged(100, Duration::from_secs(60)).await, "writes did not resume");
+    anyhow::ensure!(
+        workload.wait_for_acknowledged(100, Duration::from_secs(60)).await,
+        "writes did not resume"
+    );
     let report = workload.stop().await;
     cluster.assert_nothing_lost(stack, &report).await
 }
@@ -38,13 +42,27 @@ async fn update(stack: &Stack, cluster: &Cluster, update: UpdateInstance) -> Res
 }
 
 fn admin_query(target: &Target, database: &str) -> Client {
-    let target = Target { database: database.to_owned(), ..target.clone() };
-    Client::new(target, ClientOptions { statement_timeout: Duration::from_secs(10), ..ClientOptions::default() })
+    let target = Target {
+        database: database.to_owned(),
+        ..target.clone()
+    };
+    Client::new(
+        target,
+        ClientOptions {
+            statement_timeout: Duration::from_secs(10),
+            ..ClientOptions::default()
+        },
+    )
 }
 
 async fn one_value(client: &mut Client, sql: &str) -> anyhow::Result<String> {
-    let rows = client.send_until_done(sql, std::time::Instant::now() + Duration::from_secs(30)).await?;
-    Ok(rows.first().and_then(|row| row.first().cloned().flatten()).unwrap_or_default())
+    let rows = client
+        .send_until_done(sql, std::time::Instant::now() + Duration::from_secs(30))
+        .await?;
+    Ok(rows
+        .first()
+        .and_then(|row| row.first().cloned().flatten())
+        .unwrap_or_default())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -56,18 +74,27 @@ async fn nodes_and_synchronous_replicas_up_and_down() -> Result {
     let effective = |n: u64| n;
     for (nodes, k) in [(3u64, 2u64), (4, 1), (2, 1), (1, 1), (2, 0), (3, 2)] {
         let c = cluster.clone();
-        under_load(&mut stack, &cluster, usize::try_from(nodes)?, async |stack: &mut Stack| {
-            let change = UpdateInstance {
-                nodes: Some(nodes.try_into()?),
-                sync_replicas: Some(k.try_into()?),
-                ..UpdateInstance::default()
-            };
-            update(stack, &c, change).await
-        })
+        under_load(
+            &mut stack,
+            &cluster,
+            usize::try_from(nodes)?,
+            async |stack: &mut Stack| {
+                let change = UpdateInstance {
+                    nodes: Some(nodes.try_into()?),
+                    sync_replicas: Some(k.try_into()?),
+                    ..UpdateInstance::default()
+                };
+                update(stack, &c, change).await
+            },
+        )
         .await?;
         let record = stack.plane()?.instance(cluster.id).await?.record;
         let state = record.cluster.expect("it runs");
-        assert_eq!(u64::from(state.current().k), effective(k.min(nodes - 1)), "{nodes} nodes, k = {k}");
+        assert_eq!(
+            u64::from(state.current().k),
+            effective(k.min(nodes - 1)),
+            "{nodes} nodes, k = {k}"
+        );
         if k > 0 {
             assert_eq!(state.current().voters.len(), usize::try_from(nodes)? - 1);
         }
@@ -77,7 +104,10 @@ async fn nodes_and_synchronous_replicas_up_and_down() -> Result {
     for (index, endpoint) in admin.hosts.iter().enumerate() {
         let mut client = Client::new(
             admin.at(vec![endpoint.clone()]),
-            ClientOptions { access: dbaas_workload::client::Access::Any, ..ClientOptions::default() },
+            ClientOptions {
+                access: dbaas_workload::client::Access::Any,
+                ..ClientOptions::default()
+            },
         );
         let slots = one_value(&mut client, "SELECT count(*) FROM pg_replication_slots").await?;
         assert_eq!(slots, if index == 0 { "2" } else { "0" }, "{endpoint}");
@@ -104,28 +134,45 @@ async fn sizes_restart_and_switchover() -> Result {
         })
         .await?;
         let mut admin = admin_query(&cluster.admin(&stack).await?, "postgres");
-        let buffers = one_value(&mut admin, "SELECT pg_size_bytes(current_setting('shared_buffers'))").await?;
+        let buffers = one_value(
+            &mut admin,
+            "SELECT pg_size_bytes(current_setting('shared_buffers'))",
+        )
+        .await?;
         assert_eq!(buffers.parse::<u64>()?, ram / 4 * 1024 * 1024);
     }
     let c = cluster.clone();
     let mut admin = admin_query(&cluster.admin(&stack).await?, "postgres");
     let before = one_value(&mut admin, "SELECT clock_timestamp()").await?;
     under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
-        stack.plane()?.act_on_instance(c.id, InstanceAction::Restart).await?;
+        stack
+            .plane()?
+            .act_on_instance(c.id, InstanceAction::Restart)
+            .await?;
         Ok(())
     })
     .await?;
     for endpoint in cluster.endpoints(&stack).await? {
-        let options = ClientOptions { access: dbaas_workload::client::Access::Any, ..ClientOptions::default() };
+        let options = ClientOptions {
+            access: dbaas_workload::client::Access::Any,
+            ..ClientOptions::default()
+        };
         let mut client = Client::new(cluster.admin(&stack).await?.at(vec![endpoint]), options);
         let sql = format!("SELECT pg_postmaster_start_time() > '{before}'::timestamptz");
-        assert_eq!(one_value(&mut client, &sql).await?, "t", "every node was restarted");
+        assert_eq!(
+            one_value(&mut client, &sql).await?,
+            "t",
+            "every node was restarted"
+        );
     }
     for _ in 0..2 {
         let to: NodeId = cluster.standbys(&stack).await?[0].record.id;
         let c = cluster.clone();
         under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
-            stack.plane()?.act_on_instance(c.id, InstanceAction::Switchover { to: Some(to) }).await?;
+            stack
+                .plane()?
+                .act_on_instance(c.id, InstanceAction::Switchover { to: Some(to) })
+                .await?;
             Ok(())
         })
         .await?;
@@ -144,7 +191,10 @@ async fn switchover_of_an_asynchronous_instance() -> Result {
     let to: NodeId = cluster.standbys(&stack).await?[0].record.id;
     let c = cluster.clone();
     under_load(&mut stack, &cluster, 2, async |stack: &mut Stack| {
-        stack.plane()?.act_on_instance(c.id, InstanceAction::Switchover { to: None }).await?;
+        stack
+            .plane()?
+            .act_on_instance(c.id, InstanceAction::Switchover { to: None })
+            .await?;
         Ok(())
     })
     .await?;
@@ -160,7 +210,10 @@ async fn stop_start_and_adoption() -> Result {
     let cluster = Cluster::create(&stack, "stop", 3, 1, None).await?;
     let plane = stack.plane()?.clone();
     plane.act_on_instance(cluster.id, InstanceAction::Stop).await?;
-    let stopped = plane.wait_for_instance(cluster.id, Lifecycle::Active, HEAL).await?.record;
+    let stopped = plane
+        .wait_for_instance(cluster.id, Lifecycle::Active, HEAL)
+        .await?
+        .record;
     assert_eq!(stopped.status.phase, InstancePhase::Stopped);
     assert!(fault::processes_under(&stack.directory().join("nodes")).is_empty());
     plane.act_on_instance(cluster.id, InstanceAction::Start).await?;
@@ -175,7 +228,11 @@ async fn stop_start_and_adoption() -> Result {
     stack.open().await?;
     cluster.wait_healed(&stack, 3).await?;
     let after = cluster.primary(&stack).await?.record;
-    assert_eq!((primary.id, primary.backend_ref), (after.id, after.backend_ref), "the same server goes on");
+    assert_eq!(
+        (primary.id, primary.backend_ref),
+        (after.id, after.backend_ref),
+        "the same server goes on"
+    );
     let still: Vec<i32> = fault::processes_under(&stack.directory().join("nodes"));
     assert!(before.iter().filter(|pid| still.contains(pid)).count() >= 3);
     Ok(())
@@ -191,19 +248,36 @@ async fn users_and_databases() -> Result {
     let target = cluster.target(&stack).await?;
 
     // Another password: the old one is refused from then on.
-    let change = UpdateUser { password: Some(Password::new("another 'quoted' \\ pass")?), ..UpdateUser::default() };
+    let change = UpdateUser {
+        password: Some(Password::new("another 'quoted' \\ pass")?),
+        ..UpdateUser::default()
+    };
     plane.update_user(cluster.id, cluster.user, change, None).await?;
-    plane.wait_for_user(cluster.id, cluster.user, ObjectLifecycle::Active, HEAL).await?;
+    plane
+        .wait_for_user(cluster.id, cluster.user, ObjectLifecycle::Active, HEAL)
+        .await?;
     let mut new = Client::new(
-        Target { password: Secret::new("another 'quoted' \\ pass"), ..target.clone() },
+        Target {
+            password: Secret::new("another 'quoted' \\ pass"),
+            ..target.clone()
+        },
         ClientOptions::default(),
     );
     assert_eq!(one_value(&mut new, "SELECT current_user").await?, "app");
     let mut old = Client::new(target.clone(), ClientOptions::default());
-    assert!(old.connect(std::time::Instant::now() + Duration::from_secs(2)).await.is_err());
-    let back = UpdateUser { password: Some(Password::new(PASSWORD)?), ..UpdateUser::default() };
+    assert!(
+        old.connect(std::time::Instant::now() + Duration::from_secs(2))
+            .await
+            .is_err()
+    );
+    let back = UpdateUser {
+        password: Some(Password::new(PASSWORD)?),
+        ..UpdateUser::default()
+    };
     plane.update_user(cluster.id, cluster.user, back, None).await?;
-    plane.wait_for_user(cluster.id, cluster.user, ObjectLifecycle::Active, HEAL).await?;
+    plane
+        .wait_for_user(cluster.id, cluster.user, ObjectLifecycle::Active, HEAL)
+        .await?;
 
     // Another owner, while a client is connected; then the old owner goes, and what it owned stays.
     let mut client = Client::new(target.clone(), ClientOptions::default());
@@ -216,12 +290,22 @@ async fn users_and_databases() -> Result {
     let second = plane.create_user(cluster.id, second, None).await?.record.id;
     let refused = plane.delete_user(cluster.id, cluster.user, None).await;
     assert!(matches!(refused, Err(ControlError::InUse { .. })), "{refused:?}");
-    let change = UpdateDatabase { owner: Some(second), ..UpdateDatabase::default() };
-    plane.update_database(cluster.id, cluster.database, change, None).await?;
-    plane.wait_for_database(cluster.id, cluster.database, ObjectLifecycle::Active, HEAL).await?;
+    let change = UpdateDatabase {
+        owner: Some(second),
+        ..UpdateDatabase::default()
+    };
+    plane
+        .update_database(cluster.id, cluster.database, change, None)
+        .await?;
+    plane
+        .wait_for_database(cluster.id, cluster.database, ObjectLifecycle::Active, HEAL)
+        .await?;
     plane.delete_user(cluster.id, cluster.user, None).await?;
     wait_gone(|| async { plane.user(cluster.id, cluster.user).await.err() }).await?;
-    let second_target = Target { user: "Second$1".to_owned(), ..target.clone() };
+    let second_target = Target {
+        user: "Second$1".to_owned(),
+        ..target.clone()
+    };
     let mut heir = Client::new(second_target.clone(), ClientOptions::default());
     assert_eq!(one_value(&mut heir, "SELECT count(*) FROM kept").await?, "0");
 
@@ -232,33 +316,66 @@ async fn users_and_databases() -> Result {
     one_value(&mut admin, "DROP ROLE \"Second$1\"").await?;
     let until = std::time::Instant::now() + HEAL;
     loop {
-        let rows = one_value(&mut admin, "SELECT count(*) FROM pg_database d JOIN pg_roles r ON r.oid = datdba \
-            WHERE datname = 'shop' AND rolname = 'Second$1'").await?;
+        let rows = one_value(
+            &mut admin,
+            "SELECT count(*) FROM pg_database d JOIN pg_roles r ON r.oid = datdba \
+            WHERE datname = 'shop' AND rolname = 'Second$1'",
+        )
+        .await?;
         if rows == "1" {
             break;
         }
-        assert!(std::time::Instant::now() < until, "drift was not mended: {}", cluster.events(&stack).await?.join("\n"));
+        assert!(
+            std::time::Instant::now() < until,
+            "drift was not mended: {}",
+            cluster.events(&stack).await?.join("\n")
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    assert_eq!(one_value(&mut admin, "SELECT count(*) FROM pg_roles WHERE rolname = 'foreigner'").await?, "1");
+    assert_eq!(
+        one_value(
+            &mut admin,
+            "SELECT count(*) FROM pg_roles WHERE rolname = 'foreigner'"
+        )
+        .await?,
+        "1"
+    );
     let foreign = CreateUser {
         name: "foreigner".parse()?,
         description: "".parse()?,
         password: Password::new(PASSWORD)?,
     };
     let foreign = plane.create_user(cluster.id, foreign, None).await?.record.id;
-    plane.wait_for_user(cluster.id, foreign, ObjectLifecycle::Error, HEAL).await?;
+    plane
+        .wait_for_user(cluster.id, foreign, ObjectLifecycle::Error, HEAL)
+        .await?;
     plane.delete_user(cluster.id, foreign, None).await?;
     wait_gone(|| async { plane.user(cluster.id, foreign).await.err() }).await?;
-    assert_eq!(one_value(&mut admin, "SELECT count(*) FROM pg_roles WHERE rolname = 'foreigner'").await?, "1");
+    assert_eq!(
+        one_value(
+            &mut admin,
+            "SELECT count(*) FROM pg_roles WHERE rolname = 'foreigner'"
+        )
+        .await?,
+        "1"
+    );
 
     // A database with connected clients can be deleted.
-    plane.wait_for_database(cluster.id, cluster.database, ObjectLifecycle::Active, HEAL).await?;
+    plane
+        .wait_for_database(cluster.id, cluster.database, ObjectLifecycle::Active, HEAL)
+        .await?;
     let mut connected = Client::new(second_target, ClientOptions::default());
     one_value(&mut connected, "SELECT 1").await?;
     plane.delete_database(cluster.id, cluster.database, None).await?;
     wait_gone(|| async { plane.database(cluster.id, cluster.database).await.err() }).await?;
-    assert_eq!(one_value(&mut admin, "SELECT count(*) FROM pg_database WHERE datname = 'shop'").await?, "0");
+    assert_eq!(
+        one_value(
+            &mut admin,
+            "SELECT count(*) FROM pg_database WHERE datname = 'shop'"
+        )
+        .await?,
+        "0"
+    );
     Ok(())
 }
 
@@ -291,10 +408,15 @@ async fn deletion_leaves_nothing_behind() -> Result {
         wait_gone(|| async { plane.instance(id).await.err() }).await?;
     }
     assert!(fault::processes_under(&stack.directory().join("nodes")).is_empty());
-    let left: Vec<_> = std::fs::read_dir(stack.directory().join("nodes"))?.flatten().collect();
+    let left: Vec<_> = std::fs::read_dir(stack.directory().join("nodes"))?
+        .flatten()
+        .collect();
     assert!(left.is_empty(), "{left:?}");
     for endpoint in endpoints {
-        assert!(std::net::TcpListener::bind((endpoint.host.as_str(), endpoint.port)).is_ok(), "{endpoint} is still taken");
+        assert!(
+            std::net::TcpListener::bind((endpoint.host.as_str(), endpoint.port)).is_ok(),
+            "{endpoint} is still taken"
+        );
     }
     // The names are free again.
     Cluster::create(&stack, "ready", 1, 0, None).await?;
@@ -309,7 +431,10 @@ async fn the_newest_request_wins() -> Result {
     };
     let cluster = Cluster::request(&stack, "changing", 3, 1, None).await?;
     for nodes in [5u64, 1, 4, 2] {
-        let change = UpdateInstance { nodes: Some(nodes.try_into()?), ..UpdateInstance::default() };
+        let change = UpdateInstance {
+            nodes: Some(nodes.try_into()?),
+            ..UpdateInstance::default()
+        };
         update(&stack, &cluster, change).await?;
         tokio::time::sleep(Duration::from_millis(250)).await;
     }

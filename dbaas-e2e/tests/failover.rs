@@ -100,7 +100,11 @@ async fn killed_and_frozen_standby() -> Result {
             c.signal(stack, standby, signal)
         })
         .await?;
-        assert_eq!(cluster.primary(&stack).await?.record.id, primary, "a standby's loss changes no primary");
+        assert_eq!(
+            cluster.primary(&stack).await?.record.id,
+            primary,
+            "a standby's loss changes no primary"
+        );
     }
     Ok(())
 }

@@ -60,7 +60,15 @@ fn steady(draft: &mut Draft<'_>, cluster: &ClusterState) -> Option<Serving> {
     let asked_for = draft.record.requests.failover.is_some();
     if health == Health::Waiting && !asked_for {
         let name = draft.name(primary);
-        draft.pending(format!("the primary {name} does not answer yet"));
+        let silent_ms = draft.seen(primary).map_or(0, |s| s.silent_ms);
+        if silent_ms >= draft.situation.policy.silent_ms && heard_by_standbys(draft, primary) {
+            draft.problem(format!(
+                "the primary {name} does not answer the control plane, but its standbys hear from it: it is left alone; check the \
+                 network between it and the control plane"
+            ));
+        } else {
+            draft.pending(format!("the primary {name} does not answer yet"));
+        }
         draft.soon();
         return None;
     }
@@ -287,6 +295,7 @@ fn cannot_elect(draft: &mut Draft<'_>, cluster: &ClusterState, reachable: &BTree
                 Action::PowerOff { node: primary, mode },
                 format!("fencing {name} before a forced failover"),
             );
+            draft.pending(format!("fencing {name}, then failing over as asked"));
             return;
         }
         let message =
@@ -463,6 +472,7 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
         facts.lsn,
         facts.history
     );
+    draft.pending(message.clone());
     draft.event("candidate_chosen", Some(candidate), message);
     let closed_names = draft.closed_names();
     let planned = matches!(cluster.cause, Some(FailoverCause::Switchover { .. }));

@@ -281,6 +281,9 @@ fn running(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving: Option
             format!("{name} runs as a primary and is none: fencing it"),
         );
         let mode = PowerOff::Immediate;
+        draft.pending(format!(
+            "{name} runs as a primary and is none: it is being fenced"
+        ));
         draft.act(Action::PowerOff { node: id, mode }, format!("fencing {name}"));
         return;
     }

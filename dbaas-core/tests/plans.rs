@@ -1,0 +1,325 @@
+//! Golden plans: what the planner decides in the situations that matter. To change one on purpose: `INSTA_UPDATE=always cargo test -p
+//! dbaas-core --test plans`, then read the difference.
+
+mod situation;
+
+use dbaas_core::cluster::{ClusterPhase, Epoch, FailoverCause, Lsn};
+use dbaas_core::infrastructure::{Exit, ExitReason, PowerState};
+use dbaas_core::instance::{DesiredState, FailoverRequest, SwitchoverRequest};
+use dbaas_core::node::Rejoin;
+use dbaas_core::observation::Silence;
+use situation::{Scene, died, node};
+
+macro_rules! golden {
+    ($scene:expr) => {
+        insta::assert_snapshot!($scene.show())
+    };
+}
+
+#[test]
+fn a_new_instance_decides_on_its_nodes() {
+    golden!(Scene::new(3, 1));
+}
+
+#[test]
+fn nodes_that_do_not_exist_are_created() {
+    golden!(Scene::decided(3, 1));
+}
+
+#[test]
+fn the_first_node_starts_with_its_copies() {
+    let mut scene = Scene::decided(3, 1);
+    scene.exist();
+    golden!(scene);
+}
+
+#[test]
+fn the_first_login_makes_our_roles() {
+    let mut scene = Scene::decided(3, 1);
+    scene.exist();
+    scene.power(1, PowerState::Running);
+    scene.silence(1, Silence::Login, 100);
+    golden!(scene);
+}
+
+#[test]
+fn nothing_to_do() {
+    let scene = Scene::running(3, 1);
+    let plan = scene.plan();
+    assert!(plan.is_idle(), "{:?}", plan);
+    assert_eq!(plan.wake_after_ms, scene.policy.heartbeat_ms);
+}
+
+#[test]
+fn a_dead_primary_begins_an_epoch() {
+    let mut scene = Scene::running(3, 1);
+    scene.power(1, died());
+    golden!(scene);
+}
+
+#[test]
+fn a_primary_that_standbys_hear_is_left_alone() {
+    let mut scene = Scene::running(3, 1);
+    scene.silence(1, Silence::Timeout, 60_000);
+    golden!(scene);
+}
+
+#[test]
+fn a_primary_that_nobody_hears_is_lost() {
+    let mut scene = Scene::running(3, 1);
+    scene.silence(1, Silence::Timeout, 60_000);
+    scene.facts(2).receiver = None;
+    scene.facts(3).receiver = None;
+    golden!(scene);
+}
+
+#[test]
+fn a_frozen_primary_is_given_a_moment() {
+    let mut scene = Scene::running(3, 1);
+    scene.power(1, PowerState::Frozen);
+    scene.silence(1, Silence::NotAsked, scene.policy.frozen_ms - 1);
+    assert!(scene.plan().actions.is_empty());
+    scene.silence(1, Silence::NotAsked, scene.policy.frozen_ms);
+    golden!(scene);
+}
+
+#[test]
+fn too_few_voters_restart_the_primary_in_place() {
+    let mut scene = Scene::running(3, 1);
+    scene.power(1, died());
+    scene.power(2, died());
+    golden!(scene);
+}
+
+#[test]
+fn a_lost_disk_with_too_few_voters_waits_and_says_so() {
+    let mut scene = Scene::running(3, 1);
+    scene.absent(1);
+    scene.silence(2, Silence::Timeout, 60_000);
+    golden!(scene);
+}
+
+#[test]
+fn a_forced_failover_fences_first() {
+    let mut scene = Scene::running(3, 1);
+    scene.silence(1, Silence::Timeout, 60_000);
+    scene.silence(2, Silence::Timeout, 60_000);
+    scene.facts(3).receiver = None;
+    scene.record.requests.failover = Some(FailoverRequest {
+        allow_data_loss: true,
+        at: scene.observation.at,
+    });
+    golden!(scene);
+}
+
+#[test]
+fn an_asynchronous_instance_prefers_its_own_disk() {
+    let mut scene = Scene::running(2, 0);
+    scene.power(1, died());
+    golden!(scene);
+}
+
+#[test]
+fn the_sealed_node_with_most_is_promoted() {
+    let mut scene = Scene::sealing(3, 1);
+    scene.power(1, died());
+    scene.sealed(2, Lsn(900));
+    scene.sealed(3, Lsn(1_000));
+    golden!(scene);
+}
+
+#[test]
+fn history_counts_before_position() {
+    let mut scene = Scene::sealing(3, 1);
+    scene.power(1, died());
+    scene.sealed(2, Lsn(900));
+    scene.sealed(3, Lsn(5_000));
+    scene.facts(3).history = Epoch(0);
+    let plan = scene.plan();
+    let cluster = plan
+        .record
+        .and_then(|r| r.cluster)
+        .expect("a candidate is chosen");
+    assert_eq!(cluster.primary, node(2));
+    assert!(
+        cluster.current().voters.is_empty(),
+        "one of another history does not vote"
+    );
+}
+
+#[test]
+fn one_seal_of_two_is_not_enough() {
+    let mut scene = Scene::sealing(3, 1);
+    scene.power(1, PowerState::Running);
+    scene.silence(1, Silence::Timeout, 9_000);
+    scene.sealed(2, Lsn(900));
+    scene.silence(3, Silence::Timeout, 9_000);
+    golden!(scene);
+}
+
+#[test]
+fn a_receiver_that_still_runs_is_no_seal() {
+    let mut scene = Scene::sealing(3, 1);
+    scene.power(1, died());
+    scene.sealed(2, Lsn(900));
+    scene.sealed(3, Lsn(900));
+    scene.facts(3).receiver = Some(situation::receiver());
+    let phase = scene.plan().record.and_then(|r| r.cluster).map(|c| c.phase);
+    assert_ne!(phase, Some(ClusterPhase::Promoting));
+}
+
+#[test]
+fn an_election_that_cannot_be_won_goes_back_to_the_old_primary() {
+    let mut scene = Scene::sealing(3, 1);
+    scene.power(1, died());
+    scene.sealed(2, Lsn(900));
+    scene.power(3, died());
+    golden!(scene);
+}
+
+#[test]
+fn a_promoted_candidate_is_marked_before_anybody_acknowledges() {
+    let mut scene = Scene::promoting(3, 1);
+    scene.facts(2).in_recovery = false;
+    golden!(scene);
+}
+
+#[test]
+fn a_marked_primary_gets_its_voters_and_followers() {
+    let mut scene = Scene::promoting(3, 1);
+    scene.facts(2).in_recovery = false;
+    scene.facts(2).history = Epoch(2);
+    golden!(scene);
+}
+
+#[test]
+fn a_candidate_that_died_is_started_to_be_promoted_again() {
+    let mut scene = Scene::promoting(2, 1);
+    scene.power(2, died());
+    golden!(scene);
+}
+
+#[test]
+fn a_stray_primary_is_fenced_and_rewound() {
+    let mut scene = Scene::running(3, 1);
+    scene.facts(3).in_recovery = false;
+    golden!(scene);
+}
+
+#[test]
+fn a_dead_standby_comes_back_where_it_is() {
+    let mut scene = Scene::running(3, 1);
+    scene.power(3, died());
+    golden!(scene);
+}
+
+#[test]
+fn a_standby_that_cannot_be_rewound_is_rebuilt() {
+    let mut scene = Scene::running(3, 1);
+    let exit = Exit {
+        reason: ExitReason::CannotRewind,
+        message: "no common ancestor".to_owned(),
+    };
+    scene.power(3, PowerState::Exited(exit));
+    scene.record.nodes[2].rejoin = Rejoin::Rewind;
+    golden!(scene);
+}
+
+#[test]
+fn a_rewind_waits_for_the_new_primarys_checkpoint() {
+    let mut scene = Scene::running(3, 1);
+    scene.facts(1).checkpointed = false;
+    scene.power(3, died());
+    scene.record.nodes[2].rejoin = Rejoin::Rewind;
+    golden!(scene);
+}
+
+#[test]
+fn more_nodes() {
+    let mut scene = Scene::running(1, 1);
+    scene.record.spec.nodes = 2u64.try_into().unwrap();
+    golden!(scene);
+}
+
+#[test]
+fn fewer_nodes_leave_the_electorate_first() {
+    let mut scene = Scene::running(3, 1);
+    scene.record.spec.nodes = 2u64.try_into().unwrap();
+    golden!(scene);
+}
+
+#[test]
+fn the_primary_is_never_removed() {
+    let mut scene = Scene::running(3, 1);
+    scene.record.spec.nodes = 1u64.try_into().unwrap();
+    let record = scene.plan().record.expect("nodes leave");
+    let leaving: Vec<bool> = record.nodes.iter().map(|n| n.leaving).collect();
+    assert_eq!(leaving, [false, true, true]);
+}
+
+#[test]
+fn a_switchover_begins_with_a_checkpoint_and_then_an_epoch() {
+    let mut scene = Scene::running(3, 1);
+    let request = SwitchoverRequest {
+        to: Some(node(3)),
+        at: scene.observation.at,
+        by_controller: false,
+        prepared: false,
+    };
+    scene.record.requests.switchover = Some(request);
+    let first = scene.plan();
+    assert!(first.actions.iter().any(|a| a.name() == "checkpoint"));
+    scene.record = first.record.expect("the request is prepared");
+    golden!(scene);
+}
+
+#[test]
+fn a_switchover_prefers_the_node_asked_for_among_equals() {
+    let mut scene = Scene::sealing(3, 1);
+    if let Some(cluster) = scene.record.cluster.as_mut() {
+        cluster.cause = Some(FailoverCause::Switchover { to: node(3) });
+    }
+    scene.power(1, PowerState::Off);
+    scene.sealed(2, Lsn(900));
+    scene.sealed(3, Lsn(900));
+    let cluster = scene.plan().record.and_then(|r| r.cluster).expect("chosen");
+    assert_eq!(cluster.primary, node(3));
+    // Nothing is lost for the sake of a wish: the other one has more.
+    scene.sealed(2, Lsn(901));
+    let cluster = scene.plan().record.and_then(|r| r.cluster).expect("chosen");
+    assert_eq!(cluster.primary, node(2));
+}
+
+#[test]
+fn new_sizes_restart_standbys_one_at_a_time() {
+    let mut scene = Scene::running(3, 1);
+    scene.record.spec.resources.ram = 4096u64.try_into().unwrap();
+    golden!(scene);
+}
+
+#[test]
+fn stopping_begins_with_the_primary() {
+    let mut scene = Scene::running(3, 1);
+    scene.record.desired = DesiredState::Stopped;
+    golden!(scene);
+}
+
+#[test]
+fn deletion_switches_off_then_removes_then_forgets() {
+    let mut scene = Scene::running(2, 1);
+    scene.record.desired = DesiredState::Deleted;
+    scene.power(2, died());
+    golden!(scene);
+    scene.observation.nodes.clear();
+    assert!(scene.plan().instance_gone);
+}
+
+#[test]
+fn a_silent_infrastructure_deletes_nothing() {
+    let mut scene = Scene::running(2, 1);
+    scene.record.desired = DesiredState::Deleted;
+    scene.observation.nodes.clear();
+    scene.observation.infrastructure_error = Some("no answer".to_owned());
+    let plan = scene.plan();
+    assert!(!plan.instance_gone && plan.actions.is_empty());
+}
