@@ -2,6 +2,7 @@
 //!
 //! * Server processes outlive the program that embeds this: a [`LocalBackend`] that is opened on the same data directory later adopts
 //!   what runs. Nothing stops them but [`Infrastructure::power_off`] and [`LocalBackend::stop_all`].
+//!   (A service manager must be told: systemd ends them with its own unless the unit says `KillMode=process`.)
 //! * As root, PostgreSQL runs as an unprivileged user, never as root.
 //! * Every process that this crate starts is found again by its working directory, and killed by pidfd: a pid that was given to another
 //!   process can hit nobody.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -178,22 +179,46 @@ fn look_at(inner: &Inner, node: &Node, round: u32) {
         shared_memory::remember(node, &process);
     }
     if round.is_multiple_of(40)
-        && let Err(e) = cut_log(node)
+        && let Err(e) = cut_log(&node.dir.log())
     {
         tracing::warn!(node = %node.id.node, error = %e, "cannot cut the log");
     }
 }
 
 /// The server holds the log open for appending: it is copied and cut, not renamed.
-fn cut_log(node: &Node) -> io::Result<()> {
-    let log = node.dir.log();
-    let length = files::length(&log);
+fn cut_log(log: &Path) -> io::Result<()> {
+    let length = files::length(log);
     if length <= LOG_AT_MOST {
         return Ok(());
     }
-    let mut from = OpenOptions::new().read(true).write(true).open(&log)?;
+    let mut from = OpenOptions::new().read(true).write(true).open(log)?;
     io::Seek::seek(&mut from, io::SeekFrom::Start(length - LOG_KEPT))?;
     let mut to = std::fs::File::create(log.with_extension("1"))?;
     io::copy(&mut io::Read::take(&mut from, LOG_KEPT), &mut to)?;
     from.set_len(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_long_log_is_cut_under_its_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let mut writer = OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        writer.write_all(b"short\n").unwrap();
+        cut_log(&log).unwrap();
+        assert_eq!(files::tail(&log, 9).unwrap(), "short");
+        writer.set_len(LOG_AT_MOST).unwrap();
+        writer.write_all(b"\nlast before\n").unwrap();
+        cut_log(&log).unwrap();
+        assert_eq!(files::length(&log), 0);
+        assert_eq!(files::length(&log.with_extension("1")), LOG_KEPT);
+        assert_eq!(files::tail(&log.with_extension("1"), 1).unwrap(), "last before");
+        writer.write_all(b"first after\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "first after\n");
+    }
 }

@@ -391,6 +391,48 @@ async fn a_backend_that_is_reopened_ends_what_a_preparation_left() {
     assert_eq!(fixture.observe(&backend, node).await.data, DataState::Incomplete);
 }
 
+/// A program that was killed cannot end what it started: the next one does, and nothing else that happens to be there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_program_left_running_is_ended() {
+    let Some(fixture) = Fixture::new(15) else { return };
+    let node = fixture.node();
+    let backend = fixture.open();
+    backend.apply(&fixture.spec(node)).await.unwrap();
+    drop(backend);
+    let dir = fixture.node_dir(node);
+    std::fs::create_dir(dir.join("data")).unwrap();
+    std::fs::write(dir.join("data/half"), "").unwrap();
+    std::fs::write(dir.join("incomplete"), "").unwrap();
+    let text = std::fs::read_to_string(dir.join("node.json")).unwrap();
+    std::fs::write(dir.join("node.json"), text.replace("\"off\"", "\"on\"")).unwrap();
+    let left = |mark: Option<&str>| {
+        let mut command = std::process::Command::new("sleep");
+        command.arg("600").current_dir(dir.join("data"));
+        mark.map(|mark| command.env("DBAAS_NODE", mark));
+        command.spawn().unwrap()
+    };
+    let (mut tool, mut operator) = (left(Some("x")), left(None));
+    let backend = fixture.open();
+    let seen = fixture.observe(&backend, node).await;
+    // Reaped by the backend, or here.
+    assert!(
+        tool.try_wait().map_or(true, |status| status.is_some()),
+        "the preparation's program still runs"
+    );
+    assert!(
+        operator.try_wait().unwrap().is_none(),
+        "a process that is not ours was killed"
+    );
+    operator.kill().unwrap();
+    operator.wait().unwrap();
+    assert_eq!(seen.data, DataState::Incomplete);
+    let PowerState::Exited(exit) = seen.power else {
+        panic!("{seen:?}")
+    };
+    assert_eq!(exit.reason, ExitReason::PreparationFailed);
+    assert!(exit.message.contains("interrupted"), "{}", exit.message);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_warm_pool_gives_whole_clusters_each_of_its_own() {
     let Some(mut fixture) = Fixture::new(15) else {
