@@ -6,6 +6,7 @@
 pub mod by_hand;
 pub mod failover;
 pub mod figures;
+pub mod http;
 pub mod machine;
 pub mod provision;
 

@@ -1,0 +1,76 @@
+//! Random faults on real PostgreSQL; see `--help`.
+#![allow(clippy::print_stdout)]
+
+use clap::Parser;
+use dbaas_e2e::Stack;
+use dbaas_e2e::attack::{AttackOptions, attack};
+
+/// Attacks real clusters on this machine with random faults, and checks after each that nothing acknowledged is missing.
+///
+/// Everything runs on loopback in a directory of its own and ends by itself. Example:
+///   cargo run --release -p dbaas-e2e --bin dbaas-attack -- --faults 100 --nodes 3 --k 1 --seed 1
+#[derive(Parser)]
+struct Arguments {
+    /// Decides which faults come, when and where.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many faults.
+    #[arg(long, default_value_t = 100)]
+    faults: usize,
+    /// Nodes of the cluster.
+    #[arg(long, default_value_t = 3)]
+    nodes: u64,
+    /// Synchronous replicas.
+    #[arg(long, default_value_t = 1)]
+    k: u64,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> anyhow::Result<()> {
+    let Arguments {
+        seed,
+        faults,
+        nodes,
+        k,
+    } = Arguments::parse();
+    let Some(mut stack) = Stack::start().await? else {
+        anyhow::bail!("this machine has no PostgreSQL; see ci/setup");
+    };
+    let options = AttackOptions {
+        seed,
+        faults,
+        nodes,
+        k,
+    };
+    println!("attacking {nodes} nodes, k = {k}, {faults} faults, seed {seed}");
+    let report = attack(&mut stack, &options, |number, fault, pause| {
+        println!(
+            "{:>4} {fault:?}: survived, writes paused {} ms",
+            number + 1,
+            pause.as_millis()
+        );
+    })
+    .await?;
+    println!();
+    println!(
+        "{:<30} {:>5} {:>9} {:>9} {:>9}  (pause of writes, ms)",
+        "fault", "times", "min", "median", "max"
+    );
+    for (fault, mut pauses) in report.pauses {
+        pauses.sort();
+        let at = |i: usize| pauses[i].as_millis();
+        println!(
+            "{:<30} {:>5} {:>9} {:>9} {:>9}",
+            format!("{fault:?}"),
+            pauses.len(),
+            at(0),
+            at(pauses.len() / 2),
+            at(pauses.len() - 1)
+        );
+    }
+    println!(
+        "acknowledged: {} inserts and {} transfers; lost: 0; changed: 0",
+        report.acknowledged_inserts, report.acknowledged_transfers
+    );
+    Ok(())
+}
