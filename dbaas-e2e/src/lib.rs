@@ -2,6 +2,7 @@
 //!
 //! Everything runs on loopback and ends with the [`Stack`], also when a test fails.
 
+pub mod attack;
 pub mod bench;
 pub mod cluster;
 pub mod fault;
