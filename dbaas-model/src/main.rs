@@ -1,0 +1,121 @@
+//! Checks the protocol in a configuration given on the command line.
+#![expect(clippy::print_stdout, reason = "a command-line tool")]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use dbaas_model::check::check;
+use dbaas_model::model::{Bounds, Request};
+use dbaas_model::world::Budget;
+
+#[derive(Parser)]
+#[command(about = "Checks the failover protocol as shipped; see docs/reliability.md")]
+struct Arguments {
+    /// Nodes of the instance.
+    #[arg(long, default_value_t = 3)]
+    nodes: u8,
+    /// Synchronous replicas.
+    #[arg(long, default_value_t = 1)]
+    k: u8,
+    /// Controllers.
+    #[arg(long, default_value_t = 1)]
+    controllers: u8,
+    /// Epochs beyond this are not explored.
+    #[arg(long, default_value_t = 3)]
+    epochs: u8,
+    /// Commits of clients.
+    #[arg(long, default_value_t = 2)]
+    commits: u8,
+    /// Crashes of nodes.
+    #[arg(long, default_value_t = 2)]
+    crashes: u8,
+    /// Nodes frozen.
+    #[arg(long, default_value_t = 0)]
+    freezes: u8,
+    /// Links between nodes cut.
+    #[arg(long, default_value_t = 0)]
+    cuts: u8,
+    /// Nodes that start by themselves.
+    #[arg(long, default_value_t = 0)]
+    self_starts: u8,
+    /// Actions delayed or done twice, and controllers paused.
+    #[arg(long, default_value_t = 1)]
+    delays: u8,
+    /// Looks in which something does not answer although it could.
+    #[arg(long, default_value_t = 1)]
+    clouded: u8,
+    /// Disks lost.
+    #[arg(long, default_value_t = 0)]
+    disk_losses: u8,
+    /// Nodes that do not answer in one look, at most.
+    #[arg(long, default_value_t = 1)]
+    unheard: u32,
+    /// A switchover is asked for.
+    #[arg(long)]
+    switchover: bool,
+    /// So many nodes are asked for; may be repeated.
+    #[arg(long)]
+    scale: Vec<u8>,
+    /// So many synchronous replicas are asked for; may be repeated.
+    #[arg(long)]
+    replicas: Vec<u8>,
+    /// Looks at the infrastructure may fail.
+    #[arg(long)]
+    blind: bool,
+    /// Replay and connections take time of their own.
+    #[arg(long)]
+    lazy: bool,
+    /// Begin before the instance is made.
+    #[arg(long)]
+    from_empty: bool,
+    /// Check that each state leads to a writable one once faults end.
+    #[arg(long)]
+    liveness: bool,
+    /// When to give up.
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+}
+
+fn main() -> ExitCode {
+    let a = Arguments::parse();
+    let mut requests = Vec::new();
+    requests.extend(a.switchover.then_some(Request::Switchover));
+    requests.extend(a.scale.iter().map(|n| Request::Nodes(*n)));
+    requests.extend(a.replicas.iter().map(|k| Request::Replicas(*k)));
+    let bounds = Bounds {
+        nodes: a.nodes,
+        k: a.k,
+        controllers: a.controllers,
+        epochs: a.epochs,
+        budget: Budget {
+            commits: a.commits,
+            crashes: a.crashes,
+            freezes: a.freezes,
+            cuts: a.cuts,
+            self_starts: a.self_starts,
+            delays: a.delays,
+            clouded: a.clouded,
+            disk_losses: a.disk_losses,
+            requests: 0,
+        },
+        requests,
+        unheard: a.unheard,
+        blind: a.blind,
+        lazy: a.lazy,
+        from_empty: a.from_empty,
+        liveness: a.liveness,
+    };
+    let report = check(bounds, None, Duration::from_secs_f64(a.minutes * 60.0), a.threads);
+    println!("{report}");
+    match &report.counterexample {
+        Some((_, trace)) => {
+            println!("{trace}");
+            ExitCode::FAILURE
+        }
+        None => ExitCode::SUCCESS,
+    }
+}

@@ -1,0 +1,378 @@
+//! What actions, faults and time do to the nodes. The guards are those of `dbaas_core::command` and of the backends' contract.
+
+use crate::mutation::{Guard, Mutation};
+use crate::wal::Entry;
+use crate::world::{Act, Boot, Data, MOST_NODES, Node, Power, Prepare, Report, State, Violation, What};
+
+/// Does an action, if its guard holds where it is done.
+pub fn perform(state: &mut State, act: Act, mutation: Option<Mutation>) {
+    let i = usize::from(act.node);
+    let lacks = |guard| mutation.is_some_and(|m| m.removes(guard));
+    let n = state.nodes[i];
+    let answers = n.runs();
+    match act.what {
+        What::Apply => state.nodes[i].exists = true,
+        What::Start(boot) => start(state, i, boot, mutation),
+        What::PowerOff(graceful) => {
+            if graceful && n.is_writable() {
+                send_everything(state, i);
+            }
+            stop(state, i, Power::Off);
+        }
+        What::Remove => remove(state, i),
+        What::Bootstrap => {
+            if answers && n.primary && n.wal.history(n.wal.len()) == 0 {
+                state.nodes[i].wal.push(Entry::Mark(1));
+                state.nodes[i].replayed = state.nodes[i].wal.len();
+            }
+        }
+        What::Seal(epoch, closed) => {
+            if answers && !n.primary && (n.epoch <= epoch || lacks(Guard::Seal)) {
+                let n = &mut state.nodes[i];
+                n.epoch = if lacks(Guard::SealPersists) { n.epoch } else { epoch };
+                n.target = if lacks(Guard::SealCuts) { n.target } else { None };
+                n.names = closed.unwrap_or(n.names);
+            }
+        }
+        What::Promote(epoch, closed) => {
+            let sealed = n.epoch == epoch && n.target.is_none() && n.receiver.is_none() && n.names == closed;
+            if answers && !n.primary && (sealed || lacks(Guard::Promote)) {
+                promote(state, i, epoch, mutation);
+            }
+        }
+        What::Mark(epoch) => {
+            if answers && n.primary && n.epoch == epoch {
+                state.nodes[i].wal.push(Entry::Mark(epoch));
+                state.nodes[i].replayed = state.nodes[i].wal.len();
+            }
+        }
+        What::SetNames(epoch, setting, names) => {
+            let current = n.epoch == epoch && n.setting <= setting;
+            if answers && n.primary && (current || lacks(Guard::SetNames)) {
+                state.nodes[i].names = names;
+                state.nodes[i].setting = setting;
+            }
+        }
+        What::Follow(epoch, target, closed) => {
+            if answers && !n.primary && (n.epoch <= epoch || lacks(Guard::Follow)) {
+                let n = &mut state.nodes[i];
+                n.epoch = epoch;
+                n.target = Some(target);
+                n.names = closed.unwrap_or(n.names);
+            }
+        }
+        What::Checkpoint => {
+            if n.is_writable() {
+                state.nodes[i].checkpointed = true;
+            }
+        }
+    }
+}
+
+fn promote(state: &mut State, i: usize, epoch: u8, mutation: Option<Mutation>) {
+    let before = std::mem::replace(&mut state.promoted[usize::from(epoch).min(7)], i as u8 + 1);
+    if before != 0 && before != i as u8 + 1 {
+        state.violate(Violation::EpochReused);
+    }
+    let n = &mut state.nodes[i];
+    n.primary = true;
+    n.receiver = None;
+    n.checkpointed = false;
+    n.wal.push(Entry::Promotion(epoch));
+    n.replayed = n.wal.len();
+    if let Some(m) = mutation {
+        m.promoted(n);
+    }
+}
+
+fn start(state: &mut State, i: usize, boot: Boot, mutation: Option<Mutation>) {
+    let lacks = |guard| mutation.is_some_and(|m| m.removes(guard));
+    let n = state.nodes[i];
+    let off = matches!(n.power, Power::Off | Power::Died | Power::Failed | Power::SeedGone);
+    if !n.exists || !off || (n.epoch > boot.epoch && !lacks(Guard::Start)) {
+        return;
+    }
+    match boot.prepare {
+        Prepare::Existing if n.data == Data::Full => run(state, i, boot),
+        Prepare::Existing => {}
+        Prepare::Rewind(_) if n.data != Data::Full => {}
+        Prepare::Init(_) if n.data == Data::Full => {
+            state.violate(Violation::LastCopyDestroyed);
+        }
+        Prepare::Seed if n.started => {}
+        Prepare::Seed => prepare(state, i, boot),
+        Prepare::Init(_) | Prepare::Backup(_) | Prepare::Rewind(_) => {
+            if destroys_last_copy(state, i, boot.prepare) {
+                state.violate(Violation::LastCopyDestroyed);
+            }
+            state.nodes[i].data = Data::Incomplete;
+            prepare(state, i, boot);
+        }
+    }
+}
+
+fn prepare(state: &mut State, i: usize, boot: Boot) {
+    let n = &mut state.nodes[i];
+    n.power = Power::Preparing(boot);
+    n.epoch = boot.epoch;
+}
+
+/// Whether an acknowledged commit would be nowhere but in what is thrown away.
+fn destroys_last_copy(state: &State, i: usize, _prepare: Prepare) -> bool {
+    (0..8).any(|c| {
+        state.acknowledged & (1 << c) != 0
+            && state.nodes[i].wal.holds(c)
+            && !state.nodes.iter().enumerate().any(|(j, n)| j != i && n.data == Data::Full && n.wal.holds(c))
+    })
+}
+
+/// Files are written, the server is started.
+fn run(state: &mut State, i: usize, boot: Boot) {
+    let n = &mut state.nodes[i];
+    n.data = Data::Full;
+    n.power = Power::Running;
+    n.started = true;
+    n.primary = boot.primary;
+    n.epoch = boot.epoch;
+    n.target = boot.target;
+    n.names = boot.names;
+    revive(n);
+}
+
+/// A server starts on what is there: a primary replays all of its WAL, a standby begins anew from its last restartpoint.
+fn revive(n: &mut Node) {
+    n.power = Power::Running;
+    n.receiver = None;
+    n.streamed = false;
+    n.reports = Default::default();
+    n.replayed = if n.primary { n.wal.len() } else { n.wal.len().min(1) };
+}
+
+/// A node starts by itself, as it was.
+pub fn self_start(state: &mut State, i: usize) {
+    revive(&mut state.nodes[i]);
+}
+
+/// Whether a preparation can end.
+pub fn can_finish(state: &State, i: usize) -> bool {
+    let Power::Preparing(boot) = state.nodes[i].power else {
+        return false;
+    };
+    match boot.prepare {
+        Prepare::Existing | Prepare::Init(_) => true,
+        Prepare::Seed => state.nodes[i].data == Data::Full || state.record.primary().is_none_or(|p| state.nodes[p].started),
+        Prepare::Backup(source) | Prepare::Rewind(source) => {
+            let source = usize::from(source);
+            state.nodes[source].runs() && state.linked(i, source)
+        }
+    }
+}
+
+/// A preparation ends, and the server is started.
+pub fn finish(state: &mut State, i: usize) {
+    let Power::Preparing(boot) = state.nodes[i].power else {
+        return;
+    };
+    match boot.prepare {
+        Prepare::Existing => {}
+        Prepare::Init(seeds) => {
+            state.nodes[i].wal = Default::default();
+            for s in (0..MOST_NODES).filter(|s| seeds & (1 << s) != 0) {
+                let seed = &mut state.nodes[s];
+                if seed.exists && seed.data != Data::Full {
+                    seed.data = Data::Full;
+                    seed.wal = Default::default();
+                }
+            }
+        }
+        Prepare::Seed => {
+            if state.nodes[i].data != Data::Full {
+                state.nodes[i].power = Power::SeedGone;
+                return;
+            }
+        }
+        Prepare::Backup(source) => {
+            state.nodes[i].wal = state.nodes[usize::from(source)].wal;
+        }
+        Prepare::Rewind(source) => {
+            // Before the first checkpoint after its promotion the source seems to have the old history: nothing is rewound.
+            let source = &state.nodes[usize::from(source)];
+            if source.checkpointed || !source.primary {
+                state.nodes[i].wal = source.wal;
+            }
+        }
+    }
+    run(state, i, boot);
+    if matches!(boot.prepare, Prepare::Backup(_) | Prepare::Rewind(_)) {
+        // It answers only when it has come to where the copy is consistent.
+        state.nodes[i].replayed = state.nodes[i].wal.len();
+    }
+}
+
+fn remove(state: &mut State, i: usize) {
+    if matches!(state.nodes[i].power, Power::Running | Power::Frozen | Power::Preparing(_)) {
+        return;
+    }
+    if destroys_last_copy(state, i, Prepare::Existing) {
+        state.violate(Violation::LastCopyDestroyed);
+    }
+    state.nodes[i] = Node::default();
+}
+
+/// Every standby that is connected gets everything before a fast shutdown ends.
+fn send_everything(state: &mut State, i: usize) {
+    for s in 0..MOST_NODES {
+        while receive(state, s, i) {}
+    }
+}
+
+/// The process ends; connections that can be seen to end do.
+pub fn stop(state: &mut State, i: usize, power: Power) {
+    let power = match state.nodes[i].power {
+        Power::Preparing(boot) => {
+            if matches!(boot.prepare, Prepare::Seed) { Power::Died } else { Power::Failed }
+        }
+        Power::Running | Power::Frozen => power,
+        Power::Off | Power::Died | Power::Failed | Power::SeedGone => return,
+    };
+    let n = &mut state.nodes[i];
+    n.power = power;
+    n.reports = Default::default();
+    n.streamed = false;
+    disconnect(state, i);
+    for s in 0..MOST_NODES {
+        let from_here = state.nodes[s].receiver.is_some_and(|t| usize::from(t.node) == i);
+        if from_here && state.linked(i, s) && state.nodes[s].runs() {
+            state.nodes[s].receiver = None;
+        }
+    }
+}
+
+/// A standby's walreceiver ends. Its primary notices unless it cannot.
+pub fn disconnect(state: &mut State, s: usize) {
+    let Some(from) = state.nodes[s].receiver.take() else {
+        return;
+    };
+    let p = usize::from(from.node);
+    if state.nodes[p].runs() && state.linked(p, s) {
+        state.nodes[p].reports[s] = None;
+    }
+}
+
+/// Whether a walreceiver is to end: its node follows somebody else now, or nothing comes any more.
+pub fn is_disconnect_due(state: &State, s: usize) -> bool {
+    let n = &state.nodes[s];
+    n.runs()
+        && n.receiver.is_some_and(|t| {
+            let p = usize::from(t.node);
+            n.receiver != n.target || !state.nodes[p].runs() || !state.linked(p, s)
+        })
+}
+
+/// Whether a walsender is to end: nobody is there any more.
+pub fn is_walsender_due(state: &State, p: usize, s: usize) -> bool {
+    let receives = state.nodes[s].runs() && state.nodes[s].receiver.is_some_and(|t| usize::from(t.node) == p);
+    state.nodes[p].runs() && state.nodes[p].reports[s].is_some() && (!receives || !state.linked(p, s))
+}
+
+/// Whether a standby can connect to whom it is to follow.
+pub fn can_connect(state: &State, s: usize) -> bool {
+    let n = &state.nodes[s];
+    n.runs()
+        && !n.primary
+        && n.receiver.is_none()
+        && n.replayed == n.wal.len()
+        && n.target.is_some_and(|t| {
+            let p = usize::from(t.node);
+            p != s && state.nodes[p].runs() && state.linked(p, s)
+        })
+}
+
+/// It connects, and reports what it has. One whose WAL is of another history reports positions that mean nothing: the worst is assumed.
+pub fn connect(state: &mut State, s: usize) {
+    let Some(target) = state.nodes[s].target else { return };
+    let n = &mut state.nodes[s];
+    n.receiver = Some(target);
+    n.streamed = true;
+    report(state, s);
+}
+
+fn report(state: &mut State, s: usize) {
+    let Some(target) = state.nodes[s].receiver else { return };
+    let (own, p) = (state.nodes[s].wal, usize::from(target.node));
+    let there = state.nodes[p].wal;
+    let flushed = if own.is_prefix_of(there) { own.len() } else { own.len().max(there.len()) };
+    state.nodes[p].reports[s] = Some(Report {
+        epoch: target.epoch,
+        flushed,
+    });
+}
+
+/// The next entry arrives at a standby from `p`, is flushed, and reported. False if there is nothing to do.
+pub fn receive(state: &mut State, s: usize, p: usize) -> bool {
+    if !can_receive(state, s, p) {
+        return false;
+    }
+    let (own, there) = (state.nodes[s].wal, state.nodes[p].wal);
+    if own.is_prefix_of(there)
+        && let Some(entry) = there.at(own.len())
+    {
+        state.nodes[s].wal.push(entry);
+    }
+    report(state, s);
+    true
+}
+
+/// Whether [`receive`] would change something.
+pub fn can_receive(state: &State, s: usize, p: usize) -> bool {
+    let n = &state.nodes[s];
+    let from = &state.nodes[p];
+    if !n.runs() || !from.runs() || !state.linked(s, p) {
+        return false;
+    }
+    n.receiver.is_some_and(|t| usize::from(t.node) == p)
+        && if n.wal.is_prefix_of(from.wal) {
+            n.wal != from.wal
+        } else {
+            from.reports[s].is_some_and(|r| r.flushed < n.wal.len().max(from.wal.len()))
+        }
+}
+
+/// Acknowledges what can be acknowledged, as early as possible, and holds it against what was promised.
+pub fn acknowledge(state: &mut State, promises: bool, mutation: Option<Mutation>) {
+    for p in 0..MOST_NODES {
+        let n = state.nodes[p];
+        if !n.is_writable() {
+            continue;
+        }
+        for (position, entry) in n.wal.entries().enumerate() {
+            let Entry::Commit(c) = entry else { continue };
+            if state.acknowledged & (1 << c) != 0 {
+                continue;
+            }
+            let any_epoch = mutation.is_some_and(|m| m.removes(Guard::EpochInName));
+            let counted: Vec<usize> = (0..MOST_NODES)
+                .filter(|s| n.names.voters & (1 << s) != 0)
+                .filter(|s| {
+                    n.reports[*s].is_some_and(|r| {
+                        (r.epoch == n.names.epoch || any_epoch) && usize::from(r.flushed) > position
+                    })
+                })
+                .collect();
+            if counted.len() < usize::from(n.names.k) || (n.names.k == 0 && !promises) {
+                continue;
+            }
+            state.acknowledged |= 1 << c;
+            let true_ones = counted.iter().filter(|s| state.nodes[**s].wal.holds(c)).count();
+            if true_ones < usize::from(n.names.k) {
+                state.violate(Violation::FalseAcknowledgement);
+            }
+            let epoch = usize::from(if n.names.k == 0 { n.epoch } else { n.names.epoch }).min(7);
+            let others = |e: &u8| *e != 0 && *e != p as u8 + 1;
+            if others(&state.acknowledger[epoch]) || state.acknowledger[epoch + 1..].iter().any(|e| *e != 0) {
+                state.violate(Violation::TwoAcknowledge);
+            }
+            state.acknowledger[epoch] = p as u8 + 1;
+        }
+    }
+}
