@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use crate::boot_plan::PreparePlan;
-use crate::cluster::{ClusterPhase, ClusterState, Electorate, FailoverCause};
+use crate::cluster::{ClusterPhase, ClusterState, Electorate, Epoch, FailoverCause};
 use crate::id::NodeId;
 use crate::infrastructure::{DataState, ExitReason, PowerOff, PowerState};
 use crate::node::{NodeRole, Rejoin};
@@ -51,7 +51,7 @@ fn steady(draft: &mut Draft<'_>, cluster: &ClusterState) -> Option<Serving> {
             node.rejoin = Rejoin::InPlace;
             node.rejoin_attempts = 0;
         }
-        return Some(Serving { node: primary });
+        return marked(draft, primary, cluster.epoch).then_some(Serving { node: primary });
     }
     if draft.node(primary).is_some_and(|n| n.rejoin == Rejoin::Seed) {
         first_primary(draft, primary);
@@ -576,18 +576,26 @@ fn promoting(draft: &mut Draft<'_>, cluster: &ClusterState) -> Option<Serving> {
         prepare_followers(draft, candidate);
         return None;
     }
-    if facts.history < epoch {
-        draft.pending(format!("{name} is promoted; marking its history (epoch {epoch})"));
-        draft.act(
-            Action::MarkHistory {
-                node: candidate,
-                epoch,
-            },
-            "the first record of the new primary",
-        );
-        return None;
+    marked(draft, candidate, epoch).then_some(Serving { node: candidate })
+}
+
+/// Whether this primary has written the mark of its epoch; if not, it is to. Also one that goes on in a new epoch because nobody could be
+/// elected: its standbys count only when they have replayed the mark.
+fn marked(draft: &mut Draft<'_>, primary: NodeId, epoch: Epoch) -> bool {
+    let Some(facts) = draft.facts(primary) else {
+        return false;
+    };
+    if facts.history >= epoch {
+        return true;
     }
-    Some(Serving { node: candidate })
+    let name = draft.name(primary);
+    draft.pending(format!("{name} is the primary; marking its history (epoch {epoch})"));
+    draft.act(
+        Action::MarkHistory { node: primary, epoch },
+        "the first record of the epoch's primary",
+    );
+    draft.soon();
+    false
 }
 
 /// The candidate does not answer: elect again if that is possible, else bring it back.
