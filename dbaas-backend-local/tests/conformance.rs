@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dbaas_backend_local::WarmPool;
-use dbaas_core::infrastructure::{Infrastructure, ObservedNode};
+use dbaas_core::infrastructure::{Infrastructure, NodeRef, ObservedNode};
 use dbaas_core::version::ImageRef;
 use dbaas_testkit::infrastructure_conformance::{Site, run};
 use fixture::{Fixture, kill, pid_of};
@@ -37,9 +37,13 @@ impl Site for ThisMachine {
         true
     }
 
-    async fn running(&self) -> Option<usize> {
-        // The pool's work is not a node's.
-        Some(fixture::processes_below(&self.0.dir.path().join("nodes")).len())
+    async fn running(&self, node: NodeRef) -> Option<usize> {
+        let dir = self.0.node_dir(node);
+        Some(if dir.exists() {
+            fixture::processes_below(&dir).len()
+        } else {
+            0
+        })
     }
 }
 

@@ -319,7 +319,7 @@ async fn a_preparation_is_stopped_and_never_started_as_it_is() {
         admin_password: Secret::new(ADMIN_PASSWORD),
         seeds: vec![],
     };
-    for how in ["power_off", "kill"] {
+    for how in ["power_off", "kill", "power_off late"] {
         starts += 1;
         backend.apply(&fixture.spec(node)).await.unwrap();
         backend
@@ -333,7 +333,12 @@ async fn a_preparation_is_stopped_and_never_started_as_it_is() {
         }
         assert_eq!(fixture.observe(&backend, node).await.data, DataState::Incomplete);
         match how {
-            "power_off" => {
+            "power_off" | "power_off late" => {
+                // By then the directory looks whole, and is not.
+                while how == "power_off late" && !fixture.data(node).join("global/pg_control").exists() {
+                    assert!(Instant::now() < deadline);
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
                 backend.power_off(node, PowerOff::Immediate).await.unwrap();
                 assert_eq!(fixture.processes(), [0; 0]);
                 assert_eq!(fixture.observe(&backend, node).await.power, PowerState::Off);

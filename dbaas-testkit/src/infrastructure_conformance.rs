@@ -66,8 +66,9 @@ pub trait Site: Send + Sync {
         false
     }
 
-    /// How many processes (containers, machines) of this place run, found out by other means than the backend. `None`: cannot tell.
-    async fn running(&self) -> Option<usize> {
+    /// How many processes (containers, machines) of this node run, found out by other means than the backend. `None`: cannot tell.
+    async fn running(&self, node: NodeRef) -> Option<usize> {
+        let _ = node;
         None
     }
 
@@ -242,6 +243,7 @@ impl<'a> Case<'a> {
 
     async fn off(&self, node: NodeRef, mode: PowerOff) {
         self.backend().power_off(node, mode).await.expect("power_off");
+        self.nothing_runs(node, "after power_off").await;
         let seen = self.observe(node).await;
         assert_eq!(seen.power, PowerState::Off, "after power_off");
         if let Some(endpoint) = &seen.endpoint {
@@ -252,6 +254,13 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// Nothing of the node runs, whatever the backend says.
+    async fn nothing_runs(&self, node: NodeRef, when: &str) {
+        if let Some(running) = self.site.running(node).await {
+            assert_eq!(running, 0, "something of the node runs {when}");
+        }
+    }
+
     /// Takes everything away and makes sure that it is gone.
     async fn end(self) {
         for seen in self.backend().observe(self.instance).await.expect("observe") {
@@ -259,6 +268,7 @@ impl<'a> Case<'a> {
                 .power_off(seen.node, PowerOff::Immediate)
                 .await
                 .expect("power_off");
+            self.nothing_runs(seen.node, "after power_off").await;
             self.backend()
                 .remove(seen.node, DataDisposal::Delete)
                 .await
@@ -272,9 +282,6 @@ impl<'a> Case<'a> {
                 .is_empty(),
             "something is left"
         );
-        if let Some(running) = self.site.running().await {
-            assert_eq!(running, 0, "something is left running");
-        }
     }
 }
 
