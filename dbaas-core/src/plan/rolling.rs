@@ -241,6 +241,7 @@ fn switchover(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
         if let Some(request) = draft.record.requests.switchover.as_mut() {
             request.prepared = true;
         }
+        draft.pending("a switchover is about to begin");
         draft.act(
             Action::Checkpoint { node: primary.node },
             "a checkpoint now makes the shutdown short",
