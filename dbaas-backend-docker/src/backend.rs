@@ -1,0 +1,218 @@
+//! [`DockerBackend`]: what all calls share.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dbaas_core::config::{Cidr, HbaRules};
+use dbaas_core::infrastructure::{
+    Endpoint, InfraError, InfraErrorKind, InfraEvent, Infrastructure, NodeRef, PowerOff,
+};
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+use tokio::task::JoinSet;
+
+use crate::DockerOptions;
+use crate::archive::Account;
+use crate::control::Control;
+use crate::engine::Engine;
+use crate::events;
+use crate::image::Pull;
+use crate::names;
+
+/// Slower readers of hints are told that they missed some.
+const EVENTS_KEPT: usize = 1024;
+
+/// PostgreSQL nodes as containers. See the crate's documentation.
+///
+/// Dropping it stops what it does in the background; containers run on.
+pub struct DockerBackend {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for DockerBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DockerBackend")
+            .field("host", &self.inner.engine.host())
+            .field("owner", &self.inner.options.owner)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for DockerBackend {
+    fn drop(&mut self) {
+        self.inner.tasks.lock().abort_all();
+    }
+}
+
+impl DockerBackend {
+    /// Connects to an engine, now or when it is there: an engine that is away makes calls fail with `Unavailable`, not this one. Must be
+    /// called within a tokio runtime.
+    ///
+    /// # Errors
+    /// `Unsupported` if the options make no sense.
+    pub fn connect(options: DockerOptions) -> Result<DockerBackend, InfraError> {
+        let unsupported = |message: &str| Err(InfraError::new(InfraErrorKind::Unsupported, message));
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if options.owner.is_empty() || options.owner.len() > 128 || !options.owner.chars().all(is_plain) {
+            return unsupported("the owner must be up to 128 letters, digits and - _ .");
+        }
+        if options.port_range.is_empty() || *options.port_range.start() == 0 {
+            return unsupported("the range of ports is empty, or begins with 0");
+        }
+        let engine = Engine::new(options.host.as_deref(), options.request_timeout)?;
+        let inner = Arc::new(Inner {
+            engine,
+            options,
+            pulls: Mutex::default(),
+            accounts: Mutex::default(),
+            kept: Mutex::default(),
+            cpus: Mutex::default(),
+            network: tokio::sync::Mutex::default(),
+            ports: tokio::sync::Mutex::default(),
+            nodes: Mutex::default(),
+            events: broadcast::channel(EVENTS_KEPT).0,
+            tasks: Mutex::default(),
+        });
+        let weak = Arc::downgrade(&inner);
+        inner.spawn(events::watch(weak));
+        Ok(DockerBackend { inner })
+    }
+
+    /// Who may log in at nodes of this backend: clients and the control plane from everywhere that the published port can be reached from
+    /// (the engine shows most of them as coming from the network's gateway), other nodes from private networks, which Docker's are. Always
+    /// with a SCRAM password.
+    pub fn hba_rules() -> HbaRules {
+        let private = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+        HbaRules {
+            control: Cidr::everywhere().to_vec(),
+            peers: private.iter().filter_map(|text| text.parse().ok()).collect(),
+            clients: Cidr::everywhere().to_vec(),
+        }
+    }
+
+    /// Switches every node off, all at the same time: as [`PowerOff::Graceful`] with this deadline.
+    ///
+    /// # Errors
+    /// The first node's that could not be switched off; the others are off nevertheless.
+    pub async fn stop_all(&self, deadline: std::time::Duration) -> Result<(), InfraError> {
+        let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
+        let nodes = self.list().await?;
+        let all = nodes
+            .iter()
+            .map(|&node| self.power_off(node, PowerOff::Graceful { deadline_ms }));
+        join_all(all).await.into_iter().collect()
+    }
+}
+
+/// What was read from a node's volume, and of which life of the container.
+#[derive(Debug, Clone)]
+pub(crate) struct Cached {
+    pub(crate) life: Life,
+    pub(crate) control: Control,
+}
+
+/// Changes whenever the container starts, ends or is another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub(crate) container: String,
+    pub(crate) started_at: String,
+    pub(crate) finished_at: String,
+}
+
+/// A node, known or asked about.
+#[derive(Debug, Default)]
+pub(crate) struct Handle {
+    /// Held by the one call that works on the node.
+    pub(crate) op: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) cached: Mutex<Option<Cached>>,
+    /// Grows with every change of the volume that is ours.
+    generation: AtomicU64,
+}
+
+impl Handle {
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// What was read is not true any more.
+    pub(crate) fn forget(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        *self.cached.lock() = None;
+    }
+}
+
+pub(crate) struct Inner {
+    pub(crate) engine: Engine,
+    pub(crate) options: DockerOptions,
+    pub(crate) pulls: Mutex<HashMap<String, Pull>>,
+    /// By image.
+    pub(crate) accounts: Mutex<HashMap<String, Account>>,
+    /// Volumes without a node, by the time that the engine made them.
+    pub(crate) kept: Mutex<HashSet<(NodeRef, String)>>,
+    pub(crate) cpus: Mutex<Option<u64>>,
+    /// The engine allows two networks of one name: they are made one after the other.
+    pub(crate) network: tokio::sync::Mutex<()>,
+    /// Held while a port is chosen and written down.
+    pub(crate) ports: tokio::sync::Mutex<()>,
+    nodes: Mutex<BTreeMap<NodeRef, Arc<Handle>>>,
+    events: broadcast::Sender<InfraEvent>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Inner {
+    pub(crate) fn handle(&self, node: NodeRef) -> Arc<Handle> {
+        Arc::clone(self.nodes.lock().entry(node).or_default())
+    }
+
+    /// Forgets the handle of a node that does not exist, unless another call holds it.
+    pub(crate) fn drop_handle(&self, node: NodeRef, handle: &Arc<Handle>) {
+        let mut nodes = self.nodes.lock();
+        // The map's and the caller's.
+        if Arc::strong_count(handle) <= 2 {
+            nodes.remove(&node);
+        }
+    }
+
+    /// Runs something in the background, until the backend is dropped.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(work);
+    }
+
+    pub(crate) fn changed(&self, node: NodeRef) {
+        // Nobody may be listening.
+        let _ = self.events.send(InfraEvent::NodeChanged(node));
+    }
+
+    pub(crate) fn missed(&self) {
+        let _ = self.events.send(InfraEvent::Missed);
+    }
+
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<InfraEvent> {
+        self.events.subscribe()
+    }
+
+    /// Where clients reach a node.
+    pub(crate) fn endpoint(&self, port: u16) -> Endpoint {
+        let host = match (&self.options.advertise_host, self.options.publish_address) {
+            (Some(host), _) => host.clone(),
+            (None, IpAddr::V4(ip)) if ip.is_unspecified() => "127.0.0.1".to_owned(),
+            (None, IpAddr::V6(ip)) if ip.is_unspecified() => "::1".to_owned(),
+            (None, ip) => ip.to_string(),
+        };
+        Endpoint { host, port }
+    }
+
+    /// Where the other nodes of the instance reach it.
+    pub(crate) fn peer_endpoint(&self, node: NodeRef) -> Endpoint {
+        Endpoint {
+            host: names::node(node),
+            port: 5432,
+        }
+    }
+}

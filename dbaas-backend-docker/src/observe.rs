@@ -1,0 +1,216 @@
+//! What is true of a node, from the engine and from the node's volume.
+
+use std::sync::Arc;
+
+use bollard::Docker;
+use bollard::container::LogOutput;
+use bollard::models::ContainerStateStatusEnum as Status;
+use bollard::query_parameters::LogsOptionsBuilder;
+use dbaas_core::infrastructure::{
+    BootMark, DataState, Exit, ExitReason, InfraError, NodeRef, ObservedNode, PowerState,
+};
+use futures_util::StreamExt;
+
+use crate::backend::{Cached, Handle, Inner};
+use crate::container::Found;
+use crate::control::{Control, PrepareKind, Ticket};
+use crate::engine::shown;
+use crate::output::{failure_reason, first_error, says_disk_full, telling_line};
+
+/// A container may be replaced while it is looked at.
+const TRIES: usize = 5;
+const LOG_BYTES_MAX: usize = 1024 * 1024;
+
+/// A node, as far as it exists.
+pub(crate) async fn observe(
+    inner: &Arc<Inner>,
+    docker: &Docker,
+    handle: &Handle,
+    node: NodeRef,
+) -> Result<Option<ObservedNode>, InfraError> {
+    for _ in 0..TRIES {
+        let found = match inner.find(docker, node).await? {
+            Some(found) => found,
+            None => {
+                // Not while a call makes or removes it.
+                let _guard = Arc::clone(&handle.op).lock_owned().await;
+                match inner.restore_container(docker, node).await? {
+                    Some(found) => found,
+                    None => return Ok(None),
+                }
+            }
+        };
+        let seen = look(inner, docker, handle, node, &found).await;
+        // What the engine did not find may be missing with its container.
+        match inner.find(docker, node).await? {
+            Some(now) if now.life == found.life => return seen,
+            _ => {}
+        }
+    }
+    Err(crate::engine::invalid(
+        "the node changes too quickly to be looked at; try again",
+    ))
+}
+
+async fn look(
+    inner: &Arc<Inner>,
+    docker: &Docker,
+    handle: &Handle,
+    node: NodeRef,
+    found: &Found,
+) -> Result<Option<ObservedNode>, InfraError> {
+    let control = control(inner, docker, handle, found).await?;
+    if control.spec.is_none() || control.ticket == Ticket::Kept {
+        return Ok(None);
+    }
+    let power = power(docker, found, &control).await?;
+    let data = match power {
+        PowerState::Running => DataState::Initialised,
+        PowerState::Frozen if control.up => DataState::Initialised,
+        _ => data_state(inner, docker, found).await?,
+    };
+    let boot = control
+        .boot
+        .as_ref()
+        .filter(|_| data != DataState::Empty || !matches!(power, PowerState::Off));
+    Ok(Some(ObservedNode {
+        node,
+        power,
+        data,
+        applied: control.spec.clone(),
+        endpoint: found.port().map(|port| inner.endpoint(port)),
+        peer_endpoint: Some(inner.peer_endpoint(node)),
+        boot: boot.map(|b| BootMark {
+            epoch: b.epoch,
+            boot_id: b.boot_id.clone(),
+        }),
+        bootstrap_password: None,
+        disk_free_bytes: None,
+        backend_ref: Some(format!("container {}", found.id.get(..12).unwrap_or(&found.id))),
+    }))
+}
+
+/// What the volume says, read once per life of the container, and again after changes of ours.
+pub(crate) async fn control(
+    inner: &Inner,
+    docker: &Docker,
+    handle: &Handle,
+    found: &Found,
+) -> Result<Control, InfraError> {
+    let generation = handle.generation();
+    let cached = handle.cached.lock().clone().filter(|c| c.life == found.life);
+    let mut control = match cached {
+        Some(cached) => cached.control,
+        None => inner.read_control(docker, found).await?,
+    };
+    if found.running
+        && !control.up
+        && let Some(boot) = &control.boot
+    {
+        control.up = inner
+            .exists(docker, found, &format!("dbaas/up-{}", boot.boot_id))
+            .await?;
+    }
+    let mut cached = handle.cached.lock();
+    if handle.generation() == generation {
+        *cached = Some(Cached {
+            life: found.life.clone(),
+            control: control.clone(),
+        });
+    }
+    Ok(control)
+}
+
+/// Whether it runs.
+pub(crate) async fn power(
+    docker: &Docker,
+    found: &Found,
+    control: &Control,
+) -> Result<PowerState, InfraError> {
+    if found.running {
+        let serves = control.up
+            || control
+                .boot
+                .as_ref()
+                .is_some_and(|b| b.prepare == PrepareKind::Existing);
+        return Ok(match found.status {
+            Status::PAUSED => PowerState::Frozen,
+            _ if serves => PowerState::Running,
+            _ => PowerState::Preparing,
+        });
+    }
+    if control.ticket != Ticket::Used {
+        return Ok(PowerState::Off);
+    }
+    if let Some(failed) = &control.failed {
+        let reason = failure_reason(&failed.program, &failed.output);
+        let message = format!("{}: {}", failed.program, first_error(&failed.output));
+        return Ok(PowerState::Exited(Exit { reason, message }));
+    }
+    if found.status == Status::CREATED {
+        return Ok(PowerState::Exited(Exit {
+            reason: ExitReason::Died,
+            message: "its container was removed by somebody".to_owned(),
+        }));
+    }
+    let log = log(docker, &found.id, 20).await.unwrap_or_default();
+    let why = match (found.oom_killed, found.exit_code) {
+        (true, _) => "ran out of the container's memory".to_owned(),
+        (false, code @ 129..=192) => format!("was killed (signal {})", code - 128),
+        (false, code) => format!("ended with status {code}"),
+    };
+    let reason = if says_disk_full(&log) {
+        ExitReason::DiskFull
+    } else if control.up {
+        ExitReason::Died
+    } else {
+        ExitReason::PreparationFailed
+    };
+    let what = if control.up {
+        "PostgreSQL"
+    } else {
+        "the preparation"
+    };
+    let message = format!("{what} {why}; its log ends with: {}", telling_line(&log));
+    Ok(PowerState::Exited(Exit { reason, message }))
+}
+
+/// What the data directory holds.
+pub(crate) async fn data_state(
+    inner: &Inner,
+    docker: &Docker,
+    found: &Found,
+) -> Result<DataState, InfraError> {
+    let (incomplete, version, control) = tokio::try_join!(
+        inner.exists(docker, found, "dbaas/incomplete"),
+        inner.exists(docker, found, "pgdata/PG_VERSION"),
+        inner.exists(docker, found, "pgdata/global/pg_control"),
+    )?;
+    Ok(match (incomplete, version, control) {
+        (true, _, _) => DataState::Incomplete,
+        (false, true, true) => DataState::Initialised,
+        (false, false, false) => DataState::Empty,
+        (false, _, _) => DataState::Incomplete,
+    })
+}
+
+/// The last lines of a container's log.
+pub(crate) async fn log(docker: &Docker, id: &str, lines: usize) -> Result<String, InfraError> {
+    let options = LogsOptionsBuilder::default()
+        .stdout(true)
+        .stderr(true)
+        .tail(&lines.to_string())
+        .build();
+    let mut stream = std::pin::pin!(docker.logs(id, Some(options)));
+    let mut text = Vec::new();
+    while let Some(line) = stream.next().await {
+        let line: LogOutput = line.map_err(|e| shown("reading the node's log", &e))?;
+        text.extend_from_slice(line.as_ref());
+        if text.len() > LOG_BYTES_MAX {
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&text);
+    let all: Vec<&str> = text.lines().collect();
+    Ok(all[all.len().saturating_sub(lines)..].join("\n"))
+}

@@ -1,0 +1,132 @@
+# The command of a node's container: /bin/sh -c <this> dbaas-node <node directory>. POSIX shell; runs as the image's postgres user.
+# Starts PostgreSQL once per ticket, so that a container which somebody else starts (docker start, docker restart) does nothing.
+set -u
+umask 077
+export LC_ALL=C
+V=$1 C=$1/dbaas D=$1/pgdata
+cd "$C" || exit 64
+
+word= id=
+[ ! -f ticket ] || read -r word id < ticket || :
+case $word:$id in
+start:*[!0-9a-f-]*) word= ;;
+esac
+if [ "$word" != start ]; then
+  echo "dbaas: this container is started by its control plane only; nothing runs" >&2
+  exit 64
+fi
+B=$C/boot-$id
+
+# Ends the start: which program failed, then what it said (a file). The first 16 kB tell why.
+failed() {
+  { echo "$1"; head -c 16384 "$2"; } > exit.new && mv exit.new "exit-$id"
+  echo "dbaas: $1 failed" >&2
+  cat "$2" >&2
+  rm -rf "$B"
+  exit 65
+}
+or_fail() { # program, arguments: runs it
+  "$@" > out 2>&1 || failed "$1" out
+}
+complete() { # the data directory is whole, and on the disk
+  sync -f "$V" 2> /dev/null || sync
+  rm -f incomplete
+  sync . 2> /dev/null || sync
+}
+incomplete() { # before the data directory is touched
+  : > incomplete && sync incomplete . 2> /dev/null || sync
+}
+word_of() { sed -n "s/^$1=//p" "$B/job"; }
+
+echo "used $id" > ticket.new && mv ticket.new ticket || failed ticket /dev/null
+# Of earlier starts.
+for f in boot-* exit-* up-* init-done-* init-failed-*; do
+  case $f in *-"$id") ;; *) rm -rf "$f" ;; esac
+done
+
+case $(word_of prepare) in
+existing) ;;
+init)
+  incomplete
+  initialise() {
+    rm -rf "$D" && mkdir -m 700 "$D" &&
+      initdb -D "$D" -U "$(word_of user)" -E UTF8 --locale="$1" --data-checksums --no-sync --no-instructions \
+        --auth-host=scram-sha-256 --auth-local=scram-sha-256 --pwfile="$B/pwfile"
+  }
+  if ! initialise C.UTF-8 > out 2>&1; then
+    # Older C libraries have no C.UTF-8; C orders the same, it only knows no letters beyond ASCII.
+    grep -q 'invalid locale' out || failed initdb out
+    initialise C > out 2>&1 || failed initdb out
+  fi
+  complete
+  ;;
+init-elsewhere)
+  # Another container initialises this node and its copies at the same time: see init.sh.
+  n=0
+  while [ ! -f "init-done-$id" ]; do
+    [ ! -f "init-failed-$id" ] || failed initdb "init-failed-$id"
+    n=$((n + 1))
+    if [ "$n" -gt 12000 ]; then echo "the first start did not end within 600 s" > out; failed initdb out; fi
+    sleep 0.05
+  done
+  ;;
+seed)
+  n=0
+  while [ ! -f seeded ] || [ -f incomplete ]; do
+    n=$((n + 1))
+    if [ "$n" -gt 1200 ]; then echo "no copy of the first node came within 60 s" > out; failed seed out; fi
+    sleep 0.05
+  done
+  ;;
+no-seed)
+  echo "the first node has a data directory already and left no copy here" > out
+  failed seed out
+  ;;
+base-backup)
+  incomplete
+  rm -f seeded
+  rm -rf "$D" && mkdir -m 700 "$D" || failed mkdir /dev/null
+  export PGPASSFILE="$B/pgpass"
+  or_fail pg_basebackup -D "$D" -X stream -c fast --no-sync --no-manifest -S "$(word_of slot)" -d "$(word_of conninfo)"
+  unset PGPASSFILE
+  complete
+  ;;
+rewind)
+  incomplete
+  # The node is off. What is left of its last life would make the single-user server that pg_rewind needs refuse to recover.
+  rm -f "$D/postmaster.pid" "$D/standby.signal" "$D/recovery.signal"
+  export PGPASSFILE="$B/pgpass"
+  if ! pg_rewind -D "$D" --no-sync --source-server "$(word_of conninfo)" > out 2>&1; then
+    # It connects before it touches anything: then the data is as whole as it was.
+    ! grep -q 'connection to server' out || rm -f incomplete
+    failed pg_rewind out
+  fi
+  unset PGPASSFILE
+  # Slots of its life as a primary would keep WAL for standbys that follow another one now.
+  rm -rf "$D"/pg_replslot/*
+  complete
+  ;;
+*)
+  echo "there is no job" > out
+  failed start out
+  ;;
+esac
+
+[ ! -f incomplete ] || { echo "the data directory is not complete" > out; failed start out; }
+rm -f "$D/recovery.signal" "$D/postmaster.pid"
+for f in "$B"/files/*; do
+  [ -f "$f" ] || continue
+  name=${f##*/}
+  cp "$f" "$D/.dbaas.$name" 2> out && sync "$D/.dbaas.$name" 2> out && mv "$D/.dbaas.$name" "$D/$name" 2> out || failed files out
+done
+case $(word_of role) in
+standby) : > "$D/standby.signal" && sync "$D/standby.signal" 2> out || failed files out ;;
+*) rm -f "$D/standby.signal" ;;
+esac
+sync "$D" ticket boot.json . 2> out || failed files out
+rm -rf "$B" out
+: > "up-$id" || exit 65
+echo "dbaas: prepared $id" >&2
+cd "$D" || exit 65
+exec postgres -D "$D" -c 'listen_addresses=*' -c port=5432 -c unix_socket_directories=/var/run/postgresql \
+  -c logging_collector=off -c log_destination=stderr

@@ -1,0 +1,62 @@
+//! The suite that every backend runs.
+
+mod fixture;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dbaas_core::infrastructure::{Infrastructure, NodeRef, ObservedNode};
+use dbaas_core::version::ImageRef;
+use dbaas_testkit::infrastructure_conformance::{Site, run};
+use fixture::Fixture;
+
+struct AnEngine(Fixture);
+
+#[async_trait]
+impl Site for AnEngine {
+    async fn open(&self) -> Arc<dyn Infrastructure> {
+        Arc::new(self.0.open())
+    }
+
+    async fn image(&self, _: &dyn Infrastructure) -> ImageRef {
+        self.0.image().parse().unwrap()
+    }
+
+    async fn kill(&self, node: &ObservedNode) {
+        self.0.docker(&["kill", &Fixture::name(node.node)]).unwrap();
+    }
+
+    async fn freeze(&self, node: &ObservedNode) -> bool {
+        self.0.docker(&["pause", &Fixture::name(node.node)]).unwrap();
+        true
+    }
+
+    async fn running(&self, node: NodeRef) -> Option<usize> {
+        let of_node = format!("label=dbaas.node={}", node.node);
+        let running = self.0.docker(&["ps", "-q", "--filter", &of_node]).unwrap();
+        Some(running.lines().count())
+    }
+}
+
+async fn conforms(major: u32) {
+    let Some(fixture) = Fixture::new(major) else {
+        return;
+    };
+    let site = AnEngine(fixture);
+    run(&site).await;
+    assert_eq!(
+        site.0.left(),
+        Vec::<String>::new(),
+        "something is left on the engine"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conforms_with_postgresql_15() {
+    conforms(15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conforms_with_postgresql_18() {
+    conforms(18).await;
+}
