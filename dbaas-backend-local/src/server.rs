@@ -192,7 +192,10 @@ pub(crate) fn settle(inner: &Inner, node: &Node, process: &Arc<Process>) -> io::
         };
         let exit = Exit {
             reason,
-            message: format!("PostgreSQL {ending}; its log ends with: {}", telling_line(&log)),
+            message: match telling_line(&log) {
+                line if line.is_empty() => format!("PostgreSQL {ending}"),
+                line => format!("PostgreSQL {ending}; its log ends with: {line}"),
+            },
         };
         state.exit = Some(exit.clone());
         exit

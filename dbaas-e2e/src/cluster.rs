@@ -133,8 +133,11 @@ impl Cluster {
             .join(node.to_string())
     }
 
-    /// Sends a signal to every process of a node.
+    /// Sends a signal to every process of a node; what comes nearest to it where nodes are containers.
     pub fn signal(&self, stack: &Stack, node: NodeId, signal: Signal) -> anyhow::Result<()> {
+        if let Some(docker) = stack.docker() {
+            return docker.signal(node, signal);
+        }
         let found = fault::signal_under(&self.data_dir(stack, node), signal);
         ensure!(found > 0, "node {node} has no process to signal");
         Ok(())

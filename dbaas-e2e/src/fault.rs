@@ -43,3 +43,30 @@ pub fn kill_everything_under(directory: &Path) -> usize {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// Releases the System V shared memory of servers under a directory that were killed: the machine has only so many segments.
+pub fn release_shared_memory_under(directory: &Path) {
+    let mut pending = vec![directory.to_owned()];
+    // Nodes lie four levels deep; the bound is for directories that are none of ours.
+    for _ in 0..100_000 {
+        let Some(next) = pending.pop() else { return };
+        let Ok(entries) = std::fs::read_dir(&next) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            if entry.file_name() == "postmaster.pid" {
+                // Line 7: key and id of the segment.
+                let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+                let id = text
+                    .lines()
+                    .nth(6)
+                    .and_then(|line| line.split_whitespace().nth(1));
+                if let Some(id) = id.filter(|id| id.parse::<u32>().is_ok()) {
+                    let _ = std::process::Command::new("ipcrm").args(["-m", id]).output();
+                }
+            } else if entry.file_type().is_ok_and(|t| t.is_dir()) && next.components().count() < 12 {
+                pending.push(entry.path());
+            }
+        }
+    }
+}

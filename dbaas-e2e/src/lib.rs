@@ -5,6 +5,7 @@
 pub mod attack;
 pub mod bench;
 pub mod cluster;
+pub mod docker;
 pub mod fault;
 pub mod stack;
 

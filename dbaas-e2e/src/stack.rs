@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use dbaas_backend_docker::DockerBackend;
 use dbaas_backend_local::{LocalOptions, WarmPool};
 use dbaas_controller::ControlPlane;
 use dbaas_controller::request::Page;
@@ -12,6 +13,7 @@ use dbaas_core::version::PostgresMajor;
 use dbaas_embedded::{Embedded, EmbeddedOptions};
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::docker::DockerPlace;
 use crate::fault;
 
 /// How a [`Stack`] is made.
@@ -26,12 +28,28 @@ pub struct StackOptions {
 /// Clusters of several tests at once would measure each other.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// A control plane in a directory of its own. When dropped, every process that it started is killed and the directory deleted (kept with
+/// A control plane that is open.
+enum Running {
+    Local(Embedded),
+    Docker(Embedded<DockerBackend>),
+}
+
+impl Running {
+    fn plane(&self) -> &ControlPlane {
+        match self {
+            Running::Local(embedded) => &embedded.control_plane,
+            Running::Docker(embedded) => &embedded.control_plane,
+        }
+    }
+}
+
+/// A control plane in a directory of its own, with processes of this machine, or containers where `DBAAS_E2E_BACKEND=docker`. When dropped, every process that it started is killed and the directory deleted (kept with
 /// `DBAAS_E2E_KEEP=1`, for the servers' logs).
 pub struct Stack {
     directory: tempfile::TempDir,
     options: EmbeddedOptions,
-    embedded: Option<Embedded>,
+    running: Option<Running>,
+    docker: Option<DockerPlace>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -43,6 +61,17 @@ impl Stack {
 
     /// Starts one with options.
     pub async fn start_with(options: StackOptions) -> anyhow::Result<Option<Stack>> {
+        let docker = std::env::var("DBAAS_E2E_BACKEND").is_ok_and(|b| b == "docker");
+        Self::start_there(options, docker).await
+    }
+
+    /// Starts one with containers on a Docker Engine. `None`, loudly, where there is none and nothing demands one
+    /// (`DBAAS_REQUIRE_DOCKER=1`).
+    pub async fn start_on_docker() -> anyhow::Result<Option<Stack>> {
+        Self::start_there(StackOptions::default(), true).await
+    }
+
+    async fn start_there(options: StackOptions, docker: bool) -> anyhow::Result<Option<Stack>> {
         let turn = ONE_AT_A_TIME.lock().await;
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -64,10 +93,24 @@ impl Stack {
         }
         let required = std::env::var_os("DBAAS_REQUIRE_POSTGRES").is_some_and(|v| v == "1");
         embedded.local.allow_download = required;
+        let docker = if docker {
+            let place = DockerPlace::from_env(&dbaas_embedded::owner(directory.path())?)?;
+            if place.is_none() {
+                tracing::error!(
+                    "SKIPPED: no Docker Engine for tests; set DBAAS_DOCKER_HOST, or DBAAS_REQUIRE_DOCKER=1 to fail"
+                );
+                return Ok(None);
+            }
+            embedded.controller.policy.hba = DockerBackend::hba_rules();
+            place
+        } else {
+            None
+        };
         let mut stack = Stack {
             directory,
             options: embedded,
-            embedded: None,
+            running: None,
+            docker,
             _turn: turn,
         };
         match stack.open().await {
@@ -89,13 +132,24 @@ impl Stack {
 
     /// Opens the control plane; again after [`Stack::close`] or [`Stack::crash`].
     pub async fn open(&mut self) -> anyhow::Result<()> {
-        let embedded = dbaas_embedded::open(self.directory.path(), self.options.clone()).await?;
-        self.embedded = Some(embedded);
+        let directory = self.directory.path();
+        self.running = Some(match &self.docker {
+            None => Running::Local(dbaas_embedded::open(directory, self.options.clone()).await?),
+            Some(place) => {
+                let backend = async { DockerBackend::connect(place.options()) };
+                let settings = self.options.controller.clone();
+                Running::Docker(dbaas_embedded::open_on(directory, backend, settings).await?)
+            }
+        });
         Ok(())
     }
 
     /// Makes sure of a major and adds it to the catalogue.
     pub async fn ensure_major(&mut self, major: u32) -> anyhow::Result<()> {
+        if self.docker.is_some() {
+            // The engine has its image, or it has not.
+            return Ok(());
+        }
         let progress = std::sync::Arc::new(|_: &str, _| {});
         self.embedded()?
             .backend
@@ -108,25 +162,35 @@ impl Stack {
 
     /// Stops the control plane in an orderly way; PostgreSQL goes on.
     pub async fn close(&mut self) {
-        if let Some(embedded) = self.embedded.take() {
-            embedded.control_plane.shutdown(Duration::from_secs(5)).await;
+        if let Some(running) = self.running.take() {
+            running.plane().shutdown(Duration::from_secs(5)).await;
         }
     }
 
     /// Ends the control plane between two awaits, wherever it is: as near to `kill -9` as one process can do to a part of itself. What is
     /// in flight is lost; nothing is given back.
     pub fn crash(&mut self) {
-        self.embedded = None;
+        self.running = None;
+    }
+
+    /// The engine that its nodes run on, if they do.
+    pub fn docker(&self) -> Option<&DockerPlace> {
+        self.docker.as_ref()
     }
 
     /// The control plane.
     pub fn plane(&self) -> anyhow::Result<&ControlPlane> {
-        Ok(&self.embedded()?.control_plane)
+        let running = self.running.as_ref().context("the control plane is closed")?;
+        Ok(running.plane())
     }
 
-    /// The control plane with its parts.
+    /// The control plane on this machine's processes, with its parts.
     pub fn embedded(&self) -> anyhow::Result<&Embedded> {
-        self.embedded.as_ref().context("the control plane is closed")
+        match &self.running {
+            Some(Running::Local(embedded)) => Ok(embedded),
+            Some(Running::Docker(_)) => anyhow::bail!("the nodes are containers"),
+            None => anyhow::bail!("the control plane is closed"),
+        }
     }
 
     /// Its directory.
@@ -169,8 +233,9 @@ fn test_major() -> anyhow::Result<Option<u32>> {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        self.embedded = None;
+        self.running = None;
         let left = fault::kill_everything_under(self.directory.path());
+        fault::release_shared_memory_under(&self.directory.path().join("nodes"));
         if std::env::var_os("DBAAS_E2E_KEEP").is_some() {
             // To read the servers' logs afterwards.
             self.directory.disable_cleanup(true);

@@ -1,0 +1,109 @@
+//! [`DockerPlace`]: a Docker Engine that a [`Stack`](crate::Stack) runs its nodes on, and faults done behind the backend's back.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+use dbaas_backend_docker::DockerOptions;
+use dbaas_core::id::NodeId;
+use rustix::process::Signal;
+
+/// An engine, and the label of everything that this stack makes there. When dropped, all of it is removed.
+#[derive(Debug)]
+pub struct DockerPlace {
+    host: String,
+    owner: String,
+}
+
+impl DockerPlace {
+    /// The engine of `DBAAS_DOCKER_HOST` or `DOCKER_HOST`; never the machine's own by default. `None`, loudly, where neither is set and
+    /// nothing demands one (`DBAAS_REQUIRE_DOCKER=1`).
+    pub fn from_env(owner: &str) -> anyhow::Result<Option<DockerPlace>> {
+        let host = ["DBAAS_DOCKER_HOST", "DOCKER_HOST"]
+            .iter()
+            .find_map(|name| std::env::var(name).ok().filter(|h| !h.is_empty()));
+        let Some(host) = host else {
+            if std::env::var("DBAAS_REQUIRE_DOCKER").is_ok_and(|v| v == "1") {
+                bail!("DBAAS_REQUIRE_DOCKER=1, and neither DBAAS_DOCKER_HOST nor DOCKER_HOST is set");
+            }
+            return Ok(None);
+        };
+        Ok(Some(DockerPlace {
+            host,
+            owner: owner.to_owned(),
+        }))
+    }
+
+    /// How the backend connects.
+    pub fn options(&self) -> DockerOptions {
+        DockerOptions {
+            host: Some(self.host.clone()),
+            owner: self.owner.clone(),
+            pull: false,
+            ..DockerOptions::default()
+        }
+    }
+
+    /// Runs the `docker` program. Its standard output.
+    pub fn docker(&self, args: &[&str]) -> anyhow::Result<String> {
+        let output = Command::new("docker")
+            .args(["-H", &self.host])
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .context("the docker program does not start")?;
+        if !output.status.success() {
+            bail!("docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// The name of a node's container and volume.
+    pub fn name(node: NodeId) -> String {
+        format!("dbaas-{node}")
+    }
+
+    /// What a signal to all processes of a node is on an engine.
+    pub fn signal(&self, node: NodeId, signal: Signal) -> anyhow::Result<()> {
+        let command = match signal {
+            Signal::STOP => "pause",
+            Signal::CONT => "unpause",
+            _ => "kill",
+        };
+        self.docker(&[command, &Self::name(node)]).map(|_| ())
+    }
+
+    /// The containers of this stack that run.
+    pub fn running(&self) -> anyhow::Result<usize> {
+        Ok(self
+            .docker(&["ps", "-q", "--filter", &self.filter()])?
+            .lines()
+            .count())
+    }
+
+    fn filter(&self) -> String {
+        format!("label=dbaas.owner={}", self.owner)
+    }
+}
+
+impl Drop for DockerPlace {
+    fn drop(&mut self) {
+        let filter = self.filter();
+        let remove: [(&[&str], &[&str]); 3] = [
+            (&["ps", "-aq", "--filter", &filter], &["rm", "-f", "-v"]),
+            (
+                &["volume", "ls", "-q", "--filter", &filter],
+                &["volume", "rm", "-f"],
+            ),
+            (&["network", "ls", "-q", "--filter", &filter], &["network", "rm"]),
+        ];
+        for (list, rm) in remove {
+            let found = self.docker(list).unwrap_or_default();
+            let ids: Vec<&str> = found.lines().collect();
+            if !ids.is_empty()
+                && let Err(error) = self.docker(&[rm, &ids].concat())
+            {
+                tracing::warn!(%error, "something is left on the engine");
+            }
+        }
+    }
+}
