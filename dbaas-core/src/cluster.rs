@@ -150,6 +150,10 @@ pub struct ClusterState {
     pub primary: NodeId,
     /// Oldest first, never empty. The last one is what the primary is to wait for.
     pub electorates: Vec<Electorate>,
+    /// Grows by one with every new electorate and never shrinks: a primary takes no setting with a smaller one than it has seen, so that
+    /// an instruction that was under way for long does not bring back an electorate that was dropped meanwhile.
+    #[serde(default)]
+    pub setting: u64,
     /// While `electorates` changes on a steady primary: the primary's WAL position seen after its new setting was in effect. When `k`
     /// voters of the new electorate hold that position, the old electorate is dropped.
     pub barrier: Option<Lsn>,
@@ -180,6 +184,7 @@ impl ClusterState {
             phase: ClusterPhase::Steady,
             primary,
             electorates: vec![electorate],
+            setting: 0,
             barrier: None,
             cause: None,
         }
@@ -234,6 +239,7 @@ impl ClusterState {
     /// holds everything.
     pub fn propose(&mut self, electorate: Electorate) {
         self.barrier = None;
+        self.setting += 1;
         let keeps_promise = |e: &Electorate| e.k == 0 || e.seal_size().is_some();
         if self.electorates.len() > 1 {
             self.electorates.retain(|e| keeps_promise(e));

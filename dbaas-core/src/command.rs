@@ -147,10 +147,25 @@ pub fn mark_history(epoch: Epoch) -> Script {
     release(script).within_ms(1_000, 4_000)
 }
 
-/// Sets what the primary of `epoch` waits for.
-pub fn set_sync_names(epoch: Epoch, names: &str) -> Script {
+/// Sets what the primary of `epoch` waits for. `setting` is noted first, as a comment on the replication role: within an epoch too, an
+/// older setting that arrives late is refused. Not in a configuration file: a start writes those anew.
+pub fn set_sync_names(epoch: Epoch, setting: u64, names: &str) -> Script {
+    let number = i64::try_from(setting).unwrap_or(i64::MAX);
     let script = exclusive("set_sync_names", Accepts::Exactly(epoch))
         .guard(not_in_recovery_guard())
+        .guard(
+            Statement::fixed(
+                "SELECT coalesce((SELECT substring(shobj_description(oid, 'pg_authid') from '^setting=([0-9]+)$')::bigint \
+                 FROM pg_authid WHERE rolname = 'dbaas_replication'), 0) <= ",
+            )
+            .number(number),
+        )
+        .step(
+            Statement::fixed("COMMENT ON ROLE ")
+                .ident(REPLICATION_ROLE)
+                .raw(" IS ")
+                .literal(&format!("setting={number}")),
+        )
         .step(alter_system("synchronous_standby_names", names))
         .step(reload());
     release(script).within_ms(1_000, 4_000)

@@ -149,6 +149,9 @@ pub struct NodeFacts {
     pub primary_slot: String,
     /// `synchronous_standby_names`.
     pub sync_names: String,
+    /// The newest [`setting`](crate::cluster::ClusterState::setting) that a primary of this history was given.
+    #[serde(default)]
+    pub setting: u64,
     /// Primary: its last checkpoint was written on its present timeline. Until then `pg_rewind` takes it for a server of the old one and
     /// sees nothing to rewind.
     pub checkpointed: bool,

@@ -220,6 +220,8 @@ pub enum Action {
         node: NodeId,
         /// In this epoch.
         epoch: Epoch,
+        /// The number of the setting: one that has seen a greater number refuses.
+        setting: u64,
         /// The setting.
         names: String,
     },

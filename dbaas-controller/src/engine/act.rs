@@ -163,8 +163,14 @@ impl Stage {
                 self.run(*node, &command::promote(*epoch, closed_names)).await?;
             }
             Action::MarkHistory { node, epoch } => self.run(*node, &command::mark_history(*epoch)).await?,
-            Action::SetSyncNames { node, epoch, names } => {
-                self.run(*node, &command::set_sync_names(*epoch, names)).await?;
+            Action::SetSyncNames {
+                node,
+                epoch,
+                setting,
+                names,
+            } => {
+                self.run(*node, &command::set_sync_names(*epoch, *setting, names))
+                    .await?;
             }
             Action::Follow {
                 node,

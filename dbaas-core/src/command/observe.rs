@@ -27,6 +27,8 @@ pub fn observe_node(timeout_ms: u32) -> Script {
              'primary_conninfo', current_setting('primary_conninfo'), \
              'primary_slot', current_setting('primary_slot_name'), \
              'sync_names', current_setting('synchronous_standby_names'), \
+             'setting', coalesce((SELECT substring(shobj_description(a.oid, 'pg_authid') from '^setting=([0-9]+)$')::bigint \
+                 FROM pg_authid a WHERE a.rolname = 'dbaas_replication'), 0), \
              'checkpointed', CASE WHEN r THEN false ELSE (SELECT timeline_id FROM pg_control_checkpoint()) = \
                  ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END, \
              'standbys', coalesce((SELECT json_agg(json_build_object('application_name', application_name, 'state', state, \

@@ -25,16 +25,18 @@ pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
         return;
     };
     let names = draft.wanted_sync_names();
-    if facts.sync_names != names {
-        let epoch = cluster.epoch;
+    if facts.sync_names != names || facts.setting != cluster.setting {
+        let (epoch, setting) = (cluster.epoch, cluster.setting);
         draft.act(
             Action::SetSyncNames {
                 node: primary.node,
                 epoch,
+                setting,
                 names,
             },
             "whom the primary waits for",
         );
+        draft.pending("the primary is told whom a commit waits for");
     } else if cluster.is_joint() || cluster.phase == ClusterPhase::Promoting {
         settle(draft, &cluster, facts);
     }

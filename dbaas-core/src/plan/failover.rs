@@ -589,7 +589,9 @@ fn marked(draft: &mut Draft<'_>, primary: NodeId, epoch: Epoch) -> bool {
         return true;
     }
     let name = draft.name(primary);
-    draft.pending(format!("{name} is the primary; marking its history (epoch {epoch})"));
+    draft.pending(format!(
+        "{name} is the primary; marking its history (epoch {epoch})"
+    ));
     draft.act(
         Action::MarkHistory { node: primary, epoch },
         "the first record of the epoch's primary",

@@ -152,6 +152,7 @@ impl Scene {
                 primary_conninfo: String::new(),
                 primary_slot: String::new(),
                 sync_names: sync_names(effective, [""; 0]),
+                setting: 0,
                 checkpointed: primary,
                 standbys: Vec::new(),
                 slots: Vec::new(),

@@ -452,6 +452,7 @@ impl Job {
             }
             Command::ObserveCatalogue => observe_catalogue(server, wal.end(&disk.log)),
             Command::Nothing => Answer::Rows(Vec::new()),
+            Command::SettingUpTo(setting) => boolean(open_transaction(transaction, server).setting <= *setting),
             Command::RoleIsMarked(name, mark) => {
                 let current = open_transaction(transaction, server);
                 marked(current.roles.get(name).map(|role| role.mark.as_deref()), mark)
@@ -543,6 +544,10 @@ fn change(catalogue: &mut Catalogue, command: &Command) -> Result<Option<String>
         Command::CommentRole(name, comment) if name == dbaas_core::boot::ADMIN_ROLE => {
             let epoch = comment.strip_prefix("epoch=").and_then(|e| e.parse().ok());
             catalogue.history = epoch.unwrap_or(catalogue.history);
+        }
+        Command::CommentRole(name, comment) if name == dbaas_core::boot::REPLICATION_ROLE => {
+            let setting = comment.strip_prefix("setting=").and_then(|s| s.parse().ok());
+            catalogue.setting = setting.unwrap_or(catalogue.setting);
         }
         Command::CommentRole(name, comment) => {
             let role = catalogue.roles.get_mut(name).ok_or_else(no_role)?;
@@ -700,6 +705,7 @@ fn observe_node(world: &World, node: NodeRef, session: u64) -> Result<Answer, Sq
         "primary_conninfo": server.conf.primary_conninfo.as_deref().unwrap_or_default(),
         "primary_slot": server.conf.primary_slot_name.as_deref().unwrap_or_default(),
         "sync_names": server.conf.synchronous_standby_names.as_deref().unwrap_or_default(),
+        "setting": server.catalogue.setting,
         "checkpointed": !standby && disk.checkpoint_timeline == disk.timeline,
         "standbys": standbys,
         "slots": slots,

@@ -8,6 +8,7 @@ use dbaas_core::sql::Statement;
 pub(super) enum Command {
     EpochUpTo(u64),
     EpochIs(u64),
+    SettingUpTo(u64),
     EndLockHolders,
     Lock,
     Unlock,
@@ -61,7 +62,7 @@ pub(super) fn parse(statement: &Statement) -> Option<Command> {
         }
     } else if begins("SELECT pg_terminate_backend(pid) FROM pg_locks") {
         Command::EndLockHolders
-    } else if begins("SELECT pg_terminate_backend(pid) FROM pg_stat_activity") || begins("SET lock_timeout") {
+    } else if begins("SELECT pg_terminate_backend(pid) FROM pg_stat_activity") || begins("SET lock_timeout") || begins("SET wal_compression = off") || begins("RESET wal_compression") {
         Command::Nothing
     } else if begins("SELECT pg_advisory_lock(") {
         Command::Lock
@@ -104,6 +105,8 @@ pub(super) fn parse(statement: &Statement) -> Option<Command> {
         Command::Reassign(next(), next())
     } else if begins("DROP ROLE <identifier>") {
         Command::DropRole(next())
+    } else if begins("SELECT coalesce((SELECT substring(shobj_description(oid, 'pg_authid')") {
+        Command::SettingUpTo(next().parse().ok()?)
     } else if begins("SELECT shobj_description(oid, 'pg_authid') = <literal>") {
         let mark = next();
         Command::RoleIsMarked(next(), mark)
@@ -229,7 +232,7 @@ mod tests {
             command::seal(epoch, Some("x")),
             command::promote(epoch, "x"),
             command::mark_history(epoch),
-            command::set_sync_names(epoch, "x"),
+            command::set_sync_names(epoch, 3, "x"),
             command::follow(epoch, "host='a' port='1'", "slot", Some("x")),
             command::checkpoint(),
             command::create_slots(&names),

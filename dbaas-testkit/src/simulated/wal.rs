@@ -99,6 +99,8 @@ pub(super) struct Catalogue {
     /// The newest epoch's mark.
     pub(super) history: u64,
     pub(super) has_replication_role: bool,
+    /// The newest setting of synchronous standbys.
+    pub(super) setting: u64,
     pub(super) roles: BTreeMap<String, Role>,
     pub(super) databases: BTreeMap<String, Database>,
 }
