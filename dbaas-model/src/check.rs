@@ -56,11 +56,19 @@ pub fn check(bounds: Bounds, mutation: Option<Mutation>, limit: Duration, thread
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let how = if self.exhausted { "exhausted" } else { "bounded by time" };
+        let how = if self.exhausted {
+            "exhausted"
+        } else {
+            "bounded by time"
+        };
         let seconds = self.took.as_secs_f64();
         match &self.counterexample {
             Some((what, _)) => write!(f, "VIOLATED: {what}; {} states, {seconds:.1} s", self.states),
-            None => write!(f, "{} states, depth {}, {how}, {seconds:.1} s", self.states, self.depth),
+            None => write!(
+                f,
+                "{} states, depth {}, {how}, {seconds:.1} s",
+                self.states, self.depth
+            ),
         }
     }
 }

@@ -42,6 +42,9 @@ struct Arguments {
     /// Actions delayed or done twice, and controllers paused.
     #[arg(long, default_value_t = 1)]
     delays: u8,
+    /// Actions lost, and controllers that crash while they act; 255 is any number.
+    #[arg(long, default_value_t = 255)]
+    losses: u8,
     /// Looks in which something does not answer although it could.
     #[arg(long, default_value_t = 1)]
     clouded: u8,
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
             self_starts: a.self_starts,
             delays: a.delays,
             clouded: a.clouded,
+            losses: a.losses,
             disk_losses: a.disk_losses,
             requests: 0,
         },

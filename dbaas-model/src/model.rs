@@ -239,14 +239,16 @@ impl Protocol {
                 }
                 Controller::Acting(acts) => {
                     steps.push(Step::Do(c));
-                    if acts.len() > 1 {
+                    if acts.len() > 1 && state.budget.losses > 0 {
                         steps.push(Step::Lose(c));
                     }
                     if state.budget.delays > 0 {
                         steps.push(Step::DoTwice(c));
                         steps.push(Step::Defer(c));
                     }
-                    steps.push(Step::Restart(c));
+                    if state.budget.losses > 0 {
+                        steps.push(Step::Restart(c));
+                    }
                 }
             }
         }
@@ -260,9 +262,15 @@ impl Protocol {
 
     /// The same look without what makes no difference.
     fn sharpen(&self, state: &State, mut sight: Sight) -> Sight {
-        let answering = (0..MOST_NODES).filter(|i| state.nodes[*i].runs()).fold(0, |bits, i| bits | 1 << i);
+        let answering = (0..MOST_NODES)
+            .filter(|i| state.nodes[*i].runs())
+            .fold(0, |bits, i| bits | 1 << i);
         sight.unheard &= answering;
-        let all = state.nodes.iter().enumerate().all(|(i, n)| !n.exists || (n.runs() && sight.unheard & (1 << i) == 0));
+        let all = state
+            .nodes
+            .iter()
+            .enumerate()
+            .all(|(i, n)| !n.exists || (n.runs() && sight.unheard & (1 << i) == 0));
         if all {
             sight.silent_long = false;
         }
@@ -277,7 +285,9 @@ impl Protocol {
             if n.is_writable() && budget.commits > 0 {
                 steps.push(Step::Commit(at));
             }
-            if n.receiver.is_some_and(|t| node::can_receive(state, i, t.node.into())) {
+            if n.receiver
+                .is_some_and(|t| node::can_receive(state, i, t.node.into()))
+            {
                 steps.push(Step::Receive(at));
             }
             if self.bounds.lazy {
@@ -345,7 +355,12 @@ impl Protocol {
                     self.write(state, c, record, acts);
                 }
             }
-            Step::Restart(c) => state.controllers[usize::from(c)] = Controller::Idle,
+            Step::Restart(c) => {
+                let before = std::mem::replace(&mut state.controllers[usize::from(c)], Controller::Idle);
+                if matches!(before, Controller::Acting(_)) {
+                    lose(&mut state.budget);
+                }
+            }
             Step::Do(c) | Step::Lose(c) | Step::DoTwice(c) | Step::Defer(c) => {
                 let Controller::Acting(acts) = &mut state.controllers[usize::from(c)] else {
                     return;
@@ -353,6 +368,9 @@ impl Protocol {
                 let act = acts.remove(0);
                 if acts.is_empty() {
                     state.controllers[usize::from(c)] = Controller::Idle;
+                }
+                if matches!(step, Step::Lose(_)) {
+                    lose(&mut state.budget);
                 }
                 if matches!(step, Step::DoTwice(_) | Step::Defer(_)) {
                     state.budget.delays -= 1;
@@ -469,7 +487,11 @@ impl Protocol {
         for act in at_once {
             node::perform(state, act, self.mutation);
         }
-        state.controllers[c] = if later.is_empty() { Controller::Idle } else { Controller::Acting(later) };
+        state.controllers[c] = if later.is_empty() {
+            Controller::Idle
+        } else {
+            Controller::Acting(later)
+        };
     }
 
     fn store(&self, state: &mut State, record: Rec) {
@@ -608,6 +630,13 @@ impl Protocol {
     }
 }
 
+/// Something that was to be done is not.
+fn lose(budget: &mut Budget) {
+    if budget.losses < u8::MAX {
+        budget.losses -= 1;
+    }
+}
+
 /// Its primary takes a commit and has it acknowledged.
 fn is_writable(state: &State) -> bool {
     let Some(cluster) = &state.record.get().cluster else {
@@ -615,7 +644,8 @@ fn is_writable(state: &State) -> bool {
     };
     let n = &state.nodes[crate::record::index(cluster.primary)];
     let voters = (0..MOST_NODES).filter(|s| n.names.voters & (1 << s) != 0);
-    let held = voters.filter(|s| n.reports[*s].is_some_and(|r| r.epoch == n.names.epoch && r.flushed == n.wal.len()));
+    let held = voters
+        .filter(|s| n.reports[*s].is_some_and(|r| r.epoch == n.names.epoch && r.flushed == n.wal.len()));
     cluster.phase == ClusterPhase::Steady
         && !cluster.is_joint()
         && n.is_writable()
@@ -650,7 +680,9 @@ fn sights(bounds: &Bounds) -> Vec<Sight> {
 
 macro_rules! never {
     ($name:literal, $violation:pat) => {
-        Property::always($name, |_: &Protocol, state: &State| !matches!(state.violation, Some($violation)))
+        Property::always($name, |_: &Protocol, state: &State| {
+            !matches!(state.violation, Some($violation))
+        })
     };
 }
 
@@ -683,10 +715,19 @@ impl Model for Protocol {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             never!("no acknowledged commit is lost", Violation::CommitLost),
-            never!("one node acknowledges per epoch, none in an older one", Violation::TwoAcknowledge),
+            never!(
+                "one node acknowledges per epoch, none in an older one",
+                Violation::TwoAcknowledge
+            ),
             never!("an epoch is never reused", Violation::EpochReused),
-            never!("a node that has not caught up does not count", Violation::FalseAcknowledgement),
-            never!("the last good copy is never destroyed", Violation::LastCopyDestroyed),
+            never!(
+                "a node that has not caught up does not count",
+                Violation::FalseAcknowledgement
+            ),
+            never!(
+                "the last good copy is never destroyed",
+                Violation::LastCopyDestroyed
+            ),
             never!("what does not serve says why", Violation::NoReason),
             never!("without further faults it becomes writable", Violation::Stuck),
         ]

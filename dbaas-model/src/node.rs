@@ -29,7 +29,11 @@ pub fn perform(state: &mut State, act: Act, mutation: Option<Mutation>) {
         What::Seal(epoch, closed) => {
             if answers && !n.primary && (n.epoch <= epoch || lacks(Guard::Seal)) {
                 let n = &mut state.nodes[i];
-                n.epoch = if lacks(Guard::SealPersists) { n.epoch } else { epoch };
+                n.epoch = if lacks(Guard::SealPersists) {
+                    n.epoch
+                } else {
+                    epoch
+                };
                 n.target = if lacks(Guard::SealCuts) { n.target } else { None };
                 n.names = closed.unwrap_or(n.names);
             }
@@ -78,6 +82,7 @@ fn promote(state: &mut State, i: usize, epoch: u8, mutation: Option<Mutation>) {
     n.primary = true;
     n.receiver = None;
     n.checkpointed = false;
+    n.setting = 0;
     n.wal.push(Entry::Promotion(epoch));
     n.replayed = n.wal.len();
     if let Some(m) = mutation {
@@ -88,7 +93,10 @@ fn promote(state: &mut State, i: usize, epoch: u8, mutation: Option<Mutation>) {
 fn start(state: &mut State, i: usize, boot: Boot, mutation: Option<Mutation>) {
     let lacks = |guard| mutation.is_some_and(|m| m.removes(guard));
     let n = state.nodes[i];
-    let off = matches!(n.power, Power::Off | Power::Died | Power::Failed | Power::SeedGone);
+    let off = matches!(
+        n.power,
+        Power::Off | Power::Died | Power::Failed | Power::SeedGone
+    );
     if !n.exists || !off || (n.epoch > boot.epoch && !lacks(Guard::Start)) {
         return;
     }
@@ -122,7 +130,11 @@ fn destroys_last_copy(state: &State, i: usize, _prepare: Prepare) -> bool {
     (0..8).any(|c| {
         state.acknowledged & (1 << c) != 0
             && state.nodes[i].wal.holds(c)
-            && !state.nodes.iter().enumerate().any(|(j, n)| j != i && n.data == Data::Full && n.wal.holds(c))
+            && !state
+                .nodes
+                .iter()
+                .enumerate()
+                .any(|(j, n)| j != i && n.data == Data::Full && n.wal.holds(c))
     })
 }
 
@@ -145,7 +157,11 @@ fn revive(n: &mut Node) {
     n.receiver = None;
     n.streamed = false;
     n.reports = Default::default();
-    n.replayed = if n.primary { n.wal.len() } else { n.wal.len().min(1) };
+    n.replayed = if n.primary {
+        n.wal.len()
+    } else {
+        n.wal.len().min(1)
+    };
 }
 
 /// A node starts by itself, as it was.
@@ -160,7 +176,9 @@ pub fn can_finish(state: &State, i: usize) -> bool {
     };
     match boot.prepare {
         Prepare::Existing | Prepare::Init(_) => true,
-        Prepare::Seed => state.nodes[i].data == Data::Full || state.record.primary().is_none_or(|p| state.nodes[p].started),
+        Prepare::Seed => {
+            state.nodes[i].data == Data::Full || state.record.primary().is_none_or(|p| state.nodes[p].started)
+        }
         Prepare::Backup(source) | Prepare::Rewind(source) => {
             let source = usize::from(source);
             state.nodes[source].runs() && state.linked(i, source)
@@ -210,7 +228,10 @@ pub fn finish(state: &mut State, i: usize) {
 }
 
 fn remove(state: &mut State, i: usize) {
-    if matches!(state.nodes[i].power, Power::Running | Power::Frozen | Power::Preparing(_)) {
+    if matches!(
+        state.nodes[i].power,
+        Power::Running | Power::Frozen | Power::Preparing(_)
+    ) {
         return;
     }
     if destroys_last_copy(state, i, Prepare::Existing) {
@@ -230,7 +251,11 @@ fn send_everything(state: &mut State, i: usize) {
 pub fn stop(state: &mut State, i: usize, power: Power) {
     let power = match state.nodes[i].power {
         Power::Preparing(boot) => {
-            if matches!(boot.prepare, Prepare::Seed) { Power::Died } else { Power::Failed }
+            if matches!(boot.prepare, Prepare::Seed) {
+                Power::Died
+            } else {
+                Power::Failed
+            }
         }
         Power::Running | Power::Frozen => power,
         Power::Off | Power::Died | Power::Failed | Power::SeedGone => return,
@@ -290,7 +315,9 @@ pub fn can_connect(state: &State, s: usize) -> bool {
 
 /// It connects, and reports what it has. One whose WAL is of another history reports positions that mean nothing: the worst is assumed.
 pub fn connect(state: &mut State, s: usize) {
-    let Some(target) = state.nodes[s].target else { return };
+    let Some(target) = state.nodes[s].target else {
+        return;
+    };
     let n = &mut state.nodes[s];
     n.receiver = Some(target);
     n.streamed = true;
@@ -298,10 +325,16 @@ pub fn connect(state: &mut State, s: usize) {
 }
 
 fn report(state: &mut State, s: usize) {
-    let Some(target) = state.nodes[s].receiver else { return };
+    let Some(target) = state.nodes[s].receiver else {
+        return;
+    };
     let (own, p) = (state.nodes[s].wal, usize::from(target.node));
     let there = state.nodes[p].wal;
-    let flushed = if own.is_prefix_of(there) { own.len() } else { own.len().max(there.len()) };
+    let flushed = if own.is_prefix_of(there) {
+        own.len()
+    } else {
+        own.len().max(there.len())
+    };
     state.nodes[p].reports[s] = Some(Report {
         epoch: target.epoch,
         flushed,

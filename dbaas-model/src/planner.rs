@@ -82,7 +82,11 @@ impl Planner {
         if let Some(m) = self.mutation {
             m.after(record.get(), &seen, &mut plan);
         }
-        let new = plan.record.as_ref().map(|r| Rec::new(r.clone())).filter(|new| new != record);
+        let new = plan
+            .record
+            .as_ref()
+            .map(|r| Rec::new(r.clone()))
+            .filter(|new| new != record);
         let mut acts: Vec<Act> = plan.actions.iter().filter_map(act).collect();
         acts.sort();
         acts.dedup();
@@ -144,7 +148,11 @@ fn standby(name: &str) -> (usize, u8) {
 }
 
 fn target(host: &str, application_name: &str) -> Target {
-    let node: u8 = host.rsplit('.').next().and_then(|n| n.parse().ok()).expect("an address of the model");
+    let node: u8 = host
+        .rsplit('.')
+        .next()
+        .and_then(|n| n.parse().ok())
+        .expect("an address of the model");
     Target {
         node: node - 1,
         epoch: standby(application_name).1,
@@ -164,24 +172,36 @@ fn act(action: &Action) -> Option<Act> {
             epoch: small(boot.epoch.0),
             prepare: match &boot.prepare {
                 PreparePlan::Existing => Prepare::Existing,
-                PreparePlan::Init { seeds } => Prepare::Init(seeds.iter().fold(0, |bits, s| bits | 1 << index(*s))),
+                PreparePlan::Init { seeds } => {
+                    Prepare::Init(seeds.iter().fold(0, |bits, s| bits | 1 << index(*s)))
+                }
                 PreparePlan::SeedOf { .. } => Prepare::Seed,
                 PreparePlan::BaseBackup { source, .. } => Prepare::Backup(index(*source) as u8),
                 PreparePlan::Rewind { source, .. } => Prepare::Rewind(index(*source) as u8),
             },
             primary: boot.role == BootRole::Primary,
-            target: boot.follow.as_ref().map(|f| target(&f.endpoint.host, &f.application_name)),
+            target: boot
+                .follow
+                .as_ref()
+                .map(|f| target(&f.endpoint.host, &f.application_name)),
             names: names(&boot.sync_names),
         }),
         Action::PowerOff { mode, .. } => What::PowerOff(matches!(mode, PowerOff::Graceful { .. })),
         Action::Remove { .. } => What::Remove,
         Action::Bootstrap { .. } => What::Bootstrap,
-        Action::Seal { epoch, closed_names, .. } => {
-            What::Seal(small(epoch.0), closed_names.as_deref().map(names))
-        }
-        Action::Promote { epoch, closed_names, .. } => What::Promote(small(epoch.0), names(closed_names)),
+        Action::Seal {
+            epoch, closed_names, ..
+        } => What::Seal(small(epoch.0), closed_names.as_deref().map(names)),
+        Action::Promote {
+            epoch, closed_names, ..
+        } => What::Promote(small(epoch.0), names(closed_names)),
         Action::MarkHistory { epoch, .. } => What::Mark(small(epoch.0)),
-        Action::SetSyncNames { epoch, names: text, .. } => What::SetNames(small(epoch.0), 0, names(text)),
+        Action::SetSyncNames {
+            epoch,
+            setting,
+            names: text,
+            ..
+        } => What::SetNames(small(epoch.0), small(*setting), names(text)),
         Action::Follow {
             epoch,
             conninfo,

@@ -8,7 +8,8 @@ use dbaas_core::infrastructure::{
 };
 use dbaas_core::instance::InstanceRecord;
 use dbaas_core::observation::{
-    FollowTarget, NodeFacts, NodeObservation, Observation, ReceiverFacts, Seen, Silence, SlotFacts, StandbyFacts,
+    FollowTarget, NodeFacts, NodeObservation, Observation, ReceiverFacts, Seen, Silence, SlotFacts,
+    StandbyFacts,
 };
 use dbaas_core::plan::desired_settings;
 use dbaas_core::time::Timestamp;
@@ -87,6 +88,7 @@ pub struct Facts {
     pub hears: bool,
     pub target: Option<Target>,
     pub names: Names,
+    pub setting: u8,
     pub checkpointed: bool,
     pub reports: [Option<Report>; MOST_NODES],
 }
@@ -125,6 +127,7 @@ fn facts(n: &Node, sight: Sight) -> Facts {
         hears: n.receiver.is_some() && !sight.silent_long,
         target: n.target,
         names: n.names,
+        setting: n.setting,
         checkpointed: n.primary && n.checkpointed,
         reports: if n.primary { n.reports } else { Default::default() },
     }
@@ -146,7 +149,10 @@ pub fn name(index: usize) -> String {
 /// The text of a `synchronous_standby_names`.
 pub fn names_text(names: Names) -> String {
     let voters = (0..MOST_NODES).filter(|i| names.voters & (1 << i) != 0);
-    sync_names(names.k, voters.map(|i| standby_name(&name(i), Epoch(names.epoch.into()))))
+    sync_names(
+        names.k,
+        voters.map(|i| standby_name(&name(i), Epoch(names.epoch.into()))),
+    )
 }
 
 /// Where a standby's `primary_conninfo` points.
@@ -177,7 +183,11 @@ pub fn observation(record: &InstanceRecord, views: &[View; MOST_NODES], sight: S
             None if view.power == Seeming::Running || view.power == Seeming::Frozen => Err(Silence::Timeout),
             None => Err(Silence::NotAsked),
         };
-        let silent_ms = if sql.is_err() && sight.silent_long { LONG_MS } else { 0 };
+        let silent_ms = if sql.is_err() && sight.silent_long {
+            LONG_MS
+        } else {
+            0
+        };
         observation.nodes.insert(
             id(i),
             NodeObservation {
@@ -193,10 +203,15 @@ pub fn observation(record: &InstanceRecord, views: &[View; MOST_NODES], sight: S
     // A node that streams has not been gone for any time.
     let primary = record.cluster.as_ref().map(|c| c.primary);
     let epoch = record.cluster.as_ref().map(|c| c.epoch).unwrap_or_default();
-    let rows = primary.and_then(|p| observation.facts(p)).map(|f| f.standbys.clone()).unwrap_or_default();
+    let rows = primary
+        .and_then(|p| observation.facts(p))
+        .map(|f| f.standbys.clone())
+        .unwrap_or_default();
     for (i, view) in views.iter().enumerate() {
         let ours = view.facts.is_none_or(|f| u64::from(f.history) == epoch.0);
-        let row = rows.iter().any(|r| r.application_name == standby_name(&name(i), epoch));
+        let row = rows
+            .iter()
+            .any(|r| r.application_name == standby_name(&name(i), epoch));
         if let Some(node) = observation.nodes.get_mut(&id(i)).filter(|_| row && ours) {
             node.not_streaming_ms = 0;
         }
@@ -258,11 +273,15 @@ fn node_facts(record: &InstanceRecord, index: usize, f: &Facts, hash: &str) -> N
         })
     });
     // Slots are made and dropped without danger to anything that is modelled here: they are always as wanted.
-    let slots = record.nodes.iter().filter(|n| !f.in_recovery && n.id != id(index)).map(|n| SlotFacts {
-        name: slot_name(&n.name),
-        active: true,
-        lost: false,
-    });
+    let slots = record
+        .nodes
+        .iter()
+        .filter(|n| !f.in_recovery && n.id != id(index))
+        .map(|n| SlotFacts {
+            name: slot_name(&n.name),
+            active: true,
+            lost: false,
+        });
     NodeFacts {
         in_recovery: f.in_recovery,
         epoch: Epoch(f.epoch.into()),
@@ -274,9 +293,13 @@ fn node_facts(record: &InstanceRecord, index: usize, f: &Facts, hash: &str) -> N
             status: "streaming".to_owned(),
             last_message_ms: if f.hears { 0 } else { LONG_MS },
         }),
-        primary_conninfo: f.target.map(|t| conninfo(&follow_target(index, t))).unwrap_or_default(),
+        primary_conninfo: f
+            .target
+            .map(|t| conninfo(&follow_target(index, t)))
+            .unwrap_or_default(),
         primary_slot: slot_name(&name(index)),
         sync_names: names_text(f.names),
+        setting: f.setting.into(),
         checkpointed: f.checkpointed,
         standbys: standbys.collect(),
         slots: slots.collect(),

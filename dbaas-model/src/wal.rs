@@ -122,7 +122,13 @@ mod tests {
     #[test]
     fn entries_come_back() {
         let mut wal = Wal::default();
-        let entries = [Entry::Mark(1), Entry::Commit(0), Entry::Promotion(2), Entry::Mark(2), Entry::Commit(4)];
+        let entries = [
+            Entry::Mark(1),
+            Entry::Commit(0),
+            Entry::Promotion(2),
+            Entry::Mark(2),
+            Entry::Commit(4),
+        ];
         for e in entries {
             wal.push(e);
         }

@@ -215,6 +215,8 @@ pub struct Budget {
     pub self_starts: u8,
     /// Actions delayed or duplicated, and controllers paused before their write.
     pub delays: u8,
+    /// Actions lost, and controllers that crash while they act; 255 is any number.
+    pub losses: u8,
     /// Looks of a controller in which nodes, or the infrastructure, do not answer although they could.
     pub clouded: u8,
     /// Disks lost.
@@ -289,7 +291,16 @@ impl fmt::Debug for State {
         writeln!(f, "record {:?}", self.record)?;
         for (i, n) in self.nodes.iter().enumerate().filter(|(_, n)| n.exists) {
             let role = if n.primary { "primary" } else { "standby" };
-            write!(f, "  n{} {:?} {:?} {role} e{} wal[{:?}] replayed {}", i + 1, n.power, n.data, n.epoch, n.wal, n.replayed)?;
+            write!(
+                f,
+                "  n{} {:?} {:?} {role} e{} wal[{:?}] replayed {}",
+                i + 1,
+                n.power,
+                n.data,
+                n.epoch,
+                n.wal,
+                n.replayed
+            )?;
             write!(f, " names {}of{:b}@{}", n.names.k, n.names.voters, n.names.epoch)?;
             if let Some(t) = n.target {
                 write!(f, " follows n{}@{}", t.node + 1, t.epoch)?;
@@ -305,7 +316,11 @@ impl fmt::Debug for State {
             writeln!(f)?;
         }
         writeln!(f, "  controllers {:?}", self.controllers)?;
-        write!(f, "  strays {:?} cut {:b} acknowledged {:b}", self.strays, self.cut, self.acknowledged)?;
+        write!(
+            f,
+            "  strays {:?} cut {:b} acknowledged {:b}",
+            self.strays, self.cut, self.acknowledged
+        )?;
         if let Some(v) = self.violation {
             write!(f, "  VIOLATION {v:?}")?;
         }
