@@ -14,6 +14,7 @@
 //! The directory holds the store (`dbaas.sqlite`), the key that its secrets are sealed with (`dbaas.key`: keep a copy apart from the
 //! store's), a lock, and the nodes. PostgreSQL servers outlive the program: the next [`open`] adopts what runs.
 
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use dbaas_backend_local::{LocalBackend, LocalOptions};
 use dbaas_controller::ControlPlane;
 use dbaas_controller::control_plane::StartError;
 use dbaas_controller::settings::ControllerSettings;
-use dbaas_core::infrastructure::InfraError;
+use dbaas_core::infrastructure::{InfraError, Infrastructure};
 use dbaas_core::store::StoreError;
 use dbaas_sql::PostgresExecutor;
 use dbaas_store::{DataDirLock, DataDirLockError, KeyFileError, Sealer, SqliteOptions, SqliteStore};
@@ -36,11 +37,11 @@ pub struct EmbeddedOptions {
 }
 
 /// A control plane and what it was made of.
-pub struct Embedded {
+pub struct Embedded<B = LocalBackend> {
     /// What to call.
     pub control_plane: ControlPlane,
     /// The backend, for [`LocalBackend::stop_all`] and the like.
-    pub backend: Arc<LocalBackend>,
+    pub backend: Arc<B>,
     // Dropped last: nobody else may use the directory before everything above is gone.
     _lock: DataDirLock,
 }
@@ -68,7 +69,7 @@ pub enum OpenError {
     #[error("the store cannot be used")]
     Store(#[source] StoreError),
     /// PostgreSQL, or the place for its data.
-    #[error("PostgreSQL cannot be run on this machine")]
+    #[error("PostgreSQL cannot be run there")]
     Backend(#[source] InfraError),
     /// The control plane.
     #[error("the control plane did not start")]
@@ -78,19 +79,34 @@ pub enum OpenError {
 /// Opens a directory, making it if it is not there, and starts the control plane over it. Must be called within a tokio runtime. Fetches
 /// PostgreSQL if this machine has none and the options allow it.
 pub async fn open(directory: &Path, options: EmbeddedOptions) -> Result<Embedded, OpenError> {
-    std::fs::create_dir_all(directory).map_err(|source| OpenError::Directory {
-        path: directory.to_owned(),
-        source,
-    })?;
+    let local = async {
+        let backend = LocalBackend::open(directory, options.local)?;
+        let progress = Arc::new(|what: &str, step| {
+            tracing::info!(
+                version = what,
+                ?step,
+                "this machine has no PostgreSQL; fetching one"
+            )
+        });
+        backend.ensure_any(progress).await?;
+        Ok(backend)
+    };
+    open_on(directory, local, options.controller).await
+}
+
+/// As [`open`], with instances on another backend; the directory holds everything but the nodes. The backend is opened when the directory is
+/// this process's.
+pub async fn open_on<B: Infrastructure>(
+    directory: &Path,
+    backend: impl Future<Output = Result<B, InfraError>>,
+    mut settings: ControllerSettings,
+) -> Result<Embedded<B>, OpenError> {
+    make_directory(directory)?;
     let lock = DataDirLock::acquire(directory).map_err(OpenError::Lock)?;
     let store_path = directory.join("dbaas.sqlite");
     let sealer = Sealer::beside_store(&directory.join("dbaas.key"), &store_path).map_err(OpenError::Key)?;
     let store = SqliteStore::open(&store_path, SqliteOptions::default()).map_err(OpenError::Store)?;
-    let backend = LocalBackend::open(directory, options.local).map_err(OpenError::Backend)?;
-    let progress = Arc::new(|what: &str, step| tracing::info!(version = what, ?step, "this machine has no PostgreSQL; fetching one"));
-    backend.ensure_any(progress).await.map_err(OpenError::Backend)?;
-    let backend = Arc::new(backend);
-    let mut settings = options.controller;
+    let backend = Arc::new(backend.await.map_err(OpenError::Backend)?);
     // The directory's lock says that no other controller is alive: a lease that one left behind is taken over at once.
     settings.lease_holder.get_or_insert_with(|| "embedded".to_owned());
     let control_plane = ControlPlane::builder()
@@ -106,5 +122,43 @@ pub async fn open(directory: &Path, options: EmbeddedOptions) -> Result<Embedded
         control_plane,
         backend,
         _lock: lock,
+    })
+}
+
+/// A name for the control plane of a directory, made once by chance: what backends mark their nodes with where several control planes may
+/// share a place, such as a Docker Engine.
+pub fn owner(directory: &Path) -> Result<String, OpenError> {
+    make_directory(directory)?;
+    let path = directory.join("owner");
+    let shown = |source| OpenError::Directory {
+        path: path.clone(),
+        source,
+    };
+    let name = uuid::Uuid::new_v4().to_string();
+    let new = write_beside(&path, &name).map_err(shown)?;
+    // Whoever is first decides; the file appears whole.
+    let linked = std::fs::hard_link(&new, &path);
+    let _ = std::fs::remove_file(&new);
+    match linked {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(shown(e)),
+        _ => {}
+    }
+    let text = std::fs::read_to_string(&path).map_err(shown)?;
+    Ok(text.trim().to_owned())
+}
+
+fn write_beside(path: &Path, name: &str) -> std::io::Result<std::path::PathBuf> {
+    use std::io::Write as _;
+    let new = path.with_extension(name);
+    let mut file = std::fs::File::create_new(&new)?;
+    file.write_all(name.as_bytes())?;
+    file.sync_all()?;
+    Ok(new)
+}
+
+fn make_directory(directory: &Path) -> Result<(), OpenError> {
+    std::fs::create_dir_all(directory).map_err(|source| OpenError::Directory {
+        path: directory.to_owned(),
+        source,
     })
 }
