@@ -99,8 +99,8 @@ mod tests {
             assert_eq!(id.get_version_num(), 7);
             before = id;
         }
-        assert_ne!(a.new_id(at), other.new_id(at));
         assert_eq!(a.below(1_000), b.below(1_000));
+        assert_ne!(a.new_id(at), other.new_id(at));
         assert_eq!(a.below(0), 0);
     }
 

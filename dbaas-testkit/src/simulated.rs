@@ -293,6 +293,11 @@ impl SimWorld {
         self.with(|world| world.ledger(instance).len())
     }
 
+    /// Holds what the instance's primary has against what clients were told, now. Whether there is a primary.
+    pub fn verify(&self, instance: InstanceId) -> bool {
+        self.with(|world| world.verify(instance))
+    }
+
     /// Kills every process of a node.
     pub fn crash(&self, node: NodeRef) {
         self.with(|world| world.crash(node, "killed"));
@@ -386,6 +391,11 @@ impl SimController {
     /// What it reaches PostgreSQL through.
     pub fn sql(&self) -> SimSql {
         SimSql::new(self.clone())
+    }
+
+    /// The world that it lives in.
+    pub fn world(&self) -> &SimWorld {
+        &self.world
     }
 
     /// Ends it: what it does from now on reaches nothing, and it hears nothing. What was on its way arrives.

@@ -697,6 +697,22 @@ impl World {
         }
     }
 
+    /// Holds every primary against the ledger.
+    pub(super) fn verify(&mut self, instance: InstanceId) -> bool {
+        let now_ms = self.now_ms;
+        let serves = |n: &SimNode| n.answering(now_ms).is_some_and(|server| !server.in_recovery);
+        let primaries: Vec<NodeRef> = self
+            .nodes
+            .range(bounds(instance))
+            .filter(|(_, n)| serves(n))
+            .map(|(node, _)| *node)
+            .collect();
+        for node in &primaries {
+            self.hold_against_ledger(*node);
+        }
+        !primaries.is_empty()
+    }
+
     fn step_clients(&mut self, node: NodeRef) {
         let now_ms = self.now_ms;
         let every_ms = self.clients.get(&node.instance).copied().unwrap_or(0);

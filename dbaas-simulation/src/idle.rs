@@ -1,0 +1,1 @@
+//! What instances cost that need nothing.
