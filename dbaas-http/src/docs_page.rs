@@ -177,6 +177,9 @@ fn rule(schema: &Value) -> String {
     if let Some(name) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
         return format!("<a href=\"#{0}\"><code>{0}</code></a>", escape(name));
     }
+    if schema["oneOf"].is_array() {
+        return rule(&schema["oneOf"][0]);
+    }
     if schema["items"].is_object() {
         return format!("list of {}", rule(&schema["items"]));
     }

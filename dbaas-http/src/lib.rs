@@ -32,6 +32,9 @@ mod reference;
 mod request;
 mod routes;
 
+#[doc(hidden)]
+pub use request::decode_for_fuzzing;
+
 pub use access::{Access, Caller, InvalidTokens, TokenStore};
 pub use options::{HttpOptions, MetricsText};
 pub use problem::{Problem, ProblemKind};

@@ -234,3 +234,22 @@ pub(crate) fn action(name: ActionName, object: Object<'_>) -> Result<InstanceAct
         ActionName::Stop => d.finish(|| Some(InstanceAction::Stop)),
     }
 }
+
+/// Decodes a body as one of the requests, for fuzzing: what nobody else needs is the result.
+pub fn decode_for_fuzzing(which: u8, body: &[u8]) -> Result<(), Problem> {
+    let object = Object::parse(body)?;
+    let instance = InstanceId::from_uuid(uuid::Uuid::nil());
+    let present = Present::from_iter([("uuid".to_owned(), Value::String(uuid::Uuid::nil().to_string()))]);
+    match which % 10 {
+        0 => create_instance(object, Caller::Admin).map(drop),
+        1 => update_instance(object, &present).map(drop),
+        2 => create_database(object, instance).map(drop),
+        3 => update_database(object, instance, &present).map(drop),
+        4 => create_user(object).map(drop),
+        5 => update_user(object, &present).map(drop),
+        6 => create_version(object).map(drop),
+        7 => update_version(object, &present).map(drop),
+        8 => action(ActionName::Switchover, object).map(drop),
+        _ => action(ActionName::Failover, object).map(drop),
+    }
+}
