@@ -31,6 +31,24 @@ pub struct CreateInstance {
     pub version: VersionId,
 }
 
+impl CreateInstance {
+    /// One small node (1 core, 1,024 MB, 10 GB; one synchronous replica as soon as there are more nodes) in the default project. Change what
+    /// is to be different.
+    pub fn new(name: InstanceName, version: VersionId) -> Self {
+        CreateInstance {
+            name,
+            description: Description::default(),
+            project: ProjectId::DEFAULT,
+            cpu: CpuCores::MIN,
+            ram: RamMb::new(1_024).unwrap_or(RamMb::MIN),
+            disk: DiskGb::new(10).unwrap_or(DiskGb::MIN),
+            nodes: NodeCount::MIN,
+            sync_replicas: SyncReplicas::new(1).unwrap_or(SyncReplicas::MIN),
+            version,
+        }
+    }
+}
+
 /// Changes of an instance; `None` leaves a field as it is.
 #[derive(Debug, Clone, Default)]
 pub struct UpdateInstance {
@@ -84,6 +102,17 @@ pub struct CreateDatabase {
     pub owner: UserId,
 }
 
+impl CreateDatabase {
+    /// A database of this owner.
+    pub fn new(name: DatabaseName, owner: UserId) -> Self {
+        CreateDatabase {
+            name,
+            description: Description::default(),
+            owner,
+        }
+    }
+}
+
 /// Changes of a database; `None` leaves a field as it is.
 #[derive(Debug, Clone, Default)]
 pub struct UpdateDatabase {
@@ -102,6 +131,17 @@ pub struct CreateUser {
     pub description: Description,
     /// Its password; hashed at once and not kept.
     pub password: Password,
+}
+
+impl CreateUser {
+    /// A user with this password.
+    pub fn new(name: UserName, password: Password) -> Self {
+        CreateUser {
+            name,
+            description: Description::default(),
+            password,
+        }
+    }
 }
 
 /// Changes of a user; `None` leaves a field as it is.

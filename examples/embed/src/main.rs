@@ -1,74 +1,40 @@
-//! A three-node PostgreSQL with a user and a database, from a program of one's own.
-//!
+//! A three-node PostgreSQL with a user and a database, from a program of one's own:
 //! `cargo run --release -p dbaas-example-embed -- /var/tmp/dbaas-embed`
 
 use std::time::Duration;
 
 use dbaas_controller::request::{CreateDatabase, CreateInstance, CreateUser, Page};
-use dbaas_core::{id::ProjectId, lifecycle::Lifecycle, lifecycle::ObjectLifecycle, password::Password};
+use dbaas_core::lifecycle::Lifecycle::Active;
+use dbaas_core::lifecycle::ObjectLifecycle;
+use dbaas_core::password::Password;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .init();
-    let directory = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "dbaas-embed".to_owned());
+    let directory = std::env::args().nth(1).unwrap_or("dbaas-embed".into());
     let dbaas = dbaas_embedded::open(directory.as_ref(), Default::default()).await?;
-    let plane = &dbaas.control_plane;
-    let minute = Duration::from_secs(60);
+    let (plane, minute) = (&dbaas.control_plane, Duration::from_secs(60));
+    let all = Page {
+        after: None,
+        limit: 100,
+    };
+    let versions = plane.versions(all).await?.items;
+    let version = versions.last().expect("a PostgreSQL is found or fetched");
 
-    let versions = plane
-        .versions(Page {
-            after: None,
-            limit: 10,
-        })
-        .await?
-        .items;
-    let version = &versions.last().expect("this machine has a PostgreSQL").record;
-    let request = CreateInstance {
-        name: "orders".parse()?,
-        description: "".parse()?,
-        project: ProjectId::DEFAULT,
-        cpu: 1u64.try_into()?,
-        ram: 1024u64.try_into()?,
-        disk: 10u64.try_into()?,
-        nodes: 3u64.try_into()?,
-        sync_replicas: 1u64.try_into()?,
-        version: version.id,
-    };
-    let instance = plane.create_instance(request, None).await?.record.id;
-    let user = CreateUser {
-        name: "app".parse()?,
-        description: "".parse()?,
-        password: Password::new("correct horse")?,
-    };
-    let owner = plane.create_user(instance, user, None).await?.record.id;
-    let database = CreateDatabase {
-        name: "shop".parse()?,
-        description: "".parse()?,
-        owner,
-    };
-    let database = plane.create_database(instance, database, None).await?.record.id;
+    let mut request = CreateInstance::new("orders".parse()?, version.record.id);
+    request.nodes = 3u64.try_into()?;
+    let id = plane.create_instance(request, None).await?.record.id;
+    let user = CreateUser::new("app".parse()?, Password::new("correct horse")?);
+    let owner = plane.create_user(id, user, None).await?.record.id;
+    let shop = CreateDatabase::new("shop".parse()?, owner);
+    let shop = plane.create_database(id, shop, None).await?.record.id;
 
-    plane
-        .wait_for_instance(instance, Lifecycle::Active, minute)
-        .await?;
-    plane
-        .wait_for_database(instance, database, ObjectLifecycle::Active, minute)
-        .await?;
-    let hosts: Vec<String> = plane
-        .connection(instance)
-        .await?
-        .endpoints
-        .iter()
-        .map(|e| e.to_string())
-        .collect();
-    println!(
-        "psql 'postgresql://app@{}/shop?target_session_attrs=read-write'",
-        hosts.join(",")
-    );
+    plane.wait_for_instance(id, Active, minute).await?;
+    let active = ObjectLifecycle::Active;
+    plane.wait_for_database(id, shop, active, minute).await?;
+    let hosts = plane.connection(id).await?.endpoints;
+    let hosts: Vec<_> = hosts.iter().map(|host| host.to_string()).collect();
+    let hosts = hosts.join(",");
+    println!("psql 'postgresql://app@{hosts}/shop?target_session_attrs=read-write'");
     plane.shutdown(Duration::from_secs(5)).await; // The servers go on.
     Ok(())
 }
