@@ -65,6 +65,7 @@ pub(crate) struct Ports {
     pub(crate) sealer: Arc<dyn SecretSealer>,
     pub(crate) repository: Repository,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) started: tokio::time::Instant,
     pub(crate) settings: ControllerSettings,
     pub(crate) randomness: Randomness,
     /// Says which instance changed, after the change is in the store. Hints only: a reader that lags looks at everything.
@@ -79,6 +80,13 @@ impl Ports {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// A time that only goes forward, whatever somebody sets the clock to: for waiting and for judging how long something takes. It has
+    /// nothing to do with what other machines, or records, call the time.
+    pub(crate) fn steady(&self) -> Timestamp {
+        let elapsed = self.started.elapsed();
+        Timestamp::from_unix_ms(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
     }
 
     /// The error of a store call whose preconditions cannot have failed.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use dbaas_core::id::{InstanceId, NodeId};
 use dbaas_core::infrastructure::InfraEvent;
 use dbaas_core::plan::Policy;
-use dbaas_core::store::LeaseToken;
+use dbaas_core::store::{Lease, LeaseToken};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -174,26 +174,42 @@ impl Engine {
         let ttl = self.ports.settings.lease_ttl;
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         let mut told = false;
+        let mut renewed: Option<tokio::time::Instant> = None;
+        let mut others: Option<(Lease, tokio::time::Instant)> = None;
         while !self.is_stopping() {
             let asked = tokio::time::Instant::now();
-            let call =
-                self.ports
-                    .repository
-                    .store()
-                    .acquire_lease(LEASE, &self.holder, self.ports.now(), ttl_ms);
+            // A lease that nobody has renewed for as long as it is taken for has run out, whatever the clocks of this machine and of its
+            // holder say. That its holder may think otherwise is what the fencing number is for.
+            let now = match &others {
+                Some((lease, since)) if since.elapsed() > ttl => self.ports.now().max(lease.expires_at),
+                _ => self.ports.now(),
+            };
+            let call = self
+                .ports
+                .repository
+                .store()
+                .acquire_lease(LEASE, &self.holder, now, ttl_ms);
             let (mine, next) = match tokio::time::timeout(ttl / 3, call).await {
-                Ok(Ok(Ok(lease))) => (Some(lease.token), ttl / 3),
+                Ok(Ok(Ok(lease))) => {
+                    renewed = Some(asked);
+                    others = None;
+                    (Some(lease.token), ttl / 3)
+                }
                 Ok(Ok(Err(other))) => {
                     if !told {
                         tracing::warn!(holder = other.holder, until = %other.expires_at, "another controller acts; waiting for its lease");
                         told = true;
+                    }
+                    if others.as_ref().is_none_or(|(lease, _)| *lease != other) {
+                        others = Some((other, asked));
                     }
                     (None, Duration::from_millis(500))
                 }
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "the lease could not be renewed");
                     (
-                        self.lease().filter(|_| asked.elapsed() < ttl),
+                        self.lease()
+                            .filter(|_| renewed.is_some_and(|at| at.elapsed() < ttl)),
                         Duration::from_millis(500),
                     )
                 }

@@ -92,6 +92,7 @@ impl ControlPlaneBuilder {
             sql: self.sql.ok_or(StartError::Missing("an SQL executor"))?,
             sealer: self.sealer.ok_or(StartError::Missing("a secret sealer"))?,
             repository: Repository::new(store, self.settings.store_timeout),
+            started: tokio::time::Instant::now(),
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock)),
             // Zero would be a channel that cannot exist; the upper bound is far above what anybody needs.
             hints: broadcast::Sender::new(self.settings.change_hints.clamp(1, 1 << 20)),

@@ -129,14 +129,16 @@ fn silence(error: &SqlError) -> Silence {
     }
 }
 
-/// Holds what was seen against what is remembered: since when has each node been silent, and not streaming?
+/// Holds what was seen against what is remembered: since when has each node been silent, and not streaming? `at` is the time of day, `now`
+/// the steady time that what is remembered is measured in.
 pub(super) fn remember(
     memory: &mut InstanceMemory,
     record: &InstanceRecord,
     look: Look,
+    at: Timestamp,
     now: Timestamp,
 ) -> Observation {
-    let mut observation = Observation::empty(now);
+    let mut observation = Observation::empty(at);
     observation.object_failures = memory.object_failures.clone();
     if look.catalogue.is_some() {
         memory.catalogue_read_at = Some(now);

@@ -58,7 +58,7 @@ impl Engine {
     }
 
     async fn load(&self, id: InstanceId) -> Result<Option<Loaded>, dbaas_core::store::StoreError> {
-        let now = self.ports.now();
+        let now = self.ports.steady();
         let (cached, doubts) = self.with_memory(id, |m| {
             let young = m.loaded_at.is_some_and(|at| now.since_ms(at) < BELIEVE_MS);
             (m.loaded.clone().filter(|_| young), m.doubts)
@@ -103,7 +103,7 @@ impl Engine {
             }
         };
         let (wants_catalogue, silent) = self.with_memory(id, |m| {
-            let now = self.ports.now();
+            let now = self.ports.steady();
             let drift_ms = u64::try_from(self.ports.settings.drift_interval.as_millis()).unwrap_or(u64::MAX);
             let due = m.catalogue_read_at.is_none_or(|at| now.since_ms(at) >= drift_ms);
             let silent: Vec<NodeId> = m
@@ -115,12 +115,12 @@ impl Engine {
             (m.wants_catalogue || due, silent)
         });
         let look = observe::look(&self.ports, record, &credentials, wants_catalogue, &silent).await;
-        let now = self.ports.now();
+        let (now, steady) = (self.ports.now(), self.ports.steady());
         let observation = self.with_memory(id, |m| {
             if wants_catalogue {
                 m.wants_catalogue = false;
             }
-            observe::remember(m, record, look, now)
+            observe::remember(m, record, look, now, steady)
         });
         let users: Vec<_> = loaded.users.iter().map(|u| u.record.clone()).collect();
         let databases: Vec<_> = loaded.databases.iter().map(|d| d.record.clone()).collect();
@@ -138,7 +138,7 @@ impl Engine {
         tracing::trace!(instance = %id, why = ?plan.why, actions = plan.actions.len(), "planned");
         let events = self.with_memory(id, |m| {
             m.wants_catalogue |= plan.wants_catalogue;
-            m.fresh_events(now, &plan.events)
+            m.fresh_events(steady, &plan.events)
         });
         if plan.is_idle() && events.is_empty() {
             return Ok(Round::Done(Next::After(self.quiet(id, &plan))));
@@ -167,7 +167,7 @@ impl Engine {
     fn quiet(&self, id: InstanceId, plan: &Plan) -> Duration {
         let heartbeat_ms = self.policy.heartbeat_ms;
         self.with_memory(id, |m| {
-            m.tidy(self.ports.now());
+            m.tidy(self.ports.steady());
             if plan.wake_after_ms >= heartbeat_ms {
                 m.quiet_passes = 0;
                 return Duration::from_millis(plan.wake_after_ms);
@@ -272,7 +272,7 @@ impl Engine {
 
     /// Begins the actions that may begin, and waits a while for them. Whether any was begun.
     async fn act(self: &Arc<Self>, id: InstanceId, stage: Arc<Stage>, actions: &[Action]) -> bool {
-        let now = self.ports.now();
+        let now = self.ports.steady();
         let mut begun = JoinSet::new();
         for action in actions {
             let key = act::key(action);
@@ -332,7 +332,7 @@ impl Engine {
                 tracing::warn!(elapsed_ms, %error, "{} on {} failed", action.name(), action.node());
             }
         }
-        let now = self.ports.now();
+        let now = self.ports.steady();
         self.with_memory(id, |m| {
             let memory: &mut ActionMemory = m.actions.entry(key).or_default();
             memory.running = false;
