@@ -20,7 +20,7 @@ use tower::ServiceExt;
 const CONNECTIONS_MAX: usize = 2048;
 /// A request's head must have arrived within this time; a connection that is kept open without a request ends after it.
 const HEAD_DEADLINE: Duration = Duration::from_secs(60);
-/// Longest head of a request, in bytes.
+/// Longest head of a request, in bytes (what one read brings may go beyond).
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// After accepting failed (out of file descriptors), the next try comes after this.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
