@@ -62,7 +62,7 @@ pub enum DesiredState {
 /// A one-time request: done once, then cleared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Requests {
-    /// Restart every node, one at a time: those whose last start lies before this moment.
+    /// Restart every node, one at a time; asked for at this moment (see [`RestartMark`](crate::node::RestartMark)).
     pub restart: Option<Timestamp>,
     /// Change the primary in a planned way.
     pub switchover: Option<SwitchoverRequest>,

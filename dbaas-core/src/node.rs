@@ -32,6 +32,16 @@ pub enum Rejoin {
     Seed,
 }
 
+/// Which start of a node is to be followed by another one. Starts are told apart by their ids and not by their times: clocks of several
+/// machines, or one that is set, say nothing about what came first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartMark {
+    /// The request, by when it was made.
+    pub asked: Timestamp,
+    /// The node's last start when the request was taken up; `None` if it had never been started.
+    pub boot_id: Option<String>,
+}
+
 /// A node as kept in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRecord {
@@ -47,6 +57,9 @@ pub struct NodeRecord {
     pub rejoin: Rejoin,
     /// The attempt number of the current way of rejoining; after some the next heavier way is taken.
     pub rejoin_attempts: u32,
+    /// While a restart of every node is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartMark>,
     /// NEW, IN_PROGRESS, ACTIVE, ERROR.
     pub lifecycle: Lifecycle,
     /// Primary or standby, as last decided.

@@ -48,6 +48,7 @@ pub(super) fn new_node(draft: &mut Draft<'_>, id: NodeId, role: NodeRole, rejoin
         leaving: false,
         rejoin,
         rejoin_attempts: 0,
+        restart: None,
         lifecycle: Lifecycle::New,
         role,
         sync: false,

@@ -6,8 +6,8 @@ use crate::cluster::{ClusterPhase, FailoverCause, standby_name};
 use crate::id::NodeId;
 use crate::infrastructure::PowerOff;
 use crate::instance::SwitchoverRequest;
-use crate::node::{NodeRole, Rejoin};
-use crate::observation::NodeFacts;
+use crate::node::{NodeRecord, NodeRole, Rejoin, RestartMark};
+use crate::observation::{NodeFacts, Seen};
 
 use super::draft::{Draft, Serving, desired_settings};
 use super::lifetime::{SHUTDOWN_MS, new_node};
@@ -21,6 +21,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
         return;
     };
     scale(draft, primary);
+    mark_restarts(draft);
     let calm = draft
         .cluster()
         .is_some_and(|c| c.phase == ClusterPhase::Steady && !c.is_joint());
@@ -89,24 +90,53 @@ fn scale(draft: &mut Draft<'_>, primary: Serving) {
     }
 }
 
+/// Notes which start of each node a new request for a restart is about.
+fn mark_restarts(draft: &mut Draft<'_>) {
+    let asked = draft.record.requests.restart;
+    let observation = draft.situation.observation;
+    for node in &mut draft.record.nodes {
+        let Some(asked) = asked else {
+            node.restart = None;
+            continue;
+        };
+        if node.restart.as_ref().is_some_and(|mark| mark.asked == asked) {
+            continue;
+        }
+        let boot_id = match observation.node(node.id).map(|seen| &seen.infra) {
+            Some(Seen::Present(found)) => found.boot.as_ref().map(|boot| boot.boot_id.clone()),
+            Some(Seen::Absent) => None,
+            Some(Seen::Unknown) | None => continue,
+        };
+        node.restart = Some(RestartMark { asked, boot_id });
+    }
+}
+
+/// Whether the node has not been started since the request for a restart was taken up.
+fn awaits_restart(draft: &Draft<'_>, id: NodeId) -> bool {
+    let boot = draft
+        .situation
+        .observation
+        .infra(id)
+        .and_then(|found| found.boot.as_ref());
+    match (draft.node(id).and_then(|node| node.restart.as_ref()), boot) {
+        (Some(mark), Some(boot)) => mark.boot_id.as_deref() == Some(boot.boot_id.as_str()),
+        (None, _) | (_, None) => false,
+    }
+}
+
 /// Whether a node runs with other settings, sizes or image than asked for, or was to be restarted.
 fn outdated(draft: &Draft<'_>, id: NodeId, hash: &str) -> bool {
     let Some(facts) = draft.facts(id) else {
         return false;
     };
     let Some(node) = draft.node(id) else { return false };
-    let restart = draft
-        .record
-        .requests
-        .restart
-        .is_some_and(|at| facts.started_at < at);
     let applied = draft
         .situation
         .observation
         .infra(id)
         .and_then(|n| n.applied.as_ref());
     let other_spec = applied.is_some_and(|spec| *spec != draft.node_spec(node));
-    restart || other_spec || facts.config_hash != hash
+    awaits_restart(draft, id) || other_spec || facts.config_hash != hash
 }
 
 fn roll(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
@@ -126,8 +156,9 @@ fn roll(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
         .all(|id| streaming.contains(id) || behind.contains(id));
     let primary_outdated = outdated(draft, primary.node, &hash);
     if behind.is_empty() && !primary_outdated {
-        let silent = draft.record.nodes.iter().any(|n| draft.facts(n.id).is_none());
-        if draft.record.requests.restart.is_some() && !silent {
+        let unseen = |n: &NodeRecord| n.restart.is_none() || draft.facts(n.id).is_none();
+        let unseen = draft.record.nodes.iter().any(unseen);
+        if draft.record.requests.restart.is_some() && !unseen {
             draft.record.requests.restart = None;
             draft.event("restart_completed", None, "every node was restarted");
         }
