@@ -115,6 +115,16 @@ pub(crate) struct Cached {
     pub(crate) control: Control,
 }
 
+impl Cached {
+    /// Whether it is true of this life of the container. Where the server had been started, its end changes nothing of it.
+    pub(crate) fn is_of(&self, life: &Life) -> bool {
+        self.life == *life
+            || (self.control.up
+                && self.life.container == life.container
+                && self.life.started_at == life.started_at)
+    }
+}
+
 /// Changes whenever the container starts, ends or is another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Life {
@@ -138,10 +148,18 @@ impl Handle {
         self.generation.load(Ordering::SeqCst)
     }
 
+    /// What is known now, after a change of ours.
+    pub(crate) fn remember(&self, life: Life, control: Control) {
+        let mut cached = self.cached.lock();
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        *cached = Some(Cached { life, control });
+    }
+
     /// What was read is not true any more.
     pub(crate) fn forget(&self) {
+        let mut cached = self.cached.lock();
         self.generation.fetch_add(1, Ordering::SeqCst);
-        *self.cached.lock() = None;
+        *cached = None;
     }
 }
 

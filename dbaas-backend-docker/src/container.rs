@@ -51,7 +51,8 @@ pub(crate) struct Found {
     pub(crate) labels: HashMap<String, String>,
     /// Where the node's directory is within it.
     pub(crate) node_dir: String,
-    on_network: bool,
+    /// Whether it is on the instance's network.
+    pub(crate) on_network: bool,
 }
 
 impl Found {

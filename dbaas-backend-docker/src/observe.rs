@@ -98,7 +98,7 @@ pub(crate) async fn control(
     found: &Found,
 ) -> Result<Control, InfraError> {
     let generation = handle.generation();
-    let cached = handle.cached.lock().clone().filter(|c| c.life == found.life);
+    let cached = handle.cached.lock().clone().filter(|c| c.is_of(&found.life));
     let mut control = match cached {
         Some(cached) => cached.control,
         None => inner.read_control(docker, found).await?,
@@ -110,6 +110,10 @@ pub(crate) async fn control(
         control.up = inner
             .exists(docker, found, &format!("dbaas/up-{}", boot.boot_id))
             .await?;
+    }
+    if found.running && control.up {
+        // The script has used it, whatever stood there when it was read.
+        control.ticket = Ticket::Used;
     }
     let mut cached = handle.cached.lock();
     if handle.generation() == generation {
@@ -127,6 +131,10 @@ pub(crate) async fn power(
     found: &Found,
     control: &Control,
 ) -> Result<PowerState, InfraError> {
+    if found.running && !found.on_network {
+        // Nobody reaches it, and it reaches nobody; a new start puts it on its network again.
+        return Ok(PowerState::Frozen);
+    }
     if found.running {
         let serves = control.up
             || control

@@ -185,7 +185,19 @@ pub(crate) async fn start(
         }
         return Err(error);
     }
-    handle.forget();
+    // One that has ended already has more to tell.
+    if let Some(started) = inner.find(&docker, node).await?.filter(|f| f.running) {
+        handle.remember(
+            started.life,
+            Control {
+                spec: Some(spec),
+                ticket: Ticket::Start,
+                boot: Some(boot.clone()),
+                up: false,
+                failed: None,
+            },
+        );
+    }
     if job != Job::Existing {
         follow_preparation(inner, node, found.id.clone(), boot.boot_id.clone());
     }

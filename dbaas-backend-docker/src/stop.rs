@@ -11,6 +11,7 @@ use dbaas_core::infrastructure::{DataDisposal, InfraError, InfraErrorKind, NodeR
 use futures_util::future::try_join_all;
 
 use crate::backend::{Handle, Inner};
+use crate::container::Found;
 use crate::control::{Ticket, ticket_upload};
 use crate::engine::{if_there, invalid, shown, status_of};
 use crate::names;
@@ -101,23 +102,28 @@ pub(crate) async fn power_off(
     let Some(found) = inner.find(&docker, node).await? else {
         return Ok(());
     };
-    handle.forget();
     // The node is off, whatever becomes of the note that it is so by our will.
-    let noted = async {
-        if control(inner, &docker, handle, &found).await?.ticket == Ticket::Off {
-            return Ok(());
-        }
-        let account = inner.account(&docker, &found).await?;
-        inner
-            .upload(&docker, &found, ticket_upload(account, &Ticket::Off)?)
-            .await
-    };
-    let noted: Result<(), InfraError> = noted.await;
-    handle.forget();
-    if let Err(error) = noted {
+    if let Err(error) = note_off(inner, &docker, handle, &found).await {
+        handle.forget();
         tracing::warn!(node = %node.node, %error, "the node is off; that it is so by our will cannot be written down");
     }
     inner.changed(node);
+    Ok(())
+}
+
+/// Makes the ticket void: what was off by our will is told from what died, and a start that is still under way at the engine starts nothing.
+async fn note_off(inner: &Inner, docker: &Docker, handle: &Handle, found: &Found) -> Result<(), InfraError> {
+    let mut known = control(inner, docker, handle, found).await?;
+    if known.ticket == Ticket::Off {
+        return Ok(());
+    }
+    let account = inner.account(docker, found).await?;
+    handle.forget();
+    inner
+        .upload(docker, found, ticket_upload(account, &Ticket::Off)?)
+        .await?;
+    known.ticket = Ticket::Off;
+    handle.remember(found.life.clone(), known);
     Ok(())
 }
 
