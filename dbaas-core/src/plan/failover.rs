@@ -458,8 +458,11 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
     let old = cluster.primary;
     let k = cluster.current().k;
     // Only those of the candidate's own history may vote at once: they hold a part of what it holds, and nothing else. One of an older
-    // history may have gone on where the candidate's turned off; it votes when it has replayed the new epoch's mark.
-    let same_history = |id: &NodeId| draft.facts(*id).is_some_and(|f| f.history == facts.history);
+    // history may have gone on where the candidate's turned off; it votes when it has replayed the new epoch's mark. And if that history
+    // is not of the epoch just before this one, a primary of an epoch between may have gone on from it without its mark having come this
+    // far: then the same mark does not show the same history, and nobody votes at once.
+    let newest = facts.history.next() == epoch;
+    let same_history = |id: &NodeId| newest && draft.facts(*id).is_some_and(|f| f.history == facts.history);
     let voters: BTreeSet<NodeId> = sealed
         .iter()
         .copied()
