@@ -21,6 +21,8 @@ use crate::fault;
 pub struct StackOptions {
     /// Data directories made ahead; none unless asked for, so that a test measures and sees only its own.
     pub warm_pool: Option<WarmPool>,
+    /// Does not wait until the other stacks of this process have ended.
+    pub beside_others: bool,
     /// Everything else.
     pub embedded: EmbeddedOptions,
 }
@@ -50,7 +52,7 @@ pub struct Stack {
     options: EmbeddedOptions,
     running: Option<Running>,
     docker: Option<DockerPlace>,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Stack {
@@ -72,7 +74,11 @@ impl Stack {
     }
 
     async fn start_there(options: StackOptions, docker: bool) -> anyhow::Result<Option<Stack>> {
-        let turn = ONE_AT_A_TIME.lock().await;
+        let turn = if options.beside_others {
+            None
+        } else {
+            Some(ONE_AT_A_TIME.lock().await)
+        };
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()

@@ -43,6 +43,7 @@ pub async fn run(options: &BenchOptions, progress: &mut dyn FnMut(String)) -> an
     };
     let warm = Stack::start_with(StackOptions {
         warm_pool: Some(pool),
+        beside_others: true,
         ..StackOptions::default()
     })
     .await?

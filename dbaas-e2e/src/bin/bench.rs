@@ -5,6 +5,7 @@ use clap::{Parser, ValueEnum};
 use dbaas_e2e::bench::by_hand::ByHand;
 use dbaas_e2e::bench::figures::Table;
 use dbaas_e2e::bench::{BenchOptions, failover, http, machine, provision};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures what the control plane costs on real PostgreSQL of this machine, each figure beside its floor of the same run.
 ///
@@ -44,7 +45,6 @@ async fn main() -> anyhow::Result<()> {
         runs: usize::from(arguments.runs),
         major: arguments.major,
     };
-    let wanted = |what| arguments.what == What::All || arguments.what == what;
     let local = dbaas_backend_local::LocalOptions {
         download_dir: std::env::var_os("DBAAS_TEST_POSTGRES_DIR").map(Into::into),
         ..Default::default()
@@ -53,15 +53,36 @@ async fn main() -> anyhow::Result<()> {
     let postgres = format!("PostgreSQL {}", here.installation.version);
     println!("{}\n", machine::describe(&here.path(""), &postgres)?);
     drop(here);
+    // So that everything is ended and deleted also when this is.
+    tokio::select! {
+        done = measure(&arguments, &options) => done,
+        () = ended()? => anyhow::bail!("interrupted"),
+    }
+}
+
+/// Ctrl-C or SIGTERM.
+fn ended() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+async fn measure(arguments: &Arguments, options: &BenchOptions) -> anyhow::Result<()> {
+    let wanted = |what| arguments.what == What::All || arguments.what == what;
     let mut progress = |line: String| eprintln!("[load {}] {line}", machine::load_average());
     if wanted(What::Provision) {
-        show(&provision::run(&options, &mut progress).await?);
+        show(&provision::run(options, &mut progress).await?);
     }
     if wanted(What::Failover) {
-        show(&failover::run(&options, &mut progress).await?);
+        show(&failover::run(options, &mut progress).await?);
     }
     if wanted(What::Http) {
-        show(&http::run(&options, &mut progress).await?);
+        show(&http::run(options, &mut progress).await?);
     }
     Ok(())
 }
