@@ -21,7 +21,6 @@ use crate::control::Control;
 use crate::engine::Engine;
 use crate::events;
 use crate::image::Pull;
-use crate::names;
 
 /// Slower readers of hints are told that they missed some.
 const EVENTS_KEPT: usize = 1024;
@@ -224,13 +223,5 @@ impl Inner {
             (None, ip) => ip.to_string(),
         };
         Endpoint { host, port }
-    }
-
-    /// Where the other nodes of the instance reach it.
-    pub(crate) fn peer_endpoint(&self, node: NodeRef) -> Endpoint {
-        Endpoint {
-            host: names::node(node),
-            port: 5432,
-        }
     }
 }

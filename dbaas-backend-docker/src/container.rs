@@ -2,15 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use bollard::Docker;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerUpdateBody,
-    EndpointSettings, HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions,
-    NetworkConnectRequest, NetworkCreateRequest, NetworkingConfig, PortBinding, RestartPolicy,
-    RestartPolicyNameEnum, Volume, VolumeCreateRequest,
+    EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig, Ipam, IpamConfig, Mount,
+    MountType, MountVolumeOptions, NetworkConnectRequest, NetworkCreateRequest, NetworkingConfig,
+    PortBinding, RestartPolicy, RestartPolicyNameEnum, Volume, VolumeCreateRequest,
 };
 use bollard::query_parameters::{
     ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder, DownloadFromContainerOptionsBuilder,
@@ -53,6 +53,8 @@ pub(crate) struct Found {
     pub(crate) node_dir: String,
     /// Whether it is on the instance's network.
     pub(crate) on_network: bool,
+    /// Which network of that name; empty before the first start.
+    pub(crate) network_id: String,
 }
 
 impl Found {
@@ -85,6 +87,10 @@ impl Found {
             labels: found.config.and_then(|c| c.labels).unwrap_or_default(),
             node_dir: format!("{target}/{NODE_DIR}"),
             on_network: networks.contains_key(&names::network(node.instance)),
+            network_id: networks
+                .get(&names::network(node.instance))
+                .and_then(|n| n.network_id.clone())
+                .unwrap_or_default(),
             id,
         }
     }
@@ -213,49 +219,108 @@ impl Inner {
         &self,
         docker: &Docker,
         instance: InstanceId,
-    ) -> Result<(), InfraError> {
-        let name = names::network(instance);
+    ) -> Result<Network, InfraError> {
         let _one_at_a_time = self.network.lock().await;
+        let known = self
+            .volumes(docker, Some(instance))
+            .await?
+            .into_iter()
+            .find_map(|(_, v)| v.labels.get(names::SUBNET).cloned());
+        // The engine gives fixed addresses only in networks whose addresses it was told. So it chooses them, and is told what it chose.
+        for _ in 0..3 {
+            match self.find_network(docker, instance).await? {
+                Some(FoundNetwork::Made(network)) => return Ok(network),
+                Some(FoundNetwork::Chosen(subnet)) => {
+                    if_there(docker.remove_network(&names::network(instance)).await)
+                        .map_err(|e| shown("making the instance's network", &e))?;
+                    self.create_network(docker, instance, Some(&subnet)).await?;
+                }
+                None => self.create_network(docker, instance, known.as_deref()).await?,
+            }
+        }
+        Err(InfraError::new(
+            InfraErrorKind::Other,
+            "the instance's network vanishes while it is being made",
+        ))
+    }
+
+    /// The instance's network, if there is one; an error if one of its name is somebody else's.
+    async fn find_network(
+        &self,
+        docker: &Docker,
+        instance: InstanceId,
+    ) -> Result<Option<FoundNetwork>, InfraError> {
+        let name = names::network(instance);
         let found = if_there(docker.inspect_network(&name, None).await)
             .map_err(|e| shown("looking at the instance's network", &e))?;
-        if let Some(found) = found {
-            let ours = found
-                .labels
-                .is_some_and(|l| l.get(names::OWNER) == Some(&self.options.owner));
-            return if ours {
-                Ok(())
-            } else {
-                Err(collision("network", &name))
-            };
+        let Some(found) = found else { return Ok(None) };
+        let labels = found.labels.unwrap_or_default();
+        if labels.get(names::OWNER) != Some(&self.options.owner) {
+            return Err(collision("network", &name));
         }
+        if let Some(subnet) = labels.get(names::SUBNET) {
+            return Ok(Some(FoundNetwork::Made(Network {
+                id: found.id.unwrap_or_default(),
+                subnet: subnet.clone(),
+            })));
+        }
+        let configs = found.ipam.and_then(|i| i.config).unwrap_or_default();
+        let mut subnets = configs.into_iter().filter_map(|c| c.subnet);
+        let subnet = subnets.find(|s| s.contains('.')).ok_or_else(|| {
+            InfraError::new(
+                InfraErrorKind::Other,
+                "the engine made a network without IPv4 addresses",
+            )
+        })?;
+        Ok(Some(FoundNetwork::Chosen(subnet)))
+    }
+
+    async fn create_network(
+        &self,
+        docker: &Docker,
+        instance: InstanceId,
+        subnet: Option<&str>,
+    ) -> Result<(), InfraError> {
+        let mut labels = names::instance_labels(&self.options.owner, instance);
+        labels.extend(subnet.map(|subnet| (names::SUBNET.to_owned(), subnet.to_owned())));
         let request = NetworkCreateRequest {
-            name,
+            name: names::network(instance),
             driver: Some("bridge".to_owned()),
-            labels: Some(names::instance_labels(&self.options.owner, instance)),
+            labels: Some(labels),
+            ipam: subnet.map(|subnet| Ipam {
+                config: Some(vec![IpamConfig {
+                    subnet: Some(subnet.to_owned()),
+                    ..IpamConfig::default()
+                }]),
+                ..Ipam::default()
+            }),
             ..NetworkCreateRequest::default()
         };
         match docker.create_network(request).await {
             Ok(_) => Ok(()),
-            Err(e) if status_of(&e) == Some(409) => Ok(()),
             Err(e) => Err(shown("making the instance's network", &e)),
         }
     }
 
-    /// Makes the node's volume, with a port for it; says whether it is new.
+    /// Makes the node's volume, if it is not there, with a port and an address for the node.
     pub(crate) async fn ensure_volume(
         &self,
         docker: &Docker,
         spec: &NodeSpec,
-    ) -> Result<(Volume, bool), InfraError> {
+        subnet: &str,
+    ) -> Result<Volume, InfraError> {
         if let Some(volume) = self.find_volume(docker, spec.node).await? {
-            return Ok((volume, false));
+            return Ok(volume);
         }
         let _one_at_a_time = self.ports.lock().await;
         let port = self.choose_port(docker).await?;
+        let ip = self.choose_ip(docker, spec.node, subnet).await?;
         let mut labels = names::node_labels(&self.options.owner, spec.node);
         labels.insert(names::NODE_NAME.to_owned(), spec.name.clone());
         labels.insert(names::IMAGE.to_owned(), spec.image.to_string());
         labels.insert(names::PORT.to_owned(), port.to_string());
+        labels.insert(names::IP.to_owned(), ip.to_string());
+        labels.insert(names::SUBNET.to_owned(), subnet.to_owned());
         let request = VolumeCreateRequest {
             name: Some(names::node(spec.node)),
             labels: Some(labels),
@@ -269,7 +334,23 @@ impl Inner {
         if !names::is_ours(Some(&volume.labels), &self.options.owner, spec.node) {
             return Err(collision("volume", &names::node(spec.node)));
         }
-        Ok((volume, true))
+        Ok(volume)
+    }
+
+    /// An address of the network that no node of the instance has.
+    async fn choose_ip(&self, docker: &Docker, node: NodeRef, subnet: &str) -> Result<Ipv4Addr, InfraError> {
+        let taken: HashSet<String> = self
+            .volumes(docker, Some(node.instance))
+            .await?
+            .into_iter()
+            .filter_map(|(_, v)| v.labels.get(names::IP).cloned())
+            .collect();
+        hosts_of(subnet)
+            .find(|ip| !taken.contains(&ip.to_string()))
+            .ok_or_else(|| {
+                let message = format!("the instance's network {subnet} has no free address");
+                InfraError::new(InfraErrorKind::Exhausted, message)
+            })
     }
 
     /// A port that no node has, and that nobody listens on as far as can be told from here. Where the search begins is left to chance, so that
@@ -320,15 +401,17 @@ impl Inner {
         &self,
         docker: &Docker,
         spec: &NodeSpec,
-        port: u16,
+        place: &Place,
         image: &Image,
     ) -> Result<(), InfraError> {
+        let port = place.port;
         let name = names::node(spec.node);
         let mut labels = names::node_labels(&self.options.owner, spec.node);
         labels.insert(names::ROLE.to_owned(), names::ROLE_SERVER.to_owned());
         labels.insert(names::NODE_NAME.to_owned(), spec.name.clone());
         labels.insert(names::IMAGE.to_owned(), spec.image.to_string());
         labels.insert(names::PORT.to_owned(), port.to_string());
+        labels.insert(names::IP.to_owned(), place.ip.clone());
         labels.insert(names::CONFIG.to_owned(), self.config_of(spec, port));
         let network = names::network(spec.node.instance);
         let node_dir = format!("{}/{NODE_DIR}", image.volume_path);
@@ -364,7 +447,7 @@ impl Inner {
                 ..self.host_config()
             }),
             networking_config: Some(NetworkingConfig {
-                endpoints_config: Some(HashMap::from([(network, EndpointSettings::default())])),
+                endpoints_config: Some(HashMap::from([(network, at(&place.ip))])),
             }),
             ..ContainerCreateBody::default()
         };
@@ -496,14 +579,13 @@ impl Inner {
         node: NodeRef,
         found: &Found,
     ) -> Result<(), InfraError> {
-        self.ensure_network(docker, node.instance).await?;
         if found.on_network {
             return Ok(());
         }
         tracing::warn!(node = %node.node, "the node's container is not on its network; connecting it again");
         let request = NetworkConnectRequest {
             container: found.id.clone(),
-            endpoint_config: None,
+            endpoint_config: found.labels.get(names::IP).map(|ip| at(ip)),
         };
         docker
             .connect_network(&names::network(node.instance), request)
@@ -617,15 +699,11 @@ impl Inner {
             return Ok(None);
         }
         let label = |name: &str| volume.labels.get(name).cloned().unwrap_or_default();
-        let port: Option<u16> = label(names::PORT).parse().ok();
-        let image: Option<ImageRef> = label(names::IMAGE).parse().ok();
-        let (Some(port), Some(image)) = (port, image) else {
-            let message = format!(
-                "the volume {} lacks labels that it was made with",
-                names::node(node)
-            );
-            return Err(InfraError::new(InfraErrorKind::Other, message));
-        };
+        let place = Place::of(&volume.labels)?;
+        let image: ImageRef = label(names::IMAGE).parse().map_err(|_| {
+            let message = format!("the volume {} lacks the label of its image", names::node(node));
+            InfraError::new(InfraErrorKind::Other, message)
+        })?;
         let found_image = image::ensure(self, &image).await?;
         self.ensure_network(docker, node.instance).await?;
         // A first guess at the spec, good enough to read the true one.
@@ -635,7 +713,8 @@ impl Inner {
             image,
             resources: smallest()?,
         };
-        self.create_container(docker, &guess, port, &found_image).await?;
+        self.create_container(docker, &guess, &place, &found_image)
+            .await?;
         let Some(found) = self.find(docker, node).await? else {
             return Ok(None);
         };
@@ -651,7 +730,7 @@ impl Inner {
         {
             self.remove_container(docker, &found.id).await?;
             let image = image::ensure(self, &spec.image).await?;
-            self.create_container(docker, spec, port, &image).await?;
+            self.create_container(docker, spec, &place, &image).await?;
             return self.find(docker, node).await;
         }
         Ok(Some(found))
@@ -669,6 +748,19 @@ impl Inner {
     }
 }
 
+/// Addresses for nodes in a network: not its own, not the gateway's, not the broadcast address. At most a few hundred of them.
+fn hosts_of(subnet: &str) -> impl Iterator<Item = Ipv4Addr> {
+    let parsed = subnet
+        .split_once('/')
+        .and_then(|(base, bits)| Some((base.parse::<Ipv4Addr>().ok()?, bits.parse::<u32>().ok()?)));
+    let (base, count) = match parsed {
+        Some((base, bits)) if bits <= 30 => (base.to_bits(), 1u64 << (32 - bits)),
+        _ => (0, 0),
+    };
+    let last = count.saturating_sub(1).min(512);
+    (2..last).filter_map(move |n| Some(Ipv4Addr::from_bits(base.checked_add(u32::try_from(n).ok()?)?)))
+}
+
 fn smallest() -> Result<Resources, InfraError> {
     let of = |e: dbaas_core::size::OutOfBounds| InfraError::new(InfraErrorKind::Other, e.to_string());
     Ok(Resources {
@@ -676,6 +768,53 @@ fn smallest() -> Result<Resources, InfraError> {
         ram: dbaas_core::size::RamMb::new(512).map_err(of)?,
         disk: dbaas_core::size::DiskGb::new(8).map_err(of)?,
     })
+}
+
+/// An instance's network.
+#[derive(Debug, Clone)]
+pub(crate) struct Network {
+    pub(crate) id: String,
+    /// Its addresses, such as `172.18.0.0/16`.
+    pub(crate) subnet: String,
+}
+
+/// A network as it was found.
+enum FoundNetwork {
+    Made(Network),
+    /// Made only to learn which addresses the engine chooses.
+    Chosen(String),
+}
+
+/// A fixed address on a network.
+fn at(ip: &str) -> EndpointSettings {
+    EndpointSettings {
+        ipam_config: Some(EndpointIpamConfig {
+            ipv4_address: Some(ip.to_owned()),
+            ..EndpointIpamConfig::default()
+        }),
+        ..EndpointSettings::default()
+    }
+}
+
+/// Where a node is to be reached; never changes.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    port: u16,
+    ip: String,
+}
+
+impl Place {
+    /// From the labels of a node's volume or container.
+    pub(crate) fn of(labels: &HashMap<String, String>) -> Result<Place, InfraError> {
+        let port = labels.get(names::PORT).and_then(|p| p.parse().ok());
+        match (port, labels.get(names::IP)) {
+            (Some(port), Some(ip)) => Ok(Place { port, ip: ip.clone() }),
+            _ => Err(InfraError::new(
+                InfraErrorKind::Other,
+                "the node's volume or container lacks a label that it was made with",
+            )),
+        }
+    }
 }
 
 fn volume_mount(node: NodeRef, target: &str) -> Mount {
@@ -724,6 +863,18 @@ mod tests {
         assert_eq!(postgres_account(alpine), Some(Account { uid: 70, gid: 71 }));
         assert_eq!(postgres_account("root:x:0:0\n"), None);
         assert_eq!(postgres_account("postgres:x\n"), None);
+    }
+
+    #[test]
+    fn addresses_of_a_network() {
+        let ips: Vec<String> = hosts_of("172.18.0.0/16")
+            .take(2)
+            .map(|ip| ip.to_string())
+            .collect();
+        assert_eq!(ips, ["172.18.0.2", "172.18.0.3"]);
+        assert_eq!(hosts_of("10.0.0.0/29").count(), 5);
+        assert_eq!(hosts_of("10.0.0.0/31").count(), 0);
+        assert_eq!(hosts_of("nonsense").count(), 0);
     }
 
     #[test]

@@ -11,6 +11,10 @@ pub(crate) const NODE: &str = "dbaas.node";
 pub(crate) const NODE_NAME: &str = "dbaas.node_name";
 pub(crate) const ROLE: &str = "dbaas.role";
 pub(crate) const PORT: &str = "dbaas.port";
+/// The node's address on the instance's network: fixed, so that finding a peer never waits for a name server.
+pub(crate) const IP: &str = "dbaas.ip";
+/// The network's addresses, to make it again where somebody removed it.
+pub(crate) const SUBNET: &str = "dbaas.subnet";
 pub(crate) const IMAGE: &str = "dbaas.image";
 pub(crate) const CONFIG: &str = "dbaas.config";
 

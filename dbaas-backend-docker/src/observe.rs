@@ -7,7 +7,7 @@ use bollard::container::LogOutput;
 use bollard::models::ContainerStateStatusEnum as Status;
 use bollard::query_parameters::LogsOptionsBuilder;
 use dbaas_core::infrastructure::{
-    BootMark, DataState, Exit, ExitReason, InfraError, NodeRef, ObservedNode, PowerState,
+    BootMark, DataState, Endpoint, Exit, ExitReason, InfraError, NodeRef, ObservedNode, PowerState,
 };
 use futures_util::StreamExt;
 
@@ -15,6 +15,7 @@ use crate::backend::{Cached, Handle, Inner};
 use crate::container::Found;
 use crate::control::{Control, PrepareKind, Ticket};
 use crate::engine::shown;
+use crate::names;
 use crate::output::{failure_reason, first_error, says_disk_full, telling_line};
 
 /// A container may be replaced while it is looked at.
@@ -79,7 +80,10 @@ async fn look(
         data,
         applied: control.spec.clone(),
         endpoint: found.port().map(|port| inner.endpoint(port)),
-        peer_endpoint: Some(inner.peer_endpoint(node)),
+        peer_endpoint: found.labels.get(names::IP).map(|ip| Endpoint {
+            host: ip.clone(),
+            port: 5432,
+        }),
         boot: boot.map(|b| BootMark {
             epoch: b.epoch,
             boot_id: b.boot_id.clone(),

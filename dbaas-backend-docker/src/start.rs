@@ -14,7 +14,7 @@ use dbaas_core::infrastructure::{
 use futures_util::StreamExt;
 
 use crate::backend::{Handle, Inner};
-use crate::container::Found;
+use crate::container::{Found, Place};
 use crate::control::{
     Boot, Control, Job, PrepareKind, Ticket, boot_upload, check_files, spec_upload, ticket_upload,
 };
@@ -29,17 +29,13 @@ const FOLLOW_AT_MOST: Duration = Duration::from_secs(24 * 3600);
 pub(crate) async fn apply(inner: &Arc<Inner>, handle: &Handle, spec: NodeSpec) -> Result<(), InfraError> {
     let docker = inner.engine.docker().await?;
     let image = image::ensure(inner, &spec.image).await?;
-    inner.ensure_network(&docker, spec.node.instance).await?;
-    let (volume, _) = inner.ensure_volume(&docker, &spec).await?;
+    let network = inner.ensure_network(&docker, spec.node.instance).await?;
+    let volume = inner.ensure_volume(&docker, &spec, &network.subnet).await?;
     let found = match inner.find(&docker, spec.node).await? {
         Some(found) => found,
         None => {
-            let port = volume.labels.get(names::PORT).and_then(|p| p.parse().ok());
-            let port = port.ok_or_else(|| {
-                let message = format!("the volume {} lacks the label {}", volume.name, names::PORT);
-                InfraError::new(InfraErrorKind::Other, message)
-            })?;
-            inner.create_container(&docker, &spec, port, &image).await?;
+            let place = Place::of(&volume.labels)?;
+            inner.create_container(&docker, &spec, &place, &image).await?;
             inner.find(&docker, spec.node).await?.ok_or_else(vanished)?
         }
     };
@@ -160,7 +156,6 @@ pub(crate) async fn start(
     check_major(known.boot.as_ref(), &image)?;
     let job = job(inner, &docker, &found, &known, node, &recipe).await?;
 
-    inner.ensure_network(&docker, node.instance).await?;
     let found = converge(inner, &docker, handle, found, &spec, &image).await?;
     let account = inner.account(&docker, &found).await?;
     let boot = Boot {
@@ -300,13 +295,18 @@ async fn converge(
             "the node's container lacks the label of its port",
         )
     })?;
-    if found.labels.get(names::CONFIG) == Some(&inner.config_of(spec, port)) {
+    let network = inner.ensure_network(docker, spec.node.instance).await?;
+    // A container clings to the network that it was made on, also when somebody removed that and there is another of the same name.
+    let stale = !found.network_id.is_empty() && found.network_id != network.id;
+    if !stale && found.labels.get(names::CONFIG) == Some(&inner.config_of(spec, port)) {
         inner.ensure_connected(docker, spec.node, &found).await?;
         return Ok(found);
     }
     handle.forget();
     inner.remove_container(docker, &found.id).await?;
-    inner.create_container(docker, spec, port, image).await?;
+    inner
+        .create_container(docker, spec, &Place::of(&found.labels)?, image)
+        .await?;
     handle.forget();
     inner.find(docker, spec.node).await?.ok_or_else(vanished)
 }

@@ -48,7 +48,20 @@ pub(crate) struct Cli {
     #[arg(long, value_enum, default_value_t = Backend::Local)]
     pub(crate) backend: Backend,
 
-    /// Who may call: a file with lines admin:<token> or <project uuid>:<token>, readable by its owner only. Without it, whoever reaches the
+    /// With --backend docker: the engine, such as unix:///var/run/docker.sock or tcp://192.0.2.1:2376. Whoever may use it is as good as root
+    /// there. [default: DOCKER_HOST, else the default socket]
+    #[arg(long, value_name = "ADDRESS", env = "DBAAS_DOCKER_HOST")]
+    pub(crate) docker_host: Option<String>,
+
+    /// With --backend docker: the engine's address that nodes are published on.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) publish_address: IpAddr,
+
+    /// With --backend docker: do not pull images that the engine does not have.
+    #[arg(long)]
+    pub(crate) no_pull: bool,
+
+    /// Who may call: a file with lines admin:TOKEN or PROJECT-UUID:TOKEN, readable by its owner only. Without it, whoever reaches the
     /// (loopback) address may do everything.
     #[arg(long, value_name = "FILE", env = "DBAAS_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
@@ -107,6 +120,8 @@ pub(crate) struct Cli {
 pub(crate) enum Backend {
     /// Processes and directories of this machine.
     Local,
+    /// Containers of the stock PostgreSQL image on a Docker Engine.
+    Docker,
 }
 
 fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {

@@ -15,9 +15,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use dbaas_backend_docker::{DockerBackend, DockerOptions};
 use dbaas_backend_local::{LocalOptions, WarmPool};
+use dbaas_controller::ControlPlane;
 use dbaas_controller::settings::ControllerSettings;
 use dbaas_core::config::{Cidr, HbaRules};
+use dbaas_core::infrastructure::InfraError;
 use dbaas_embedded::{Embedded, EmbeddedOptions, OpenError};
 use dbaas_http::HttpOptions;
 use dbaas_store::{DataDirLock, DataDirLockError};
@@ -71,7 +74,6 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 async fn serve(cli: Cli) -> anyhow::Result<()> {
-    let Backend::Local = cli.backend;
     let access = access::access(cli.listen, cli.token_file.as_deref())?;
     let directory = cli.data_directory();
     let directory = std::path::absolute(&directory).unwrap_or(directory);
@@ -100,8 +102,8 @@ async fn serve(cli: Cli) -> anyhow::Result<()> {
     let options = HttpOptions::new(access.clone())
         .with_stopping(stopping)
         .with_metrics(move || handle.render());
-    let router = dbaas_http::router(embedded.control_plane.clone(), options);
-    let greeting = greeting::greeting(&embedded.control_plane, address, &directory, &access).await;
+    let router = dbaas_http::router(embedded.control_plane().clone(), options);
+    let greeting = greeting::greeting(embedded.control_plane(), address, &directory, &access).await;
     let _ = std::io::stdout().write_all(greeting.as_bytes());
     let _ = std::io::stdout().flush();
 
@@ -146,11 +148,17 @@ async fn bind(cli: &Cli, directory: &Path) -> anyhow::Result<TcpListener> {
 const HINT_LOCKED: &str = "another server is at work (--wait-for-lock waits until it has ended)";
 
 /// Opens the data directory; waits for its lock if told so.
-async fn open(cli: &Cli, directory: &Path) -> anyhow::Result<Embedded> {
+async fn open(cli: &Cli, directory: &Path) -> anyhow::Result<Running> {
     let mut said = false;
     loop {
-        match dbaas_embedded::open(directory, embedded_options(cli)).await {
-            Ok(embedded) => return Ok(embedded),
+        let opened = match cli.backend {
+            Backend::Local => dbaas_embedded::open(directory, embedded_options(cli))
+                .await
+                .map(Running::Local),
+            Backend::Docker => open_on_docker(cli, directory).await,
+        };
+        match opened {
+            Ok(running) => return Ok(running),
             Err(OpenError::Lock(locked @ DataDirLockError::Locked { .. })) => {
                 if !cli.wait_for_lock {
                     return Err(anyhow::Error::new(locked).context(HINT_LOCKED));
@@ -163,6 +171,45 @@ async fn open(cli: &Cli, directory: &Path) -> anyhow::Result<Embedded> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// The control plane, whatever its nodes are.
+enum Running {
+    Local(Embedded),
+    Docker(Embedded<DockerBackend>),
+}
+
+impl Running {
+    fn control_plane(&self) -> &ControlPlane {
+        match self {
+            Running::Local(embedded) => &embedded.control_plane,
+            Running::Docker(embedded) => &embedded.control_plane,
+        }
+    }
+
+    async fn stop_all(&self, deadline: Duration) -> Result<(), InfraError> {
+        match self {
+            Running::Local(embedded) => embedded.backend.stop_all(deadline).await,
+            Running::Docker(embedded) => embedded.backend.stop_all(deadline).await,
+        }
+    }
+}
+
+async fn open_on_docker(cli: &Cli, directory: &Path) -> Result<Running, OpenError> {
+    let options = DockerOptions {
+        host: cli.docker_host.clone(),
+        owner: dbaas_embedded::owner(directory)?,
+        publish_address: cli.publish_address,
+        advertise_host: cli.advertise_host.clone(),
+        pull: !cli.no_pull,
+        ..DockerOptions::default()
+    };
+    let mut controller = ControllerSettings::default();
+    controller.policy.hba = DockerBackend::hba_rules();
+    let backend = async { DockerBackend::connect(options) };
+    dbaas_embedded::open_on(directory, backend, controller)
+        .await
+        .map(Running::Docker)
 }
 
 fn embedded_options(cli: &Cli) -> EmbeddedOptions {
@@ -212,14 +259,13 @@ fn hba(cli: &Cli) -> HbaRules {
     rules
 }
 
-async fn end_all(embedded: Embedded, stop_instances: bool) -> anyhow::Result<()> {
-    embedded.control_plane.shutdown(SHUTDOWN).await;
+async fn end_all(embedded: Running, stop_instances: bool) -> anyhow::Result<()> {
+    embedded.control_plane().shutdown(SHUTDOWN).await;
     if !stop_instances {
         tracing::info!("ended; PostgreSQL servers go on, and the next start adopts them");
     } else {
         tracing::info!("switching off every instance");
         embedded
-            .backend
             .stop_all(STOP_INSTANCES)
             .await
             .context("not every instance could be switched off")?;
