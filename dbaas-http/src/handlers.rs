@@ -15,7 +15,7 @@ use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dbaas_controller::error::ControlError;
-use dbaas_controller::request::{Listed, Page, Versioned};
+use dbaas_controller::request::{Listed, Page, ResourceRef, Versioned};
 use dbaas_core::id::InstanceId;
 use dbaas_core::lifecycle::{Lifecycle, ObjectLifecycle};
 use dbaas_core::limits;
@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::conditional::{Precondition, Tags, etag, precondition_failed};
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemKind};
 use crate::query::{Collection, Wait};
 
 /// How a long poll ended.
@@ -63,6 +63,20 @@ fn created(uri: &str, version: DocumentVersion, answer: &impl Serialize) -> Resu
     let mut response = one(StatusCode::CREATED, version, answer);
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
+}
+
+/// A creation that was refused. What is not found then is what an earlier call with the same idempotency key made; but not the instance that
+/// something was to be made in.
+fn not_created(error: ControlError, within: Option<InstanceId>) -> Problem {
+    match error {
+        ControlError::NotFound { what, resource } if within.map(ResourceRef::Instance) != Some(resource) => {
+            let detail = format!(
+                "the {what} that this key made has been deleted since; use a new key to make another one"
+            );
+            Problem::new(ProblemKind::IdempotencyGone, detail)
+        }
+        error => error.into(),
+    }
 }
 
 /// The resource, or that the client's copy is still good.

@@ -87,6 +87,8 @@ kinds! {
     InvalidFields = UNPROCESSABLE_ENTITY, "invalid-fields", "The request is not valid";
     /// The same `Idempotency-Key` was used for a different request. Use a new key for each new request.
     IdempotencyMismatch = UNPROCESSABLE_ENTITY, "idempotency-mismatch", "The idempotency key was used for another request";
+    /// The request with this `Idempotency-Key` was carried out before, and what it made has been deleted since. Use a new key to make another.
+    IdempotencyGone = CONFLICT, "idempotency-gone", "What the idempotency key made is gone";
     /// As many clients wait (long polls, event streams) as the server lets wait at once. Poll without `wait`, or try again later.
     TooManyWaiting = TOO_MANY_REQUESTS, "too-many-waiting", "Too many clients are waiting";
     /// A defect of the server. The `id` is in its log too.

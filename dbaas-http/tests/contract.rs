@@ -459,6 +459,25 @@ async fn a_repeated_creation_makes_one() {
     let listed = world.get(INSTANCES).await.json();
     assert_eq!(listed["instances"].as_array().unwrap().len(), 1);
 
+    // What it made is gone: it is neither made again nor not found.
+    let body = world.instance_body("short-lived").await.to_string();
+    let made = with("k3", body.clone()).await;
+    assert_eq!(
+        world.delete(made.header("location")).await.status,
+        StatusCode::NO_CONTENT
+    );
+    for _ in 0..200 {
+        if world.get(made.header("location")).await.status == StatusCode::NOT_FOUND {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let again = with("k3", body).await;
+    assert_eq!(
+        (again.status, again.problem().as_str()),
+        (StatusCode::CONFLICT, "idempotency-gone")
+    );
+
     // With a password in the body, too; and no hash of it that is quicker to guess from than the verifier is kept.
     let users = format!("{}/users", first.header("location"));
     let headers = [("content-type", "application/json"), ("idempotency-key", "u1")];

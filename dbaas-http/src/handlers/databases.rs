@@ -12,7 +12,8 @@ use dbaas_core::name::DatabaseName;
 use dbaas_core::uri::{InvalidReference, UserRef};
 
 use super::{
-    OBJECT_LIFECYCLES, Part, any_of, bounded, created, deleted_within, filtered, fresh, known, one, waited,
+    OBJECT_LIFECYCLES, Part, any_of, bounded, created, deleted_within, filtered, fresh, known, not_created,
+    one, waited,
 };
 use crate::access::Caller;
 use crate::answer::{DatabaseAnswer, fields_of};
@@ -91,7 +92,8 @@ pub(crate) async fn create(
     let path = format!("{}/databases", instance_uri(instance));
     let key = idempotency_key(&headers, &caller.scope(), &path, body.bytes(), BodySecrecy::Plain)?;
     let create = request::create_database(body.object()?, instance)?;
-    let made = app.control.create_database(instance, create, key).await?;
+    let made = app.control.create_database(instance, create, key).await;
+    let made = made.map_err(|error| not_created(error, Some(instance)))?;
     created(
         &database_uri(instance, made.record.id),
         made.version,

@@ -10,7 +10,10 @@ use dbaas_controller::request::{InstanceFilter, Page};
 use dbaas_core::id::{InstanceId, ProjectId};
 use dbaas_core::instance::{InstancePhase, InstanceRecord};
 
-use super::{LIFECYCLES, Part, any_of, bounded, created, deleted, filtered, fresh, gone, known, one, waited};
+use super::{
+    LIFECYCLES, Part, any_of, bounded, created, deleted, filtered, fresh, gone, known, not_created, one,
+    waited,
+};
 use crate::access::Caller;
 use crate::answer::{InstanceAnswer, fields_of};
 use crate::app::App;
@@ -156,7 +159,11 @@ pub(crate) async fn create(
     let path = format!("{ROOT}/instances");
     let key = idempotency_key(&headers, &caller.scope(), &path, body.bytes(), BodySecrecy::Plain)?;
     let create = request::create_instance(body.object()?, caller)?;
-    let made = app.control.create_instance(create, key).await?;
+    let made = app
+        .control
+        .create_instance(create, key)
+        .await
+        .map_err(|error| not_created(error, None))?;
     created(
         &instance_uri(made.record.id),
         made.version,

@@ -11,7 +11,8 @@ use dbaas_core::name::UserName;
 use dbaas_core::user::UserRecord;
 
 use super::{
-    OBJECT_LIFECYCLES, Part, any_of, bounded, created, deleted_within, filtered, fresh, known, one, waited,
+    OBJECT_LIFECYCLES, Part, any_of, bounded, created, deleted_within, filtered, fresh, known, not_created,
+    one, waited,
 };
 use crate::access::Caller;
 use crate::answer::{UserAnswer, fields_of};
@@ -74,7 +75,8 @@ pub(crate) async fn create(
         BodySecrecy::HoldsPassword,
     )?;
     let create = request::create_user(body.object()?)?;
-    let made = app.control.create_user(instance, create, key).await?;
+    let made = app.control.create_user(instance, create, key).await;
+    let made = made.map_err(|error| not_created(error, Some(instance)))?;
     created(
         &user_uri(instance, made.record.id),
         made.version,

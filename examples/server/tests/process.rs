@@ -19,7 +19,7 @@ fn has_postgres() -> bool {
             std::env::var("DBAAS_REQUIRE_POSTGRES").as_deref() != Ok("1"),
             "this machine has no PostgreSQL"
         );
-        eprintln!("SKIPPED: this machine has no PostgreSQL");
+        let _ = writeln!(std::io::stderr(), "SKIPPED: this machine has no PostgreSQL");
     }
     found
 }
