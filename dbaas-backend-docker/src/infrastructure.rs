@@ -105,11 +105,16 @@ impl Infrastructure for DockerBackend {
             }
             // Kept on purpose, or left behind by somebody who removed the container.
             let handle = self.inner.handle(node);
-            if observe::observe(&self.inner, &docker, &handle, node)
-                .await?
-                .is_some()
-            {
-                nodes.insert(node);
+            match observe::observe(&self.inner, &docker, &handle, node).await {
+                Ok(None) => {}
+                Ok(Some(_)) => {
+                    nodes.insert(node);
+                }
+                Err(error) => {
+                    // One node that cannot be looked at must not hide all others; its volume is ours.
+                    tracing::warn!(node = %node.node, %error, "a node cannot be looked at");
+                    nodes.insert(node);
+                }
             }
         }
         Ok(nodes.into_iter().collect())

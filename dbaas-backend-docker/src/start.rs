@@ -29,6 +29,8 @@ const FOLLOW_AT_MOST: Duration = Duration::from_secs(24 * 3600);
 pub(crate) async fn apply(inner: &Arc<Inner>, handle: &Handle, spec: NodeSpec) -> Result<(), InfraError> {
     let docker = inner.engine.docker().await?;
     let image = image::ensure(inner, &spec.image).await?;
+    // Whatever is somebody else's is to be found before anything is made.
+    inner.find(&docker, spec.node).await?;
     let network = inner.ensure_network(&docker, spec.node.instance).await?;
     let volume = inner.ensure_volume(&docker, &spec, &network.subnet).await?;
     let found = match inner.find(&docker, spec.node).await? {

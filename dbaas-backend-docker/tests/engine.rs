@@ -1,0 +1,227 @@
+//! What only an engine can tell: whose things are touched, where secrets show, what happens behind the backend's back.
+
+mod fixture;
+
+use std::time::{Duration, Instant};
+
+use dbaas_backend_docker::{DockerBackend, DockerOptions};
+use dbaas_core::boot::{BootFile, BootRecipe, BootRole, Prepare};
+use dbaas_core::cluster::Epoch;
+use dbaas_core::id::{InstanceId, NodeId};
+use dbaas_core::infrastructure::{
+    DataState, InfraErrorKind, Infrastructure, NodeRef, NodeSpec, ObservedNode, PowerOff, PowerState,
+    Resources,
+};
+use dbaas_core::secret::Secret;
+use dbaas_core::size::{CpuCores, DiskGb, RamMb};
+use fixture::Fixture;
+use uuid::Uuid;
+
+const PASSWORD: &str = "a-secret-that-shows-nowhere";
+
+fn node() -> NodeRef {
+    NodeRef {
+        instance: InstanceId::from_uuid(Uuid::now_v7()),
+        node: NodeId::from_uuid(Uuid::now_v7()),
+    }
+}
+
+fn resources(ram: u64) -> Resources {
+    Resources {
+        cpu: CpuCores::new(1).unwrap(),
+        ram: RamMb::new(ram).unwrap(),
+        disk: DiskGb::new(8).unwrap(),
+    }
+}
+
+fn spec(fixture: &Fixture, node: NodeRef) -> NodeSpec {
+    NodeSpec {
+        node,
+        name: "n1".into(),
+        image: fixture.image().parse().unwrap(),
+        resources: resources(512),
+    }
+}
+
+fn recipe(epoch: u64, prepare: Prepare) -> BootRecipe {
+    let file = |name: &str, content: String| BootFile {
+        name: name.into(),
+        content: Secret::new(content),
+    };
+    BootRecipe {
+        epoch: Epoch(epoch),
+        prepare,
+        role: BootRole::Primary,
+        files: vec![
+            file(
+                "postgresql.conf",
+                "listen_addresses = ''\nshared_buffers = 16MB\n".into(),
+            ),
+            file("postgresql.auto.conf", format!("dbaas.epoch = '{epoch}'\n")),
+            file("dbaas.pgpass", format!("*:*:*:x:{PASSWORD}\n")),
+        ],
+    }
+}
+
+fn init() -> BootRecipe {
+    let prepare = Prepare::Init {
+        admin_password: Secret::new(PASSWORD),
+        seeds: vec![],
+    };
+    recipe(1, prepare)
+}
+
+async fn observe(backend: &DockerBackend, node: NodeRef) -> ObservedNode {
+    let mut all = backend.observe(node.instance).await.unwrap();
+    assert_eq!(all.len(), 1);
+    all.remove(0)
+}
+
+async fn until(backend: &DockerBackend, node: NodeRef, power: PowerState) -> ObservedNode {
+    let begin = Instant::now();
+    loop {
+        let seen = observe(backend, node).await;
+        if seen.power == power {
+            return seen;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "{seen:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_the_backends_back() {
+    let Some(fixture) = Fixture::new(15) else { return };
+    let backend = fixture.open();
+    let node = node();
+    let name = Fixture::name(node);
+    backend.apply(&spec(&fixture, node)).await.unwrap();
+
+    // A container that somebody else starts does nothing, before the first start and after one.
+    fixture.docker(&["start", "-a", &name]).unwrap_err();
+    assert_eq!(observe(&backend, node).await.power, PowerState::Off);
+    backend.start(node, &init()).await.unwrap();
+    let running = until(&backend, node, PowerState::Running).await;
+    backend.power_off(node, PowerOff::Immediate).await.unwrap();
+    fixture.docker(&["start", "-a", &name]).unwrap_err();
+    let seen = observe(&backend, node).await;
+    assert_eq!((seen.power, seen.data), (PowerState::Off, DataState::Initialised));
+    assert!(
+        backend
+            .logs(node, 1)
+            .await
+            .unwrap()
+            .contains("started by its control plane only")
+    );
+
+    // No secret where everybody looks.
+    backend.start(node, &recipe(2, Prepare::Existing)).await.unwrap();
+    until(&backend, node, PowerState::Running).await;
+    let told = fixture.docker(&["inspect", &name]).unwrap() + &backend.logs(node, 1000).await.unwrap();
+    assert!(told.contains("dbaas.node") && !told.contains(PASSWORD));
+    let files =
+        "cd /var/lib/postgresql/data/node && stat -c '%a %U %n' pgdata pgdata/dbaas.pgpass && ls dbaas";
+    let begin = Instant::now();
+    let mut shown = String::new();
+    // It runs from the first moment, and PostgreSQL a little later.
+    while !shown.contains("up-") && begin.elapsed() < Duration::from_secs(60) {
+        shown = fixture.docker(&["exec", &name, "sh", "-c", files]).unwrap();
+    }
+    assert!(
+        shown.contains("700 postgres pgdata") && shown.contains("600 postgres pgdata/dbaas.pgpass"),
+        "{shown}"
+    );
+    assert!(
+        !shown.contains("boot-"),
+        "passwords of a start stay behind: {shown}"
+    );
+
+    // Limits are the engine's, and change while it runs.
+    backend.resize(node, resources(1024)).await.unwrap();
+    let memory = fixture.docker(&[
+        "inspect",
+        "-f",
+        "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}",
+        &name,
+    ]);
+    assert_eq!(memory.unwrap(), format!("{} 1000000000", 1024u64 * 1024 * 1024));
+
+    // Off its network it is as good as frozen; a start puts it back, also on a network that was made anew.
+    let network = format!("dbaas-{}", node.instance);
+    fixture
+        .docker(&["network", "disconnect", &network, &name])
+        .unwrap();
+    assert_eq!(observe(&backend, node).await.power, PowerState::Frozen);
+    backend.power_off(node, PowerOff::Immediate).await.unwrap();
+    fixture.docker(&["network", "rm", &network]).unwrap();
+    backend.start(node, &recipe(2, Prepare::Existing)).await.unwrap();
+    let again = until(&backend, node, PowerState::Running).await;
+    assert_eq!(
+        (&again.endpoint, &again.peer_endpoint),
+        (&running.endpoint, &running.peer_endpoint)
+    );
+
+    // Its container removed, the node is still there, and so is its data.
+    fixture.docker(&["rm", "-f", &name]).unwrap();
+    let seen = observe(&backend, node).await;
+    assert!(matches!(seen.power, PowerState::Exited(_)), "{seen:?}");
+    assert_eq!(
+        (seen.data, &seen.endpoint),
+        (DataState::Initialised, &running.endpoint)
+    );
+    backend.start(node, &recipe(3, Prepare::Existing)).await.unwrap();
+    until(&backend, node, PowerState::Running).await;
+    backend.power_off(node, PowerOff::Immediate).await.unwrap();
+
+    // Its volume removed too, there is nothing left of it.
+    fixture.docker(&["rm", "-f", &name]).unwrap();
+    fixture.docker(&["volume", "rm", &name]).unwrap();
+    assert!(backend.observe(node.instance).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_others_is_touched() {
+    let Some(fixture) = Fixture::new(15) else { return };
+    let backend = fixture.open();
+    let node = node();
+    let name = Fixture::name(node);
+    // Removed by the fixture, which knows the first label; the backend needs more to take it for its own.
+    let label = format!("dbaas.owner={}", fixture.options.owner);
+    fixture
+        .docker(&["create", "--name", &name, "--label", &label, &fixture.image()])
+        .unwrap();
+    for error in [
+        backend.apply(&spec(&fixture, node)).await.unwrap_err(),
+        backend.start(node, &init()).await.unwrap_err(),
+        backend.power_off(node, PowerOff::Immediate).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), InfraErrorKind::Collision, "{error}");
+    }
+    fixture.docker(&["inspect", &name]).unwrap();
+
+    // Another control plane on the same engine sees nothing of it.
+    let (theirs, ours) = (Fixture::new(15).unwrap(), self::node());
+    backend.apply(&spec(&fixture, ours)).await.unwrap();
+    let other = theirs.open();
+    assert!(other.list().await.unwrap().is_empty());
+    assert!(other.observe(ours.instance).await.unwrap().is_empty());
+    assert_eq!(backend.list().await.unwrap(), [ours]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_that_cannot_be_had() {
+    let Some(fixture) = Fixture::new(15) else { return };
+    let backend = fixture.open();
+    let mut wanted = spec(&fixture, node());
+    wanted.image = "postgres:14.0".parse().unwrap();
+    let error = backend.apply(&wanted).await.unwrap_err();
+    assert_eq!(error.kind(), InfraErrorKind::ImageUnavailable);
+    assert!(error.to_string().contains("docker pull"), "{error}");
+    assert!(backend.list().await.unwrap().is_empty(), "a node was half made");
+    let away = DockerBackend::connect(DockerOptions {
+        host: Some("unix:///nonexistent/docker.sock".into()),
+        ..DockerOptions::default()
+    })
+    .unwrap();
+    assert_eq!(away.list().await.unwrap_err().kind(), InfraErrorKind::Unavailable);
+}
