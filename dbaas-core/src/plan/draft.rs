@@ -275,20 +275,15 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The primary's start. One that has served starts closed, also an asynchronous one: the order to start it may arrive late, when whom
-    /// to wait for has changed. It is opened by its setting, which is numbered.
+    /// The primary's start. It starts closed, also an asynchronous one, and also for the first time: the order to start it may arrive late,
+    /// when whom to wait for has changed. It is opened by its setting, which is numbered.
     pub(super) fn primary_boot(&self, prepare: PreparePlan) -> BootPlan {
-        let first = matches!(prepare, PreparePlan::Init { .. });
         BootPlan {
             epoch: self.epoch(),
             prepare,
             role: BootRole::Primary,
             follow: None,
-            sync_names: if first {
-                self.wanted_sync_names()
-            } else {
-                sync_names(1, [""; 0])
-            },
+            sync_names: sync_names(1, [""; 0]),
             settings: desired_settings(&self.record),
         }
     }
