@@ -1,11 +1,13 @@
 //! Runs the checker and says what it did.
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use stateright::{Checker, HasDiscoveries, Model};
 
-use crate::model::{Bounds, Protocol};
+use crate::model::{Bounds, Protocol, Step};
 use crate::mutation::Mutation;
 
 /// What a run came to.
@@ -35,14 +37,7 @@ pub fn check(bounds: Bounds, mutation: Option<Mutation>, limit: Duration, thread
         .join();
     let took = started.elapsed();
     let counterexample = checker.discoveries().into_iter().next().map(|(name, path)| {
-        let mut text = String::new();
-        let model = checker.model();
-        let mut state = model.initial().clone();
-        let _ = writeln!(text, "{state:?}");
-        for step in path.into_actions() {
-            state = model.after(&state, step);
-            let _ = writeln!(text, "--> {step:?}\n{state:?}");
-        }
+        let (_, text) = trace(checker.model(), path.into_actions());
         (name.to_owned(), text)
     });
     Report {
@@ -52,6 +47,99 @@ pub fn check(bounds: Bounds, mutation: Option<Mutation>, limit: Duration, thread
         took,
         counterexample,
     }
+}
+
+/// Walks at random, for configurations too large to exhaust: runs of at most `most` steps from consecutive seeds, until the time is over.
+/// `states` is then the number of steps, `depth` that of the longest run.
+pub fn walk(
+    bounds: Bounds,
+    mutation: Option<Mutation>,
+    limit: Duration,
+    threads: usize,
+    seed: u64,
+    most: usize,
+) -> Report {
+    let started = Instant::now();
+    let model = Protocol::new(bounds, mutation);
+    let (next, steps, depth) = (AtomicU64::new(seed), AtomicUsize::new(0), AtomicUsize::new(0));
+    let found: Mutex<Option<(u64, Vec<Step>)>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while started.elapsed() < limit && found.lock().is_none() {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let (last, way) = model.walk(seed, most);
+                    steps.fetch_add(way.len(), Ordering::Relaxed);
+                    depth.fetch_max(way.len(), Ordering::Relaxed);
+                    if last.violation.is_some() {
+                        found.lock().get_or_insert((seed, way));
+                    }
+                }
+            });
+        }
+    });
+    let counterexample = found.into_inner().map(|(seed, mut way)| {
+        shorten(&model, &mut way);
+        let (what, text) = trace(&model, way);
+        (what, format!("seed {seed}\n{text}"))
+    });
+    Report {
+        states: steps.into_inner(),
+        depth: depth.into_inner(),
+        exhausted: false,
+        took: started.elapsed(),
+        counterexample,
+    }
+}
+
+/// Whether this run is possible, and ends in a violation.
+fn is_violating(model: &Protocol, way: &[Step]) -> bool {
+    let mut state = model.initial().clone();
+    for step in way {
+        let mut possible = Vec::new();
+        model.actions(&state, &mut possible);
+        if !possible.contains(step) {
+            return false;
+        }
+        state = model.after(&state, *step);
+    }
+    state.violation.is_some()
+}
+
+/// Takes out steps that the violation does not need.
+fn shorten(model: &Protocol, way: &mut Vec<Step>) {
+    let mut shorter = true;
+    while shorter {
+        shorter = false;
+        for length in [4, 2, 1] {
+            let mut at = 0;
+            while at + length <= way.len() {
+                let mut tried = way.clone();
+                tried.drain(at..at + length);
+                if is_violating(model, &tried) {
+                    *way = tried;
+                    shorter = true;
+                } else {
+                    at += 1;
+                }
+            }
+        }
+    }
+}
+
+/// What is violated at the end of this run, and the run, for people.
+fn trace(model: &Protocol, way: Vec<Step>) -> (String, String) {
+    let mut state = model.initial().clone();
+    let mut text = format!("{state:?}\n");
+    for step in way {
+        state = model.after(&state, step);
+        let _ = writeln!(text, "--> {step:?}\n{state:?}");
+    }
+    let broken = model
+        .properties()
+        .into_iter()
+        .find(|p| !(p.condition)(model, &state));
+    (broken.map_or(String::new(), |p| p.name.to_owned()), text)
 }
 
 impl std::fmt::Display for Report {

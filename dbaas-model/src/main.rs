@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use dbaas_model::check::check;
+use dbaas_model::check::{check, walk};
 use dbaas_model::model::{Bounds, Request};
 use dbaas_model::world::Budget;
 
@@ -75,6 +75,9 @@ struct Arguments {
     /// Check that each state leads to a writable one once faults end.
     #[arg(long)]
     liveness: bool,
+    /// Walk at random, from this seed, instead of exploring everything.
+    #[arg(long)]
+    walk: Option<u64>,
     /// When to give up.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
@@ -82,6 +85,9 @@ struct Arguments {
     #[arg(long, default_value_t = 2)]
     threads: usize,
 }
+
+/// Most steps of a random walk.
+const STEPS: usize = 120;
 
 fn main() -> ExitCode {
     let a = Arguments::parse();
@@ -111,9 +117,14 @@ fn main() -> ExitCode {
         blind: a.blind,
         lazy: a.lazy,
         from_empty: a.from_empty,
+        prologue: Vec::new(),
         liveness: a.liveness,
     };
-    let report = check(bounds, None, Duration::from_secs_f64(a.minutes * 60.0), a.threads);
+    let limit = Duration::from_secs_f64(a.minutes * 60.0);
+    let report = match a.walk {
+        Some(seed) => walk(bounds, None, limit, a.threads, seed, STEPS),
+        None => check(bounds, None, limit, a.threads),
+    };
     println!("{report}");
     match &report.counterexample {
         Some((_, trace)) => {

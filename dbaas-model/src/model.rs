@@ -53,6 +53,8 @@ pub struct Bounds {
     pub lazy: bool,
     /// Begin before the instance is made.
     pub from_empty: bool,
+    /// Steps taken before the exploration begins, for what lies too deep otherwise.
+    pub prologue: Vec<Step>,
     /// From each state a run without further faults becomes writable.
     pub liveness: bool,
 }
@@ -74,6 +76,7 @@ impl Default for Bounds {
             blind: false,
             lazy: false,
             from_empty: false,
+            prologue: Vec::new(),
             liveness: false,
         }
     }
@@ -174,6 +177,9 @@ impl Protocol {
         }
         initial.budget = model.bounds.budget;
         initial.budget.requests = ((1u16 << model.bounds.requests.len()) - 1) as u8;
+        for step in model.bounds.prologue.clone() {
+            initial = model.after(&initial, step);
+        }
         model.initial = initial;
         model
     }
@@ -197,7 +203,7 @@ impl Protocol {
         self.bounds.k > 0 && !self.bounds.requests.contains(&Request::Replicas(0))
     }
 
-    fn controller_steps(&self, state: &State, steps: &mut Vec<Step>) {
+    fn controller_steps(&self, state: &State, sights: &[Sight], steps: &mut Vec<Step>) {
         for (c, controller) in state.controllers.iter().enumerate() {
             if c > 0 && state.controllers[c - 1] == *controller {
                 continue; // They are alike.
@@ -207,7 +213,7 @@ impl Protocol {
                 Controller::Idle => {
                     let mut seen: Vec<u64> = Vec::new();
                     let mut looks: Vec<Sight> = Vec::with_capacity(self.sights.len());
-                    for sight in &self.sights {
+                    for sight in sights {
                         let sight = &self.sharpen(state, *sight);
                         if sight.is_clouded() && state.budget.clouded == 0 {
                             continue;
@@ -546,6 +552,31 @@ impl Protocol {
         }
     }
 
+    /// Steps at random, from a seed, until nothing is possible any more or something is violated.
+    pub fn walk(&self, seed: u64, most: usize) -> (State, Vec<Step>) {
+        let (mut state, mut way, mut steps) = (self.initial.clone(), Vec::new(), Vec::new());
+        let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut left = 4 * most;
+        while left > 0 && way.len() < most && state.violation.is_none() && self.within_boundary(&state) {
+            steps.clear();
+            left -= 1;
+            // One look in two turns out clear, so that things get on.
+            let sight = match draw(&mut random, 2 * self.sights.len()) {
+                n if n < self.sights.len() => self.sights[n],
+                _ => self.sights[0],
+            };
+            self.controller_steps(&state, &[sight], &mut steps);
+            self.node_steps(&state, &mut steps);
+            if steps.is_empty() {
+                continue;
+            }
+            let choice = draw(&mut random, steps.len());
+            state = self.after(&state, steps[choice]);
+            way.push(steps[choice]);
+        }
+        (state, way)
+    }
+
     /// The state after a step.
     pub fn after(&self, state: &State, step: Step) -> State {
         let mut next = state.clone();
@@ -652,6 +683,14 @@ fn is_writable(state: &State) -> bool {
         && held.count() >= usize::from(n.names.k)
 }
 
+/// A number below `bound` (xorshift64*).
+fn draw(random: &mut u64, bound: usize) -> usize {
+    *random ^= *random >> 12;
+    *random ^= *random << 25;
+    *random ^= *random >> 27;
+    (random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % bound.max(1)
+}
+
 fn sights(bounds: &Bounds) -> Vec<Sight> {
     let mut sights = Vec::new();
     for (silent_long, gone_long) in [(true, false), (false, false), (true, true)] {
@@ -698,7 +737,7 @@ impl Model for Protocol {
         if state.violation.is_some() {
             return;
         }
-        self.controller_steps(state, steps);
+        self.controller_steps(state, &self.sights, steps);
         self.node_steps(state, steps);
     }
 
@@ -723,6 +762,10 @@ impl Model for Protocol {
             never!(
                 "a node that has not caught up does not count",
                 Violation::FalseAcknowledgement
+            ),
+            never!(
+                "every acknowledgement is covered by an electorate of the record",
+                Violation::Uncovered
             ),
             never!(
                 "the last good copy is never destroyed",

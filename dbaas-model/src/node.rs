@@ -1,6 +1,10 @@
 //! What actions, faults and time do to the nodes. The guards are those of `dbaas_core::command` and of the backends' contract.
 
+use dbaas_core::cluster::Electorate;
+use dbaas_core::id::NodeId;
+
 use crate::mutation::{Guard, Mutation};
+use crate::record::index;
 use crate::wal::Entry;
 use crate::world::{Act, Boot, Data, MOST_NODES, Node, Power, Prepare, Report, State, Violation, What};
 
@@ -39,7 +43,9 @@ pub fn perform(state: &mut State, act: Act, mutation: Option<Mutation>) {
             }
         }
         What::Promote(epoch, closed) => {
-            let sealed = n.epoch == epoch && n.target.is_none() && n.receiver.is_none() && n.names == closed;
+            let quiet =
+                n.receiver.is_none() || mutation.is_some_and(|m| m.includes(Mutation::ReceiverStillRuns));
+            let sealed = n.epoch == epoch && n.target.is_none() && quiet && n.names == closed;
             if answers && !n.primary && (sealed || lacks(Guard::Promote)) {
                 promote(state, i, epoch, mutation);
             }
@@ -51,8 +57,9 @@ pub fn perform(state: &mut State, act: Act, mutation: Option<Mutation>) {
             }
         }
         What::SetNames(epoch, setting, names) => {
-            let current = n.epoch == epoch && n.setting <= setting;
-            if answers && n.primary && (current || lacks(Guard::SetNames)) {
+            let epoch_holds = n.epoch == epoch || lacks(Guard::SetNames);
+            let setting_holds = n.setting <= setting || lacks(Guard::Setting);
+            if answers && n.primary && epoch_holds && setting_holds {
                 state.nodes[i].names = names;
                 state.nodes[i].setting = setting;
             }
@@ -104,6 +111,8 @@ fn start(state: &mut State, i: usize, boot: Boot, mutation: Option<Mutation>) {
         Prepare::Existing if n.data == Data::Full => run(state, i, boot),
         Prepare::Existing => {}
         Prepare::Rewind(_) if n.data != Data::Full => {}
+        // The same epoch's own finished `initdb` counts as done.
+        Prepare::Init(_) if n.data == Data::Full && n.made && n.epoch == boot.epoch => run(state, i, boot),
         Prepare::Init(_) if n.data == Data::Full => {
             state.violate(Violation::LastCopyDestroyed);
         }
@@ -144,6 +153,7 @@ fn run(state: &mut State, i: usize, boot: Boot) {
     n.data = Data::Full;
     n.power = Power::Running;
     n.started = true;
+    n.made = matches!(boot.prepare, Prepare::Init(_));
     n.primary = boot.primary;
     n.epoch = boot.epoch;
     n.target = boot.target;
@@ -195,6 +205,7 @@ pub fn finish(state: &mut State, i: usize) {
         Prepare::Existing => {}
         Prepare::Init(seeds) => {
             state.nodes[i].wal = Default::default();
+            state.promoted[1] = i as u8 + 1;
             for s in (0..MOST_NODES).filter(|s| seeds & (1 << s) != 0) {
                 let seed = &mut state.nodes[s];
                 if seed.exists && seed.data != Data::Full {
@@ -399,6 +410,14 @@ pub fn acknowledge(state: &mut State, promises: bool, mutation: Option<Mutation>
             let true_ones = counted.iter().filter(|s| state.nodes[**s].wal.holds(c)).count();
             if true_ones < usize::from(n.names.k) {
                 state.violate(Violation::FalseAcknowledgement);
+            }
+            let covers = |e: &Electorate| {
+                let holds = |v: &NodeId| state.nodes[index(*v)].wal.holds(c);
+                e.voters.iter().filter(|v| holds(v)).count() >= usize::from(e.k)
+            };
+            let cluster = state.record.get().cluster.as_ref();
+            if cluster.is_some_and(|cluster| !cluster.electorates.iter().any(covers)) {
+                state.violate(Violation::Uncovered);
             }
             let epoch = usize::from(if n.names.k == 0 { n.epoch } else { n.names.epoch }).min(7);
             let others = |e: &u8| *e != 0 && *e != p as u8 + 1;

@@ -78,10 +78,10 @@ impl Planner {
         }
         let observed = observation(&seen, &views, sight);
         let mut plan = self.plan(&seen, &observed);
-        let is_explained = is_explained(&plan, &seen, &observed);
         if let Some(m) = self.mutation {
             m.after(record.get(), &seen, &mut plan);
         }
+        let is_explained = is_explained(&plan, &seen, &observed);
         let new = plan
             .record
             .as_ref()

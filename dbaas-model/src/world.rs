@@ -128,6 +128,8 @@ pub struct Node {
     pub setting: u8,
     /// As a primary it wrote a checkpoint on its present timeline.
     pub checkpointed: bool,
+    /// Its last start was the one that made it.
+    pub made: bool,
     /// A server was started on this data.
     pub started: bool,
     /// What its walsenders know, by standby.
@@ -236,6 +238,8 @@ pub enum Violation {
     EpochReused,
     /// A commit was acknowledged by the word of a standby that does not hold it.
     FalseAcknowledgement,
+    /// A commit was acknowledged that no electorate of the record accounts for: a failover need not find it.
+    Uncovered,
     /// A destructive action was asked for where the last copy of an acknowledged commit is, or an `initdb` over data.
     LastCopyDestroyed,
     /// It does not serve, and says nothing of it.

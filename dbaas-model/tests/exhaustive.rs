@@ -1,0 +1,133 @@
+//! What ships has no counterexample in small configurations, looked at in full. Larger ones: see docs/reliability.md.
+
+use std::time::Duration;
+
+use dbaas_model::check::check;
+use dbaas_model::model::{Bounds, Request};
+use dbaas_model::world::Budget;
+
+/// A machine that is busy with something else takes longer; that it was exhausted is asserted.
+const AT_MOST: Duration = Duration::from_secs(600);
+
+fn holds(name: &str, bounds: Bounds) {
+    let report = check(bounds, None, AT_MOST, 2);
+    eprintln!("{name}: {report}");
+    if let Some((what, trace)) = &report.counterexample {
+        panic!("{name}: {what}\n{trace}");
+    }
+    assert!(report.exhausted, "{name}: {report}");
+}
+
+/// Commits, crashes, delays, looks that miss a node, lost actions.
+fn budget([commits, crashes, delays, clouded, losses]: [u8; 5]) -> Budget {
+    Budget {
+        commits,
+        crashes,
+        delays,
+        clouded,
+        losses,
+        ..Budget::default()
+    }
+}
+
+#[test]
+fn two_nodes_with_crashes_delays_and_liveness() {
+    holds(
+        "two nodes",
+        Bounds {
+            nodes: 2,
+            budget: budget([2, 1, 1, 1, 255]),
+            liveness: true,
+            ..Bounds::default()
+        },
+    );
+}
+
+#[test]
+fn three_nodes_with_a_crash_and_lost_actions() {
+    holds(
+        "three nodes, crash",
+        Bounds {
+            budget: budget([2, 1, 0, 0, 255]),
+            liveness: true,
+            ..Bounds::default()
+        },
+    );
+}
+
+#[test]
+fn three_nodes_with_looks_that_miss_a_node() {
+    holds(
+        "three nodes, partition from the controller",
+        Bounds {
+            budget: budget([2, 0, 0, 1, 255]),
+            liveness: true,
+            ..Bounds::default()
+        },
+    );
+}
+
+#[test]
+fn three_nodes_two_replicas() {
+    holds(
+        "three nodes, two replicas",
+        Bounds {
+            k: 2,
+            budget: budget([1, 1, 0, 1, 1]),
+            ..Bounds::default()
+        },
+    );
+}
+
+#[test]
+fn two_controllers() {
+    holds(
+        "two controllers",
+        Bounds {
+            nodes: 2,
+            controllers: 2,
+            budget: budget([1, 1, 1, 0, 1]),
+            ..Bounds::default()
+        },
+    );
+}
+
+#[test]
+fn replicas_change_during_a_failover() {
+    holds(
+        "k changes",
+        Bounds {
+            budget: budget([1, 1, 0, 0, 0]),
+            requests: vec![Request::Replicas(2)],
+            liveness: true,
+            ..Bounds::default()
+        },
+    );
+}
+
+#[test]
+fn a_switchover_and_a_crash() {
+    holds(
+        "switchover",
+        Bounds {
+            budget: budget([1, 1, 0, 0, 0]),
+            requests: vec![Request::Switchover],
+            liveness: true,
+            ..Bounds::default()
+        },
+    );
+}
+
+#[test]
+fn an_instance_is_made() {
+    holds(
+        "creation",
+        Bounds {
+            nodes: 2,
+            from_empty: true,
+            budget: budget([1, 1, 0, 0, 1]),
+            liveness: true,
+            ..Bounds::default()
+        },
+    );
+}
