@@ -15,6 +15,7 @@
 //! store's), a lock, and the nodes. PostgreSQL servers outlive the program: the next [`open`] adopts what runs.
 
 use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -157,8 +158,14 @@ fn write_beside(path: &Path, name: &str) -> std::io::Result<std::path::PathBuf> 
 }
 
 fn make_directory(directory: &Path) -> Result<(), OpenError> {
-    std::fs::create_dir_all(directory).map_err(|source| OpenError::Directory {
+    let failed = |source| OpenError::Directory {
         path: directory.to_owned(),
         source,
-    })
+    };
+    if directory.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    // Passed through by PostgreSQL's user, whatever the umask is; what is secret in it has modes of its own.
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o711)).map_err(failed)
 }
