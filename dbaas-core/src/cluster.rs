@@ -115,6 +115,17 @@ impl Electorate {
             .is_some_and(|needed| self.voters.intersection(sealed).count() >= needed)
     }
 
+    /// Whether every set of nodes that seals this electorate seals the other one too, so that beside this one the other sets no condition
+    /// of its own.
+    pub fn implies(&self, other: &Electorate) -> bool {
+        let (Some(needed), Some(others)) = (self.seal_size(), other.seal_size()) else {
+            return false;
+        };
+        // The sealed nodes that are least use to the other are those that do not vote there.
+        let useless = self.voters.difference(&other.voters).count();
+        needed >= useless + others
+    }
+
     /// How many of these nodes vote here.
     pub fn count(&self, nodes: &BTreeSet<NodeId>) -> usize {
         self.voters.intersection(nodes).count()
@@ -245,6 +256,15 @@ impl ClusterState {
             self.electorates.retain(|e| keeps_promise(e));
         }
         self.electorates.retain(|e| *e != electorate);
+        // Older ones that another older one implies are not kept: changes that cannot settle for long must not pile up.
+        let mut kept: Vec<Electorate> = Vec::new();
+        for older in std::mem::take(&mut self.electorates) {
+            if !kept.iter().any(|k| k.implies(&older)) {
+                kept.retain(|k| !older.implies(k));
+                kept.push(older);
+            }
+        }
+        self.electorates = kept;
         self.electorates.push(electorate);
     }
 
@@ -310,6 +330,23 @@ mod tests {
                     assert!(!electorate.is_sealed_by(&set));
                 }
             }
+        }
+    }
+
+    /// By brute force over every pair of electorates of four nodes: implied exactly where every seal of the one is a seal of the other.
+    #[test]
+    fn an_implied_electorate_is_sealed_with_the_other() {
+        let set = |bits: u32| (0..4).filter(move |i| bits & (1 << i) != 0).map(node);
+        let all: Vec<Electorate> = (0..16)
+            .flat_map(|bits| (0..=4).map(move |k| Electorate::new(set(bits), k)))
+            .collect();
+        for (a, b) in all.iter().flat_map(|a| all.iter().map(move |b| (a, b))) {
+            let sealable = a.seal_size().is_some() && b.seal_size().is_some();
+            let shown = (0..16).all(|sealed| {
+                let sealed: BTreeSet<NodeId> = set(sealed).collect();
+                !a.is_sealed_by(&sealed) || b.is_sealed_by(&sealed)
+            });
+            assert_eq!(a.implies(b), sealable && shown, "{a:?} {b:?}");
         }
     }
 

@@ -9,6 +9,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::model::{Bounds, Protocol, Step};
 use crate::mutation::Mutation;
+use crate::world::Violation;
 
 /// What a run came to.
 #[derive(Debug, Clone)]
@@ -134,6 +135,12 @@ fn trace(model: &Protocol, way: Vec<Step>) -> (String, String) {
     for step in way {
         state = model.after(&state, step);
         let _ = writeln!(text, "--> {step:?}\n{state:?}");
+    }
+    if state.violation == Some(Violation::Stuck) {
+        let mut before = state.clone();
+        before.violation = None;
+        let (_, last) = model.converge(&before);
+        let _ = writeln!(text, "the fair run ends in\n{last:?}");
     }
     let broken = model
         .properties()

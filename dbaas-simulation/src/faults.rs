@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dbaas_core::cluster::{ClusterPhase, ClusterState};
 use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::NodeRef;
 use dbaas_testkit::simulated::{Loss, Place, SimWorld};
@@ -44,7 +45,9 @@ impl Scenario {
             return Ok(());
         }
         let kind = enabled[self.rng.random_range(0..enabled.len())];
-        let Some(instance) = self.some_instance() else { return Ok(()) };
+        let Some(instance) = self.some_instance() else {
+            return Ok(());
+        };
         match kind {
             0 => {
                 if let Some(node) = self.some_node(instance) {
@@ -60,12 +63,14 @@ impl Scenario {
                 }
             }
             3 => self.cut(instance),
-            4 => self.lose_disk(instance),
+            4 => self.lose_disk(instance).await,
             5 => {
                 let id = self.seats[0].sim.id();
                 let ms = self.rng.random_range(200..10_000);
                 self.world.set_infrastructure_down(id, true);
-                after(&self.world, ms, move |world| world.set_infrastructure_down(id, false));
+                after(&self.world, ms, move |world| {
+                    world.set_infrastructure_down(id, false)
+                });
             }
             6 => {
                 let ms = self.rng.random_range(200..10_000);
@@ -81,7 +86,8 @@ impl Scenario {
             8 => {
                 let index = self.rng.random_range(0..self.seats.len());
                 let ms = self.rng.random_range(-3_600_000..3_600_000);
-                self.world.note(format!("the clock of seat {index} jumps by {ms} ms"));
+                self.world
+                    .note(format!("the clock of seat {index} jumps by {ms} ms"));
                 self.seats[index].clock.jump(ms);
             }
             _ => self.drift(instance),
@@ -98,21 +104,30 @@ impl Scenario {
 
     fn cut(&mut self, instance: InstanceId) {
         let nodes: Vec<NodeRef> = self.nodes(instance).iter().map(|n| n.node).collect();
-        let Some(node) = self.some_node(instance) else { return };
+        let Some(node) = self.some_node(instance) else {
+            return;
+        };
         let ms = self.rng.random_range(300..15_000);
         let controllers: Vec<Place> = self
             .seats
             .iter()
             .map(|seat| Place::Controller(seat.sim.id()))
             .collect();
-        let others = nodes.iter().filter(|other| **other != node).map(|other| Place::Node(*other));
+        let others = nodes
+            .iter()
+            .filter(|other| **other != node)
+            .map(|other| Place::Node(*other));
         let far: Vec<Place> = match self.rng.random_range(0..5) {
             0 => controllers,
             1 => vec![Place::Clients],
             2 => others.collect(),
             // All but the clients: a primary that would go on by itself.
             3 => controllers.into_iter().chain(others).collect(),
-            _ => controllers.into_iter().chain(others).chain([Place::Clients]).collect(),
+            _ => controllers
+                .into_iter()
+                .chain(others)
+                .chain([Place::Clients])
+                .collect(),
         };
         for place in far {
             self.world.cut(Place::Node(node), place);
@@ -121,11 +136,23 @@ impl Scenario {
     }
 
     /// Once in a run, and from a healthy state: what is promised holds for one lost disk at a time.
-    fn lose_disk(&mut self, instance: InstanceId) {
+    async fn lose_disk(&mut self, instance: InstanceId) {
         let nodes = self.nodes(instance);
         let primaries = nodes.iter().filter(|n| n.is_primary).count();
         let followers = nodes.iter().filter(|n| n.follows).count();
         if self.disk_lost || nodes.len() < 2 || primaries != 1 || followers + 1 != nodes.len() {
+            return;
+        }
+        // Also by the control plane's word: every standby votes.
+        let Ok(record) = self.record(instance).await else {
+            return;
+        };
+        let votes = |cluster: &ClusterState| {
+            cluster.phase == ClusterPhase::Steady
+                && !cluster.is_joint()
+                && cluster.current().voters.len() + 1 == nodes.len()
+        };
+        if !self.profile.asynchronous && !record.cluster.as_ref().is_some_and(votes) {
             return;
         }
         if let Some(node) = self.some_node(instance) {
@@ -139,8 +166,10 @@ impl Scenario {
         let index = self.rng.random_range(0..self.seats.len());
         if self.rng.random_range(0..3) == 0 {
             let ms = self.rng.random_range(500..40_000);
-            self.world
-                .note(format!("controller {} is paused for {ms} ms", self.seats[index].sim.id()));
+            self.world.note(format!(
+                "controller {} is paused for {ms} ms",
+                self.seats[index].sim.id()
+            ));
             self.seats[index].sim.pause(ms);
             return Ok(());
         }

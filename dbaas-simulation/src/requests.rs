@@ -19,14 +19,21 @@ use crate::scenario::Scenario;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn page<Id>() -> Page<Id> {
-    Page { after: None, limit: 1_000 }
+    Page {
+        after: None,
+        limit: 1_000,
+    }
 }
 
 impl Scenario {
     /// One request, made in the background: faults go on meanwhile.
     pub(crate) async fn request(&mut self) -> anyhow::Result<()> {
-        let Some(instance) = self.some_instance() else { return Ok(()) };
-        let Some(control) = self.control() else { return Ok(()) };
+        let Some(instance) = self.some_instance() else {
+            return Ok(());
+        };
+        let Some(control) = self.control() else {
+            return Ok(());
+        };
         match self.rng.random_range(0..14) {
             0 | 1 => self.create_user(control, instance)?,
             2 | 3 => self.create_database(control, instance)?,
@@ -63,7 +70,11 @@ impl Scenario {
                 tokio::spawn(async move {
                     tokio::time::sleep(Duration::from_millis(again_ms)).await;
                     world.note("request: start");
-                    let _ = tokio::time::timeout(PATIENCE, control.act_on_instance(instance, InstanceAction::Start)).await;
+                    let _ = tokio::time::timeout(
+                        PATIENCE,
+                        control.act_on_instance(instance, InstanceAction::Start),
+                    )
+                    .await;
                 });
             }
         }
@@ -90,7 +101,10 @@ impl Scenario {
 
     fn act(&self, control: ControlPlane, instance: InstanceId, action: InstanceAction) {
         let what = format!("{action:?}");
-        self.ask(what, async move { control.act_on_instance(instance, action).await });
+        self.ask(
+            what,
+            async move { control.act_on_instance(instance, action).await },
+        );
     }
 
     fn update(&self, control: ControlPlane, instance: InstanceId, update: UpdateInstance) {
@@ -98,7 +112,9 @@ impl Scenario {
             "nodes {:?}, sync {:?}, cpu {:?}, ram {:?}, disk {:?}",
             update.nodes, update.sync_replicas, update.cpu, update.ram, update.disk
         );
-        self.ask(what, async move { control.update_instance(instance, update, None).await });
+        self.ask(what, async move {
+            control.update_instance(instance, update, None).await
+        });
     }
 
     fn scale(&mut self, control: ControlPlane, instance: InstanceId) -> anyhow::Result<()> {
@@ -128,7 +144,11 @@ impl Scenario {
         Ok(())
     }
 
-    pub(crate) fn create_database(&mut self, control: ControlPlane, instance: InstanceId) -> anyhow::Result<()> {
+    pub(crate) fn create_database(
+        &mut self,
+        control: ControlPlane,
+        instance: InstanceId,
+    ) -> anyhow::Result<()> {
         let name = DatabaseName::new(self.name("db"))?;
         let pick: usize = self.rng.random_range(0..100);
         self.ask(format!("database {name}"), async move {
@@ -174,7 +194,10 @@ impl Scenario {
                     ..UpdateDatabase::default()
                 };
                 let id = databases[pick % databases.len()].record.id;
-                control.update_database(instance, id, update, None).await.map(|_| ())
+                control
+                    .update_database(instance, id, update, None)
+                    .await
+                    .map(|_| ())
             });
         }
         Ok(())
@@ -183,7 +206,11 @@ impl Scenario {
     fn delete_objects(&mut self, control: ControlPlane, instance: InstanceId) {
         let pick: usize = self.rng.random_range(0..100);
         let user = self.rng.random::<bool>();
-        let what = if user { "deletion of a user" } else { "deletion of a database" };
+        let what = if user {
+            "deletion of a user"
+        } else {
+            "deletion of a database"
+        };
         self.ask(what.to_owned(), async move {
             if user {
                 let users = control.users(instance, page()).await?.items;

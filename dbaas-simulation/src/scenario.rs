@@ -76,13 +76,23 @@ impl Profile {
         let requests = half();
         let asynchronous = rng.random_range(0..10) == 0;
         let nodes = [2, 3, 3, 3, 3, 4, 5][rng.random_range(0..7)];
-        let nodes = if asynchronous { rng.random_range(1..=3) } else { nodes };
+        let nodes = if asynchronous {
+            rng.random_range(1..=3)
+        } else {
+            nodes
+        };
         let sync = if asynchronous {
             0
         } else {
             [1, 1, 1, 2][rng.random_range(0..4)].min(nodes - 1)
         };
-        let rare = |rng: &mut StdRng, per_mille: u32| if rng.random() { rng.random_range(0..per_mille) } else { 0 };
+        let rare = |rng: &mut StdRng, per_mille: u32| {
+            if rng.random() {
+                rng.random_range(0..per_mille)
+            } else {
+                0
+            }
+        };
         let chaos = Chaos {
             infra_fails: rare(rng, 60),
             infra_unknown: rare(rng, 60),
@@ -232,7 +242,10 @@ impl Scenario {
     }
 
     pub(crate) async fn version(&self, control: &ControlPlane) -> anyhow::Result<VersionId> {
-        let page = Page { after: None, limit: 10 };
+        let page = Page {
+            after: None,
+            limit: 10,
+        };
         let versions = control.versions(page).await?;
         let first = versions.items.first();
         first
@@ -243,7 +256,9 @@ impl Scenario {
     /// Asks for the instances.
     pub(crate) async fn create(&mut self) -> anyhow::Result<()> {
         for index in 0..self.profile.instances {
-            let control = self.control().ok_or_else(|| anyhow::anyhow!("no controller lives"))?;
+            let control = self
+                .control()
+                .ok_or_else(|| anyhow::anyhow!("no controller lives"))?;
             let version = self.version(&control).await?;
             let name = ["alpha", "beta"][index.min(1)];
             let request = CreateInstance {
@@ -269,7 +284,9 @@ impl Scenario {
 
     /// The record, by whichever controller answers.
     pub(crate) async fn record(&self, id: InstanceId) -> anyhow::Result<InstanceRecord> {
-        let control = self.control().ok_or_else(|| anyhow::anyhow!("no controller lives"))?;
+        let control = self
+            .control()
+            .ok_or_else(|| anyhow::anyhow!("no controller lives"))?;
         let found = tokio::time::timeout(PATIENCE, control.instance(id)).await??;
         Ok(found.record)
     }
@@ -309,13 +326,17 @@ impl Scenario {
         };
         let status = &record.status;
         let state = format!("{} {:?}: {}", status.lifecycle, status.phase, status.reason);
-        if status.lifecycle != dbaas_core::lifecycle::Lifecycle::Active || status.observed_generation < record.generation {
+        if status.lifecycle != dbaas_core::lifecycle::Lifecycle::Active
+            || status.observed_generation < record.generation
+        {
             return Some(state);
         }
         if record.requests != Default::default() {
             return Some(format!("requests are left: {:?}", record.requests));
         }
-        let nodes = self.nodes(id);
+        // An order that came after its node was removed leaves an empty node behind: it is reported, and left alone.
+        let mut nodes = self.nodes(id);
+        nodes.retain(|n| n.has_data || record.node(n.node.node).is_some());
         let wanted = usize::from(record.spec.nodes.get());
         let primaries = nodes.iter().filter(|n| n.is_primary).count();
         let followers = nodes.iter().filter(|n| n.follows).count();
@@ -327,7 +348,10 @@ impl Scenario {
         }
         let cluster = record.cluster.as_ref()?;
         if cluster.current().k != record.spec.effective_sync_replicas() || cluster.is_joint() {
-            return Some(format!("the electorate is not as asked for: {:?}", cluster.electorates));
+            return Some(format!(
+                "the electorate is not as asked for: {:?}",
+                cluster.electorates
+            ));
         }
         self.missing_objects(id, &nodes).await
     }
@@ -336,15 +360,25 @@ impl Scenario {
         use dbaas_core::lifecycle::ObjectLifecycle::Active;
         let control = self.control()?;
         let primary = nodes.iter().find(|n| n.is_primary)?;
-        let page = Page { after: None, limit: 1_000 };
+        let page = Page {
+            after: None,
+            limit: 1_000,
+        };
         let users = control.users(id, page).await.ok()?.items;
-        let page = Page { after: None, limit: 1_000 };
+        let page = Page {
+            after: None,
+            limit: 1_000,
+        };
         let databases = control.databases(id, page).await.ok()?.items;
         for user in &users {
             let name = user.record.name.as_str();
             let there = primary.roles.contains(name);
             if user.record.lifecycle != Active || !there || user.record.deleting {
-                return Some(format!("user {name} is {} ({})", user.record.lifecycle.as_str(), user.record.reason));
+                return Some(format!(
+                    "user {name} is {} ({})",
+                    user.record.lifecycle.as_str(),
+                    user.record.reason
+                ));
             }
         }
         for database in &databases {
@@ -360,10 +394,18 @@ impl Scenario {
         }
         let ours = |name: &&String| !name.starts_with("foreign");
         if primary.roles.iter().filter(ours).count() != users.len() {
-            return Some(format!("roles {:?}, and {} users are wanted", primary.roles, users.len()));
+            return Some(format!(
+                "roles {:?}, and {} users are wanted",
+                primary.roles,
+                users.len()
+            ));
         }
         if primary.databases.iter().filter(ours).count() != databases.len() {
-            return Some(format!("databases {:?}, and {} are wanted", primary.databases, databases.len()));
+            return Some(format!(
+                "databases {:?}, and {} are wanted",
+                primary.databases,
+                databases.len()
+            ));
         }
         None
     }

@@ -34,6 +34,33 @@ pub struct Outcome {
     pub promotions: usize,
 }
 
+/// Lines of the trace that a report shows.
+const REPORT_LINES: usize = 60;
+
+impl Outcome {
+    /// What is broken, how to see it again, and the end of the trace.
+    pub fn report(&self) -> String {
+        let mut text = format!("seed {} FAILED\n", self.seed);
+        for violation in &self.violations {
+            text.push_str(&format!("  {violation}\n"));
+        }
+        text.push_str(&format!(
+            "  replay with: cargo run --release -p dbaas-simulation -- replay --seed {}\n",
+            self.seed
+        ));
+        let first = self
+            .trace
+            .iter()
+            .position(|(_, line)| line.starts_with("VIOLATION"))
+            .map_or(self.trace.len(), |at| at + 1);
+        for (ms, line) in &self.trace[first.saturating_sub(REPORT_LINES)..first] {
+            let short: String = line.chars().take(200).collect();
+            text.push_str(&format!("  {ms:>8} {short}\n"));
+        }
+        text
+    }
+}
+
 /// Runs a seed. The same seed gives the same outcome.
 pub fn run(seed: u64) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -55,7 +82,10 @@ async fn play(seed: u64) -> anyhow::Result<Outcome> {
     let world = &scenario.world;
     violations.extend(world.violations());
     let trace = world.trace();
-    let promotions = trace.iter().filter(|(_, line)| line.contains(" is promoted ")).count();
+    let promotions = trace
+        .iter()
+        .filter(|(_, line)| line.contains(" is promoted "))
+        .count();
     Ok(Outcome {
         seed,
         violations,
@@ -148,10 +178,30 @@ impl Scenario {
                 return true;
             };
             if tokio::time::Instant::now() >= until {
-                violations.push(format!("not as asked for after {} s: {missing}", within.as_secs()));
+                violations.push(format!(
+                    "not as asked for after {} s: {missing}",
+                    within.as_secs()
+                ));
+                for instance in self.instances.clone() {
+                    self.describe(instance).await;
+                }
                 return false;
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Adds to the trace what there is, and what was asked for.
+    async fn describe(&self, instance: InstanceId) {
+        if let Ok(record) = self.record(instance).await {
+            self.world
+                .note(format!("record: {:?} {:?}", record.cluster, record.requests));
+            for node in &record.nodes {
+                self.world.note(format!("record: {node:?}"));
+            }
+        }
+        for line in self.world.describe(instance) {
+            self.world.note(line);
         }
     }
 
@@ -171,7 +221,9 @@ impl Scenario {
         }
         let written = self.store.commits() - commits;
         if written > 0 {
-            violations.push(format!("{written} writes to the store although nothing is to be done"));
+            violations.push(format!(
+                "{written} writes to the store although nothing is to be done"
+            ));
         }
     }
 
@@ -188,7 +240,10 @@ impl Scenario {
             let mut gone = false;
             for _ in 0..120 {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                gone = matches!(control.instance(instance).await, Err(ControlError::NotFound { .. }));
+                gone = matches!(
+                    control.instance(instance).await,
+                    Err(ControlError::NotFound { .. })
+                );
                 if gone {
                     break;
                 }

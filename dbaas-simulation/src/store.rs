@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dbaas_core::store::{
-    Batch, DocumentKey, DocumentVersion, Kind, Lease, LeaseToken, ListQuery, Op, Store, StoreError, StoreErrorKind,
-    StoredDocument, StoredEvent,
+    Batch, DocumentKey, DocumentVersion, Kind, Lease, LeaseToken, ListQuery, Op, Store, StoreError,
+    StoreErrorKind, StoredDocument, StoredEvent,
 };
 use dbaas_core::time::Timestamp;
 use dbaas_testkit::memory_store::MemoryStore;
@@ -85,13 +85,21 @@ impl StoreLink {
             let fate = if chaos.down || chance(chaos.fails) {
                 Fate::Fails
             } else if is_write && chance(chaos.unknown) {
-                if rng.random() { Fate::RequestLost } else { Fate::AnswerLost }
+                if rng.random() {
+                    Fate::RequestLost
+                } else {
+                    Fate::AnswerLost
+                }
             } else if is_write && chance(chaos.late) {
                 Fate::Late(rng.random_range(10..20_000))
             } else {
                 Fate::Fine
             };
-            let delay_ms = if self.shared.delays { rng.random_range(0..4) } else { 0 };
+            let delay_ms = if self.shared.delays {
+                rng.random_range(0..4)
+            } else {
+                0
+            };
             (fate, delay_ms)
         };
         if delay_ms > 0 {
@@ -100,14 +108,20 @@ impl StoreLink {
         fate
     }
 
-    async fn read<T>(&self, read: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+    async fn read<T>(
+        &self,
+        read: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
         match self.before(false).await {
             Fate::Fine => {
                 let result = read.await;
                 self.after().await;
                 result
             }
-            _ => Err(StoreError::new(StoreErrorKind::Unavailable, "simulated: the store is not available")),
+            _ => Err(StoreError::new(
+                StoreErrorKind::Unavailable,
+                "simulated: the store is not available",
+            )),
         }
     }
 
@@ -172,7 +186,9 @@ impl Store for StoreLink {
                 .ops
                 .iter()
                 .filter_map(|op| match op {
-                    Op::Append(event) => Some(format!("c{} {}: {}", controller.id(), event.kind, event.message)),
+                    Op::Append(event) => {
+                        Some(format!("c{} {}: {}", controller.id(), event.kind, event.message))
+                    }
                     _ => None,
                 })
                 .collect();
@@ -204,18 +220,24 @@ impl Store for StoreLink {
         now: Timestamp,
         ttl_ms: u64,
     ) -> Result<Result<Lease, Lease>, StoreError> {
-        let (memory, name, holder) = (Arc::clone(&self.shared.memory), name.to_owned(), holder.to_owned());
+        let (memory, name, holder) = (
+            Arc::clone(&self.shared.memory),
+            name.to_owned(),
+            holder.to_owned(),
+        );
         self.write(async move { memory.acquire_lease(&name, &holder, now, ttl_ms).await })
             .await
     }
 
     async fn release_lease(&self, token: &LeaseToken) -> Result<(), StoreError> {
         let (memory, token) = (Arc::clone(&self.shared.memory), token.clone());
-        self.write(async move { memory.release_lease(&token).await }).await
+        self.write(async move { memory.release_lease(&token).await })
+            .await
     }
 
     async fn expire(&self, now: Timestamp, keep_events: usize) -> Result<usize, StoreError> {
         let memory = Arc::clone(&self.shared.memory);
-        self.write(async move { memory.expire(now, keep_events).await }).await
+        self.write(async move { memory.expire(now, keep_events).await })
+            .await
     }
 }

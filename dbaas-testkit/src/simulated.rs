@@ -288,6 +288,11 @@ impl SimWorld {
         self.with(|world| world.reports(instance))
     }
 
+    /// The nodes of an instance in words, for somebody who looks for a fault.
+    pub fn describe(&self, instance: InstanceId) -> Vec<String> {
+        self.with(|world| world.describe(instance))
+    }
+
     /// How many commits clients of the instance were told are safe.
     pub fn acknowledged(&self, instance: InstanceId) -> usize {
         self.with(|world| world.ledger(instance).len())
@@ -426,7 +431,7 @@ impl SimController {
             if until <= now {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(until - now)).await;
+            tokio::time::sleep(Duration::from_millis((until - now).min(100))).await;
         }
     }
 }

@@ -69,6 +69,8 @@ impl NodeMemory {
         self.starts = self.starts.saturating_add(1);
         self.hold_off_until = Some(now.plus_ms(wait_ms + jitter_ms));
         self.well_since = None;
+        // What did not answer before cannot be held against what was just started.
+        self.answered_at = Some(now);
     }
 
     /// The node is what it is to be.

@@ -208,13 +208,10 @@ impl<'a> Draft<'a> {
             .collect()
     }
 
-    /// What a standby's `synchronous_standby_names` is while it is no primary: closed, so that it can acknowledge nothing if it
-    /// ever comes up as one.
+    /// What `synchronous_standby_names` is on a standby, and on a primary until it is told whom to wait for: closed, so that it can
+    /// acknowledge nothing. The same for every k, also for 0: k may change between a node's sealing and its promotion.
     pub(super) fn closed_names(&self) -> String {
-        let k = self
-            .cluster()
-            .map_or(0, |c| c.electorates.iter().map(|e| e.k).max().unwrap_or(0));
-        sync_names(k, [""; 0])
+        sync_names(1, [""; 0])
     }
 
     /// The closed setting, if the node's differs.
@@ -283,7 +280,7 @@ impl<'a> Draft<'a> {
             prepare,
             role: BootRole::Primary,
             follow: None,
-            sync_names: sync_names(1, [""; 0]),
+            sync_names: self.closed_names(),
             settings: desired_settings(&self.record),
         }
     }

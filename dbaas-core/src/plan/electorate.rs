@@ -15,7 +15,7 @@ use super::Action;
 use super::draft::{Draft, Serving};
 
 /// As many electorates as a record may hold: more changes wait until some have settled.
-const MOST_ELECTORATES: usize = 6;
+const MOST_ELECTORATES: usize = 16;
 
 pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
     let Some(facts) = draft.facts(primary.node) else {
@@ -126,7 +126,9 @@ fn propose(draft: &mut Draft<'_>, cluster: &ClusterState, facts: &NodeFacts) {
     if wanted == current {
         return;
     }
-    if cluster.electorates.len() >= MOST_ELECTORATES {
+    let mut next = cluster.clone();
+    next.propose(wanted.clone());
+    if next.electorates.len() > MOST_ELECTORATES {
         draft.problem("too many changes of voters at once: waiting for standbys to catch up");
         return;
     }
@@ -138,9 +140,7 @@ fn propose(draft: &mut Draft<'_>, cluster: &ClusterState, facts: &NodeFacts) {
         wanted.k
     );
     draft.why.push(why);
-    if let Some(state) = draft.record.cluster.as_mut() {
-        state.propose(wanted);
-    }
+    draft.record.cluster = Some(next);
     draft.soon();
 }
 

@@ -555,7 +555,7 @@ fn promoting(draft: &mut Draft<'_>, cluster: &ClusterState) -> Option<Serving> {
     }
     if facts.in_recovery {
         draft.pending(format!("promoting {name} (epoch {epoch})"));
-        if facts.is_sealed(epoch) {
+        if facts.is_sealed(epoch) && draft.missing_closed_names(facts).is_none() {
             let closed_names = draft.closed_names();
             draft.act(
                 Action::Promote {

@@ -255,15 +255,25 @@ fn switchover(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
         .filter(|id| draft.facts(*id).is_some())
         .collect();
     let Some(target) = target.filter(|_| cluster.is_sealed_by(&reachable)) else {
-        let waited = draft.situation.observation.at.since_ms(request.at);
-        if !request.by_controller && waited > SWITCHOVER_PATIENCE_MS {
-            draft.record.requests.switchover = None;
-            draft.event(
-                "switchover_given_up",
-                None,
-                "no standby was ready to take over within a minute",
-            );
+        let now = draft.situation.observation.at;
+        let gone = request
+            .to
+            .is_some_and(|to| draft.node(to).is_none_or(|node| node.leaving));
+        let given_up = if gone {
+            Some("the node that was to take over is being removed, or is gone")
+        } else if !request.by_controller && now.since_ms(request.at) > SWITCHOVER_PATIENCE_MS {
+            Some("no standby was ready to take over within a minute")
         } else {
+            None
+        };
+        if let Some(why) = given_up {
+            draft.record.requests.switchover = None;
+            draft.event("switchover_given_up", None, why);
+        } else {
+            // Asked for in the future: the clock was set back since, and the minute counts from now.
+            if let Some(request) = draft.record.requests.switchover.as_mut() {
+                request.at = request.at.min(now);
+            }
             draft.pending("a switchover waits for a standby that has caught up");
         }
         return;

@@ -97,7 +97,8 @@ pub(super) async fn a_killed_node(site: &dyn Site) {
             unreachable!("just seen")
         };
         assert_eq!(exit.reason, ExitReason::Died, "{exit:?}");
-        case.nothing_runs(node, "although it is said to have exited").await;
+        case.nothing_runs(node, "although it is said to have exited")
+            .await;
         assert_eq!(
             seen.data,
             DataState::Initialised,

@@ -91,9 +91,10 @@ impl Ledger {
     ) -> Option<String> {
         let missing: Vec<u64> = self
             .acknowledged
-            .keys()
-            .copied()
-            .filter(|commit| !held.contains(commit))
+            .iter()
+            // One that something started in an old epoch serves nobody: it can acknowledge nothing, and is fenced.
+            .filter(|(commit, acknowledged)| acknowledged.epoch <= epoch && !held.contains(commit))
+            .map(|(commit, _)| *commit)
             .collect();
         let mut broken = None;
         for commit in missing {

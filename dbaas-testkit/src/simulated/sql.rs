@@ -286,6 +286,9 @@ impl Job {
                 return Err(unknown());
             }
         }
+        if self.abandoned.load(Ordering::SeqCst) {
+            return Err(unknown()); // Rolled back.
+        }
         if let Some(Some(catalogue)) = transaction {
             self.world.with(|world| self.commit(world, catalogue))?;
         }
@@ -452,7 +455,9 @@ impl Job {
             }
             Command::ObserveCatalogue => observe_catalogue(server, wal.end(&disk.log)),
             Command::Nothing => Answer::Rows(Vec::new()),
-            Command::SettingUpTo(setting) => boolean(open_transaction(transaction, server).setting <= *setting),
+            Command::SettingUpTo(setting) => {
+                boolean(open_transaction(transaction, server).setting <= *setting)
+            }
             Command::RoleIsMarked(name, mark) => {
                 let current = open_transaction(transaction, server);
                 marked(current.roles.get(name).map(|role| role.mark.as_deref()), mark)

@@ -62,7 +62,11 @@ pub(super) fn parse(statement: &Statement) -> Option<Command> {
         }
     } else if begins("SELECT pg_terminate_backend(pid) FROM pg_locks") {
         Command::EndLockHolders
-    } else if begins("SELECT pg_terminate_backend(pid) FROM pg_stat_activity") || begins("SET lock_timeout") || begins("SET wal_compression = off") || begins("RESET wal_compression") {
+    } else if begins("SELECT pg_terminate_backend(pid) FROM pg_stat_activity")
+        || begins("SET lock_timeout")
+        || begins("SET wal_compression = off")
+        || begins("RESET wal_compression")
+    {
         Command::Nothing
     } else if begins("SELECT pg_advisory_lock(") {
         Command::Lock

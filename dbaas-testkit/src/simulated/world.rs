@@ -848,6 +848,45 @@ impl World {
     }
 }
 
+impl World {
+    pub(super) fn describe(&self, instance: InstanceId) -> Vec<String> {
+        let line = |(node, n): (&NodeRef, &SimNode)| {
+            let disk = n.disk.as_ref().map(|disk| {
+                format!(
+                    "timeline {} (knows {}), history {:?}, at {}, epoch {}, slots {:?}",
+                    disk.timeline,
+                    disk.known_timeline,
+                    disk.history,
+                    self.wal.end(&disk.log),
+                    disk.conf.epoch,
+                    disk.slots
+                )
+            });
+            let server = n.server().map(|server| {
+                format!(
+                    "recovery {}, mark {}, replayed {} of {}, receiver {:?}, senders {:?}, waits for {:?}, waiting {}",
+                    server.in_recovery,
+                    server.catalogue.history,
+                    server.replayed,
+                    n.disk.as_ref().map_or(0, |disk| disk.log.len()),
+                    server.receiver,
+                    server.senders,
+                    server.sync_names,
+                    server.waiting.len()
+                )
+            });
+            format!(
+                "{} {}: {:?} {:?} {disk:?} {server:?}",
+                n.label,
+                node.node,
+                self.power(n),
+                n.data
+            )
+        };
+        self.nodes.range(bounds(instance)).map(line).collect()
+    }
+}
+
 /// Writes a primary's new catalogue to its log.
 pub(super) fn write_catalogue(wal: &mut Wal, server: &mut Server, disk: &mut Disk, catalogue: Catalogue) {
     let catalogue = std::sync::Arc::new(catalogue);
