@@ -151,7 +151,7 @@ impl Scene {
                 receiver: (!primary).then(receiver),
                 primary_conninfo: String::new(),
                 primary_slot: String::new(),
-                sync_names: sync_names(effective, [""; 0]),
+                sync_names: sync_names(1, [""; 0]),
                 setting: 0,
                 checkpointed: primary,
                 standbys: Vec::new(),
