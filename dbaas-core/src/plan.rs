@@ -6,9 +6,9 @@
 //! something that `why` names.
 //!
 //! The parts, in the order in which they are asked:
-//! [`lifetime`] creation, stop, deletion · [`failover`] loss of the primary · [`electorate`] voters and k ·
-//! [`nodes`] every node's disk, start and source · [`rolling`] restarts, switchovers, scaling · [`objects`] roles and databases ·
-//! [`status`] what the user is told.
+//! `lifetime` creation, stop, deletion · `failover` loss of the primary · `electorate` voters and k ·
+//! `nodes` every node's disk, start and source · `rolling` restarts, switchovers, scaling · `objects` roles and databases ·
+//! `status` what the user is told.
 
 use crate::boot_plan::BootPlan;
 use crate::cluster::{ClusterPhase, Epoch};

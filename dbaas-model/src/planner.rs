@@ -1,4 +1,4 @@
-//! The shipped planner, asked from the abstract world: [`decide`] translates, remembers and adds nothing.
+//! The shipped planner, asked from the abstract world: what is here translates, remembers and adds nothing.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use dbaas_model::check::check;
+use dbaas_model::check::{check, walk};
 use dbaas_model::model::{Bounds, Request};
 use dbaas_model::world::Budget;
 
@@ -132,4 +132,39 @@ fn an_instance_is_made() {
             ..Bounds::default()
         },
     );
+}
+
+/// Too large to exhaust: changes of everything during failovers, with faults of every kind, walked at random. A failing seed is printed; the
+/// command line replays it (`--walk <seed>`).
+#[test]
+fn random_walks_through_changes_and_faults() {
+    let faults = Budget {
+        freezes: 1,
+        cuts: 1,
+        self_starts: 1,
+        ..budget([3, 2, 2, 2, 2])
+    };
+    let four = Bounds {
+        nodes: 4,
+        k: 2,
+        epochs: 4,
+        budget: faults,
+        requests: vec![Request::Switchover, Request::Nodes(3), Request::Replicas(1)],
+        liveness: true,
+        ..Bounds::default()
+    };
+    let three = Bounds {
+        nodes: 3,
+        k: 1,
+        lazy: true,
+        requests: vec![Request::Nodes(4), Request::Replicas(2), Request::Nodes(2)],
+        ..four.clone()
+    };
+    for bounds in [four, three] {
+        let report = walk(bounds, None, Duration::from_secs(20), 2, 1, 120);
+        eprintln!("random walks: {report}");
+        if let Some((what, trace)) = &report.counterexample {
+            panic!("{what}\n{trace}");
+        }
+    }
 }

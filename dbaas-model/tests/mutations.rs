@@ -19,8 +19,10 @@ fn caught(mutation: Mutation, bounds: Bounds, what: &str) {
     };
     eprintln!("{mutation:?}: {report}");
     let (found, trace) = report.counterexample.unwrap_or_default();
+    // Which of these two is seen first depends on the threads.
+    let loss = |text: &str| text.contains("lost") || text.contains("covered");
     assert!(
-        found.contains(what),
+        found.contains(what) || (loss(what) && loss(&found)),
         "{mutation:?}: expected {what}, found {found:?}\n{trace}"
     );
 }
@@ -86,6 +88,36 @@ fn behind() -> Bounds {
     }
 }
 
+/// n2 has taken over from n1, and the order to n3 to follow it will arrive once more.
+fn followed() -> Bounds {
+    let look = Step::Look(0, Sight::CLEAR, false);
+    let (act, twice) = (Step::Do(0), Step::DoTwice(0));
+    Bounds {
+        budget: Budget {
+            commits: 1,
+            crashes: 1,
+            delays: 1,
+            clouded: 1,
+            losses: 1,
+            ..Budget::default()
+        },
+        prologue: vec![
+            Step::Crash(0),
+            look,
+            act,
+            act,
+            look,
+            act,
+            look,
+            act,
+            look,
+            act,
+            twice,
+        ],
+        ..Bounds::default()
+    }
+}
+
 fn with(change: impl FnOnce(&mut Bounds)) -> Bounds {
     let mut bounds = three();
     change(&mut bounds);
@@ -124,7 +156,7 @@ mutations! {
     without_persisted_epoch: Without(Guard::SealPersists), with(|b| { b.liveness = true; b.budget.clouded = 1 }), "writable";
     without_cutting: Without(Guard::SealCuts), with(|b| { b.liveness = true; b.budget.clouded = 1 }), "writable";
     without_number_of_setting: Without(Guard::Setting), with(|b| { b.k = 2; b.requests = vec![Request::Replicas(1), Request::Replicas(2)]; b.budget.delays = 1 }), "covered";
-    without_follow_guard: Without(Guard::Follow), with(|b| { b.k = 2; b.requests = vec![Request::Replicas(1)]; b.budget.crashes = 0; b.budget.delays = 1; b.budget.clouded = 1; b.budget.losses = 1 }), "lost";
+    without_follow_guard: Without(Guard::Follow), followed(), "lost";
     without_start_guard: Without(Guard::Start), with(|b| { b.budget.delays = 1; b.budget.crashes = 2; b.budget.clouded = 1; b.budget.losses = 1 }), "lost";
     without_cas: Without(Guard::Cas), with(|b| { b.controllers = 2; b.budget.delays = 1; b.budget.crashes = 2; b.budget.clouded = 1 }), "reused";
 }

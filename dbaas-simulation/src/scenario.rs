@@ -103,6 +103,7 @@ impl Profile {
             preparation_fails: rare(rng, 300),
             replay_stalls: rare(rng, 10),
             link_breaks: rare(rng, 5),
+            equal_records: rng.random_range(0..4) == 0,
         };
         Profile {
             instances: if rng.random_range(0..8) == 0 { 2 } else { 1 },

@@ -142,8 +142,8 @@ impl Scenario {
 
     /// What was stopped is started, so that there is something to converge to.
     async fn start_again(&self, instance: InstanceId) {
-        // Stops that are still on their way come first.
-        tokio::time::sleep(Duration::from_secs(25)).await;
+        // What is still on its way, such as a stop, comes first.
+        tokio::time::sleep(Duration::from_secs(35)).await;
         for _ in 0..60 {
             let stopped = self
                 .record(instance)

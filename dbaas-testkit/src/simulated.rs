@@ -102,6 +102,8 @@ pub struct Chaos {
     pub replay_stalls: u32,
     /// A walreceiver's connection breaks (per step).
     pub link_breaks: u32,
+    /// All commits have the size of the control plane's own records, so that histories that went apart meet again at record boundaries.
+    pub equal_records: bool,
 }
 
 /// An end of a network connection.

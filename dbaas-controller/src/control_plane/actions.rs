@@ -123,10 +123,11 @@ fn primary_with_standby(record: &InstanceRecord, what: &str) -> Result<NodeId, C
             detail: format!("the instance is still being created; ask for the {what} when it is ACTIVE"),
         });
     };
+    // One that is being removed does for a failover, where there may be no other copy of the data; a switchover has a choice.
     let standby_exists = record
         .nodes
         .iter()
-        .any(|node| !node.leaving && node.id != cluster.primary);
+        .any(|node| node.id != cluster.primary && (what == "failover" || !node.leaving));
     if !standby_exists {
         return Err(ControlError::WrongState {
             detail: format!("a {what} needs a standby, and this instance has none; raise nodes_number first"),

@@ -208,6 +208,12 @@ impl<'a> Draft<'a> {
             .collect()
     }
 
+    /// Every node but this one, also those that are to go: what they have, and what they hear, counts until they are gone.
+    pub(super) fn all_others(&self, node: NodeId) -> Vec<NodeId> {
+        let others = self.record.nodes.iter().filter(|n| n.id != node);
+        others.map(|n| n.id).collect()
+    }
+
     /// What `synchronous_standby_names` is on a standby, and on a primary until it is told whom to wait for: closed, so that it can
     /// acknowledge nothing. The same for every k, also for 0: k may change between a node's sealing and its promotion.
     pub(super) fn closed_names(&self) -> String {

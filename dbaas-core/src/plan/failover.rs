@@ -138,7 +138,7 @@ fn health(draft: &Draft<'_>, primary: NodeId) -> Health {
 fn heard_by_standbys(draft: &Draft<'_>, primary: NodeId) -> bool {
     let fresh = draft.situation.policy.receiver_fresh_ms;
     draft
-        .others(primary)
+        .all_others(primary)
         .iter()
         .filter_map(|id| draft.facts(*id))
         .any(|facts| {
@@ -278,7 +278,7 @@ fn cannot_elect(draft: &mut Draft<'_>, cluster: &ClusterState, reachable: &BTree
         .is_some_and(|f| f.allow_data_loss);
     let asynchronous = !cluster.is_synchronous();
     let standbys: BTreeSet<NodeId> = draft
-        .others(primary)
+        .all_others(primary)
         .into_iter()
         .filter(|id| {
             draft
@@ -372,7 +372,7 @@ fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
     }
     let candidates = if forced {
         draft
-            .others(old)
+            .all_others(old)
             .into_iter()
             .filter(|id| draft.facts(*id).is_some_and(|f| f.in_recovery))
             .collect()
@@ -488,16 +488,28 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
         }
         state.propose(Electorate { voters, k });
     }
+    let continues = facts.history.next() >= epoch;
     for node in &mut draft.record.nodes {
         if node.id == candidate {
             node.role = NodeRole::Primary;
+            // It has data that must never be initialised over, also if it was never seen to serve or to follow.
+            node.rejoin = Rejoin::InPlace;
+            node.rejoin_attempts = 0;
         } else {
             node.role = NodeRole::Standby;
             node.sync = false;
         }
         if node.id == old && node.rejoin != Rejoin::BaseBackup {
-            // It may have written what nobody received. After a clean shutdown it has not, and following is tried first.
-            node.rejoin = if planned { Rejoin::InPlace } else { Rejoin::Rewind };
+            // It may have written what nobody received. After a clean shutdown it has not, and following is tried first. If the
+            // candidate does not know of its promotion both will have taken the same number for their timelines: a rewind would
+            // see no difference, and the old content would stay.
+            node.rejoin = if planned {
+                Rejoin::InPlace
+            } else if continues {
+                Rejoin::Rewind
+            } else {
+                Rejoin::BaseBackup
+            };
             node.rejoin_attempts = 0;
         }
     }

@@ -274,7 +274,11 @@ fn running(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving: Option
     let name = draft.name(id);
     if !facts.in_recovery {
         // An old primary that something else started, or that was cut off. Its names are of an old epoch, so that it acknowledges nothing.
-        set_rejoin(draft, id, Rejoin::Rewind);
+        // One that was taken for a standby was promoted by an order that came late, on a timeline whose number the primary may have, too:
+        // a rewind would see no difference.
+        if draft.node(id).is_some_and(|n| n.rejoin != Rejoin::Rewind) {
+            set_rejoin(draft, id, Rejoin::BaseBackup);
+        }
         draft.event(
             "stray_primary_fenced",
             Some(id),

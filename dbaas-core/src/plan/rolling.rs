@@ -259,7 +259,9 @@ fn switchover(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
         let gone = request
             .to
             .is_some_and(|to| draft.node(to).is_none_or(|node| node.leaving));
-        let given_up = if gone {
+        let given_up = if draft.others(primary.node).is_empty() {
+            Some("there is no standby that stays")
+        } else if gone {
             Some("the node that was to take over is being removed, or is gone")
         } else if !request.by_controller && now.since_ms(request.at) > SWITCHOVER_PATIENCE_MS {
             Some("no standby was ready to take over within a minute")

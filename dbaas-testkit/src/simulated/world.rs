@@ -731,7 +731,11 @@ impl World {
         }
         if every_ms > 0 && reachable {
             let pause_ms = self.about(every_ms);
-            let bytes = 8 * self.rng.random_range(8..1_000);
+            let bytes = if self.chaos.equal_records {
+                120
+            } else {
+                8 * self.rng.random_range(8..1_000)
+            };
             let commit = self.next_commit;
             if let Some((server, disk)) = self.nodes.get_mut(&node).and_then(SimNode::running)
                 && server.next_commit_at_ms <= now_ms
