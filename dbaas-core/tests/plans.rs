@@ -200,7 +200,7 @@ fn a_candidate_that_died_is_started_to_be_promoted_again() {
 }
 
 #[test]
-fn a_stray_primary_is_fenced_and_rewound() {
+fn a_stray_primary_is_fenced_and_rebuilt() {
     let mut scene = Scene::running(3, 1);
     scene.facts(3).in_recovery = false;
     golden!(scene);

@@ -162,7 +162,7 @@ fn random_walks_through_changes_and_faults() {
     };
     for bounds in [four, three] {
         let report = walk(bounds, None, Duration::from_secs(20), 2, 1, 120);
-        eprintln!("random walks: {report}");
+        println!("random walks: {report}");
         if let Some((what, trace)) = &report.counterexample {
             panic!("{what}\n{trace}");
         }

@@ -1,6 +1,8 @@
 //! The checker can fail: each way to get the protocol wrong has a counterexample, and what ships, in the same bounds, has none that is
 //! found in the same time.
 
+#![allow(clippy::print_stdout)] // The figures are what a reader wants of a run.
+
 use std::time::Duration;
 
 use dbaas_model::check::{check, walk};
@@ -17,7 +19,7 @@ fn caught(mutation: Mutation, bounds: Bounds, what: &str) {
         4.. if bounds.prologue.is_empty() => walk(bounds, Some(mutation), AT_MOST, 2, 1, 150),
         _ => check(bounds, Some(mutation), AT_MOST, 2),
     };
-    eprintln!("{mutation:?}: {report}");
+    println!("{mutation:?}: {report}");
     let (found, trace) = report.counterexample.unwrap_or_default();
     // Which of these two is seen first depends on the threads.
     let loss = |text: &str| text.contains("lost") || text.contains("covered");
