@@ -184,7 +184,8 @@ pub enum Action {
         /// And its disk?
         data: DataDisposal,
     },
-    /// The control plane's own roles, on the first primary.
+    /// The control plane's own roles, on the first primary, as soon as it takes a login. Waits a short while for that; when it came to nothing
+    /// the next look says so.
     Bootstrap {
         /// Where.
         node: NodeId,

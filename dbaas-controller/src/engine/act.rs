@@ -21,6 +21,10 @@ use super::observe::{node_ref, target};
 use crate::control_plane::Ports;
 use crate::credentials::Credentials;
 
+/// How long, and how often, a server that is just being started is asked for its first login. A user waits for it.
+const FIRST_LOGIN_PATIENCE: Duration = Duration::from_millis(500);
+const FIRST_LOGIN_EVERY: Duration = Duration::from_millis(5);
+
 /// Everything that performing an action needs; made per pass.
 pub(super) struct Stage {
     pub(super) ports: Arc<Ports>,
@@ -292,18 +296,23 @@ impl Stage {
             .observation
             .infra(node)
             .and_then(|n| n.bootstrap_password.clone());
-        if let Some(password) = first {
-            match self.ports.sql.run(&target(&endpoint, &password), &script).await {
-                Ok(_) => return Ok(()),
-                // It was changed already: by an attempt whose answer was lost.
-                Err(error) if error.kind() == SqlErrorKind::Login => {}
-                Err(error) => return Err(error.into()),
+        // The data directory's own first, then ours: it was changed already by an attempt whose answer was lost.
+        let passwords: Vec<&Secret> = first.iter().chain([&self.credentials.admin]).collect();
+        let until = tokio::time::Instant::now() + FIRST_LOGIN_PATIENCE;
+        let mut tried = passwords.as_slice();
+        while let [password, others @ ..] = tried {
+            let result = self.ports.sql.run(&target(&endpoint, password), &script).await;
+            let Err(error) = result else { return Ok(()) };
+            match error.kind() {
+                SqlErrorKind::Login if !others.is_empty() => tried = others,
+                SqlErrorKind::Refused | SqlErrorKind::NotReady if tokio::time::Instant::now() < until => {
+                    tokio::time::sleep(FIRST_LOGIN_EVERY).await;
+                }
+                // Still starting: no failure. The next look finds it so, and this is done again.
+                SqlErrorKind::Refused | SqlErrorKind::NotReady => return Ok(()),
+                _ => return Err(error.into()),
             }
         }
-        self.ports
-            .sql
-            .run(&target(&endpoint, &self.credentials.admin), &script)
-            .await?;
         Ok(())
     }
 }

@@ -82,7 +82,8 @@ fn first_primary(draft: &mut Draft<'_>, primary: NodeId) {
     if draft.power(primary) == Some(&PowerState::Running) {
         let needs_roles = match draft.seen(primary).map(|s| &s.sql) {
             Some(Ok(facts)) => !facts.in_recovery,
-            Some(Err(Silence::Login)) => true,
+            // It is about to come up, and the action waits for that moment.
+            Some(Err(Silence::Login | Silence::Refused | Silence::NotReady)) => true,
             _ => false,
         };
         if needs_roles {
