@@ -268,7 +268,13 @@ mod tests {
             notes: vec![],
         }
         .render();
-        let cells: Vec<&str> = text.lines().last().unwrap_or_default().split('|').map(str::trim).collect();
+        let cells: Vec<&str> = text
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .split('|')
+            .map(str::trim)
+            .collect();
         assert!(cells.ends_with(&["1.30", "<= 1.3 x", "ok", ""]), "{text}");
     }
 }
