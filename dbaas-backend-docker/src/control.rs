@@ -284,28 +284,12 @@ fn job_text(job: Job, recipe: &BootRecipe) -> io::Result<String> {
     match &recipe.prepare {
         Prepare::BaseBackup { source, slot } => {
             line("slot", slot)?;
-            line("conninfo", &conninfo(source, None))?;
+            line("conninfo", &source.conninfo(None))?;
         }
-        Prepare::Rewind { source } => line("conninfo", &conninfo(source, Some("postgres")))?,
+        Prepare::Rewind { source } => line("conninfo", &source.conninfo(Some("postgres")))?,
         Prepare::Existing | Prepare::Init { .. } | Prepare::SeedOf { .. } => {}
     }
     Ok(text)
-}
-
-/// A connection string without its password. A source that falls silent is given up within half a minute.
-fn conninfo(source: &ReplicationSource, database: Option<&str>) -> String {
-    let quote = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
-    let mut text = format!(
-        "host={} port={} user={} connect_timeout=10 keepalives_idle=10 keepalives_interval=5 keepalives_count=3 \
-         tcp_user_timeout=30000 sslmode=prefer application_name=dbaas_prepare",
-        quote(&source.endpoint.host),
-        source.endpoint.port,
-        quote(&source.user),
-    );
-    if let Some(database) = database {
-        text += &format!(" dbname={}", quote(database));
-    }
-    text
 }
 
 /// A password file's line (libpq, "The Password File").
@@ -325,19 +309,6 @@ fn one_line(secret: &Secret, what: &str) -> io::Result<()> {
             io::ErrorKind::InvalidInput,
             format!("{what} holds a line break"),
         ));
-    }
-    Ok(())
-}
-
-/// A recipe's files must be names within the data directory, and none that PostgreSQL's life hangs on.
-pub(crate) fn check_files(files: &[BootFile]) -> Result<(), InfraError> {
-    for file in files {
-        let name = file.name.as_str();
-        let is_name = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0', '\n']);
-        if !is_name || ["PG_VERSION", "postmaster.pid", "postmaster.opts"].contains(&name) {
-            let message = format!("{name:?} is not a file that a boot recipe may write");
-            return Err(InfraError::new(InfraErrorKind::Unsupported, message));
-        }
     }
     Ok(())
 }
@@ -428,31 +399,6 @@ mod tests {
         }
         let error = boot_upload(ACCOUNT, &boot(), Job::Rewind, &bad).unwrap_err();
         assert!(!error.to_string().contains("x\n"));
-    }
-
-    #[test]
-    fn recipes_write_only_plain_names() {
-        let file = |name: &str| {
-            [BootFile {
-                name: name.into(),
-                content: Secret::new(""),
-            }]
-        };
-        assert!(check_files(&file("postgresql.conf")).is_ok());
-        for bad in [
-            "",
-            ".",
-            "..",
-            "../x",
-            "a/b",
-            ".hidden",
-            "PG_VERSION",
-            "postmaster.pid",
-            "x\0",
-            "x\ny",
-        ] {
-            assert!(check_files(&file(bad)).is_err(), "{bad:?}");
-        }
     }
 
     #[test]

@@ -33,7 +33,6 @@ mod image;
 mod infrastructure;
 mod names;
 mod observe;
-mod output;
 mod start;
 mod stop;
 

@@ -6,6 +6,9 @@ use bollard::Docker;
 use bollard::container::LogOutput;
 use bollard::models::ContainerStateStatusEnum as Status;
 use bollard::query_parameters::LogsOptionsBuilder;
+use dbaas_core::boot_output::{
+    first_error, preparation_failure, rewind_failure, says_disk_full, telling_line,
+};
 use dbaas_core::infrastructure::{
     BootMark, DataState, Endpoint, Exit, ExitReason, InfraError, NodeRef, ObservedNode, PowerState,
 };
@@ -16,7 +19,6 @@ use crate::container::Found;
 use crate::control::{Control, PrepareKind, Ticket};
 use crate::engine::shown;
 use crate::names;
-use crate::output::{failure_reason, first_error, says_disk_full, telling_line};
 
 /// A container may be replaced while it is looked at.
 const TRIES: usize = 5;
@@ -155,7 +157,11 @@ pub(crate) async fn power(
         return Ok(PowerState::Off);
     }
     if let Some(failed) = &control.failed {
-        let reason = failure_reason(&failed.program, &failed.output);
+        let reason = match failed.program.as_str() {
+            "seed" => ExitReason::SeedGone,
+            "pg_rewind" => rewind_failure(&failed.output),
+            _ => preparation_failure(&failed.output),
+        };
         let message = format!("{}: {}", failed.program, first_error(&failed.output));
         return Ok(PowerState::Exited(Exit { reason, message }));
     }

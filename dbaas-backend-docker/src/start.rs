@@ -15,9 +15,7 @@ use futures_util::StreamExt;
 
 use crate::backend::{Handle, Inner};
 use crate::container::{Found, Place};
-use crate::control::{
-    Boot, Control, Job, PrepareKind, Ticket, boot_upload, check_files, spec_upload, ticket_upload,
-};
+use crate::control::{Boot, Control, Job, PrepareKind, Ticket, boot_upload, spec_upload, ticket_upload};
 use crate::engine::{invalid, shown};
 use crate::image::{self, Image};
 use crate::names;
@@ -129,7 +127,7 @@ pub(crate) async fn start(
     node: NodeRef,
     recipe: BootRecipe,
 ) -> Result<(), InfraError> {
-    check_files(&recipe.files)?;
+    recipe.check_files()?;
     let docker = inner.engine.docker().await?;
     let found = existing(inner, &docker, node).await?;
     let known = control(inner, &docker, handle, &found).await?;

@@ -116,70 +116,9 @@ pub(crate) fn run(
     }
 }
 
-/// What the server says of itself that best says why it ended: the last of its own lines that PostgreSQL calls an error, else the last
-/// of them. Lines of sessions are passed over: what a client sent may stand in them.
-pub(crate) fn telling_line(log: &str) -> String {
-    let own = || log.lines().rev().filter_map(own_words);
-    shortened(own().find(|l| is_grave(l)).or_else(|| own().next()))
-}
-
-/// The message of a line that the server wrote for itself: it has no `user@database` between the process id and the severity.
-fn own_words(line: &str) -> Option<&str> {
-    let words = line.split_once("] ").map_or(line, |(_, words)| words);
-    ["PANIC:", "FATAL:", "ERROR:", "WARNING:", "LOG:"]
-        .iter()
-        .any(|severity| words.starts_with(severity))
-        .then_some(words)
-}
-
-/// The line of a program's output that best says why it failed: the first error; those after it only follow from it.
-pub(crate) fn first_error(output: &str) -> String {
-    shortened(output.lines().find(|l| is_grave(l)).or_else(|| last_line(output)))
-}
-
-fn is_grave(line: &str) -> bool {
-    ["PANIC:", "FATAL:", "fatal:", "error:", "ERROR:"]
-        .iter()
-        .any(|word| line.contains(word))
-}
-
-fn last_line(text: &str) -> Option<&str> {
-    text.lines().rev().find(|l| !l.trim().is_empty())
-}
-
-fn shortened(line: Option<&str>) -> String {
-    line.unwrap_or_default().trim().chars().take(300).collect()
-}
-
-/// Whether a log says that there is no room on the disk.
-pub(crate) fn says_disk_full(log: &str) -> bool {
-    log.contains("No space left on device") || log.contains("Disk quota exceeded")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_telling_line_is_the_last_grave_one() {
-        let log = "LOG: starting\nFATAL:  could not create lock file\nLOG:  shutting down\n\n";
-        assert_eq!(telling_line(log), "FATAL:  could not create lock file");
-        assert_eq!(telling_line("LOG: a\n\n"), "LOG: a");
-        assert_eq!(telling_line(""), "");
-        assert_eq!(
-            first_error("working\nx: error: no slot\nx: error: gave up\n"),
-            "x: error: no slot"
-        );
-        assert_eq!(first_error("working\nhard\n"), "hard");
-        assert_eq!(
-            telling_line(&format!("LOG: {}", "ä".repeat(400))).chars().count(),
-            300
-        );
-        let sessions = "2026-01-01 00:00:00.000 UTC [7] LOG:  ready\n\
-                        2026-01-01 00:00:00.000 UTC [9] app@shop 127.0.0.1 FATAL:  terminating\n\
-                        2026-01-01 00:00:00.000 UTC [9] app@shop 127.0.0.1 STATEMENT:  ALTER ROLE x PASSWORD 'FATAL:'\n\tFATAL: more\n";
-        assert_eq!(telling_line(sessions), "LOG:  ready");
-    }
 
     #[test]
     fn runs_to_the_end_and_stops_when_told_or_late() {

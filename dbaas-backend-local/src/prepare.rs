@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dbaas_core::boot::{ADMIN_ROLE, BootRecipe, Prepare, ReplicationSource};
+use dbaas_core::boot_output::{first_error, preparation_failure, rewind_failure};
 use dbaas_core::id::NodeId;
 use dbaas_core::infrastructure::{DataState, Exit, ExitReason, NodeRef, PowerState};
 use dbaas_core::secret::Secret;
 
 use crate::backend::Inner;
-use crate::command::{self, ToolFailure, first_error, says_disk_full};
+use crate::command::{self, ToolFailure};
 use crate::discovery::Installation;
 use crate::files::{self, Durability};
 use crate::node::{Node, Preparation, PrepareKind};
@@ -300,14 +301,8 @@ impl Work<'_> {
                 slot,
                 "-d",
             ])
-            .arg(conninfo(source, None));
-        self.run_tool("pg_basebackup", command, &|output| {
-            if says_disk_full(output) {
-                ExitReason::DiskFull
-            } else {
-                ExitReason::PreparationFailed
-            }
-        })?;
+            .arg(source.conninfo(None));
+        self.run_tool("pg_basebackup", command, &preparation_failure)?;
         drop(passfile);
         files::sync_file_system(dir.path())?;
         self.check()?;
@@ -331,7 +326,7 @@ impl Work<'_> {
             .arg(&data)
             .arg("--no-sync")
             .arg("--source-server")
-            .arg(conninfo(source, Some("postgres")));
+            .arg(source.conninfo(Some("postgres")));
         let result = self.run_tool("pg_rewind", command, &rewind_failure);
         drop(passfile);
         if let Err(Failure::Exit(exit)) = &result {
@@ -408,45 +403,6 @@ fn tool_failure(name: &str, failure: ToolFailure, reason_of: &dyn Fn(&str) -> Ex
             format!("{name}: {ending}: {}", first_error(&output)),
         ),
     }
-}
-
-/// What `pg_rewind` means by its messages (src/bin/pg_rewind: pg_rewind.c, timeline.c, parsexlog.c). They are in English: it runs with
-/// `LC_ALL=C`.
-fn rewind_failure(output: &str) -> ExitReason {
-    const CANNOT: [&str; 7] = [
-        "could not find common ancestor",
-        "source and target clusters are from different systems",
-        "clusters are not compatible with this version",
-        "target server needs to use either data checksums",
-        "could not find previous WAL record",
-        "could not read WAL record",
-        "requested WAL segment",
-    ];
-    if says_disk_full(output) {
-        ExitReason::DiskFull
-    } else if CANNOT.iter().any(|text| output.contains(text))
-        || output.contains("could not open file") && output.contains("pg_wal")
-    {
-        ExitReason::CannotRewind
-    } else {
-        ExitReason::PreparationFailed
-    }
-}
-
-/// A connection string without its password. A source that falls silent is given up within half a minute.
-fn conninfo(source: &ReplicationSource, database: Option<&str>) -> String {
-    let quote = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
-    let mut text = format!(
-        "host={} port={} user={} connect_timeout=10 keepalives_idle=10 keepalives_interval=5 keepalives_count=3 \
-         tcp_user_timeout=30000 sslmode=prefer application_name=dbaas_prepare",
-        quote(&source.endpoint.host),
-        source.endpoint.port,
-        quote(&source.user),
-    );
-    if let Some(database) = database {
-        text += &format!(" dbname={}", quote(database));
-    }
-    text
 }
 
 /// A password file (libpq, "The Password File") that is gone when this is dropped.
@@ -535,15 +491,7 @@ pub(crate) fn initdb(
         Err(ToolFailure::Failed { output, .. }) if output.contains("invalid locale") => attempt("C"),
         other => other,
     };
-    result.map_err(|failure| {
-        tool_failure("initdb", failure, &|output| {
-            if says_disk_full(output) {
-                ExitReason::DiskFull
-            } else {
-                ExitReason::PreparationFailed
-            }
-        })
-    })
+    result.map_err(|failure| tool_failure("initdb", failure, &preparation_failure))
 }
 
 struct PwFile(PathBuf);
@@ -572,57 +520,5 @@ impl Drop for PwFile {
         if let Err(e) = files::remove_if_there(&self.0) {
             tracing::warn!(path = %self.0.display(), error = %e, "a password file stays behind");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use dbaas_core::infrastructure::Endpoint;
-
-    use super::*;
-
-    #[test]
-    fn what_pg_rewind_says() {
-        let cases = [
-            (
-                "pg_rewind: error: could not find common ancestor of the source and target cluster's timelines",
-                ExitReason::CannotRewind,
-            ),
-            (
-                "pg_rewind: error: source and target clusters are from different systems",
-                ExitReason::CannotRewind,
-            ),
-            (
-                "pg_rewind: error: could not open file \"/x/pg_wal/000000010000000000000003\": No such file",
-                ExitReason::CannotRewind,
-            ),
-            (
-                "pg_rewind: error: connection to server at \"127.0.0.1\", port 1 failed: Connection refused",
-                ExitReason::PreparationFailed,
-            ),
-            (
-                "pg_rewind: error: could not write file: No space left on device",
-                ExitReason::DiskFull,
-            ),
-        ];
-        for (output, reason) in cases {
-            assert_eq!(rewind_failure(output), reason, "{output}");
-        }
-    }
-
-    #[test]
-    fn the_connection_string_is_quoted_and_has_no_password() {
-        let source = ReplicationSource {
-            node: NodeId::from_uuid(uuid::Uuid::nil()),
-            endpoint: Endpoint {
-                host: "a' b\\".into(),
-                port: 1,
-            },
-            user: "u".into(),
-            password: Secret::new("hunter22"),
-        };
-        let text = conninfo(&source, Some("postgres"));
-        assert!(text.starts_with("host='a\\' b\\\\' port=1 user='u' "), "{text}");
-        assert!(text.ends_with(" dbname='postgres'") && !text.contains("hunter22"));
     }
 }

@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dbaas_core::boot::{BootFile, BootRecipe, BootRole};
-use dbaas_core::infrastructure::{Exit, ExitReason, InfraError, InfraErrorKind};
+use dbaas_core::boot::{BootRecipe, BootRole};
+use dbaas_core::boot_output::{says_disk_full, telling_line};
+use dbaas_core::infrastructure::{Exit, ExitReason};
 
 use crate::backend::Inner;
-use crate::command::{self, says_disk_full, telling_line};
+use crate::command;
 use crate::discovery::Installation;
 use crate::files::{self, Durability};
 use crate::node::{Node, Preparation, StoredProcess, write_exit, write_json};
@@ -40,19 +41,6 @@ impl From<io::Error> for LaunchFailure {
 /// Whether nobody listens there.
 pub(crate) fn port_is_free(address: IpAddr, port: u16) -> bool {
     TcpListener::bind(SocketAddr::new(address, port)).is_ok()
-}
-
-/// A recipe's files must be names within the data directory, and none that PostgreSQL's life hangs on.
-pub(crate) fn check_files(files: &[BootFile]) -> Result<(), InfraError> {
-    for file in files {
-        let name = file.name.as_str();
-        let is_name = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
-        if !is_name || ["PG_VERSION", "postmaster.pid", "postmaster.opts"].contains(&name) {
-            let message = format!("{name:?} is not a file that a boot recipe may write");
-            return Err(InfraError::new(InfraErrorKind::Unsupported, message));
-        }
-    }
-    Ok(())
 }
 
 /// Steps 3 to 5 of a boot: files, role, server. The node is known to be off; nobody else works on it.
@@ -208,35 +196,7 @@ pub(crate) fn settle(inner: &Inner, node: &Node, process: &Arc<Process>) -> io::
 
 #[cfg(test)]
 mod tests {
-    use dbaas_core::secret::Secret;
-
     use super::*;
-
-    #[test]
-    fn recipes_write_only_plain_names() {
-        let file = |name: &str| {
-            [BootFile {
-                name: name.into(),
-                content: Secret::new(""),
-            }]
-        };
-        for good in ["postgresql.conf", "dbaas.pgpass"] {
-            assert!(check_files(&file(good)).is_ok());
-        }
-        for bad in [
-            "",
-            ".",
-            "..",
-            "../x",
-            "a/b",
-            ".hidden",
-            "PG_VERSION",
-            "postmaster.pid",
-            "x\0",
-        ] {
-            assert!(check_files(&file(bad)).is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn a_port_in_use_is_not_free() {

@@ -13,11 +13,11 @@ use crate::files::{self, Durability};
 use crate::node::{Boot, Node, Preparation, PrepareKind, Record, Wanted, epoch_in, write_exit};
 use crate::prepare::{Failure, Work};
 use crate::process::kill_all;
-use crate::server::{KILL_AT_MOST, LaunchFailure, check_files, launch};
+use crate::server::{KILL_AT_MOST, LaunchFailure, launch};
 
 pub(crate) fn start(inner: &Arc<Inner>, node: &Arc<Node>, recipe: BootRecipe) -> Result<(), InfraError> {
     let shown = |e: io::Error| io_error("starting the node", &e);
-    check_files(&recipe.files)?;
+    recipe.check_files()?;
     let power = inner.power_of(node);
     let record = node
         .state

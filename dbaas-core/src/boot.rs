@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::Epoch;
 use crate::id::NodeId;
-use crate::infrastructure::Endpoint;
+use crate::infrastructure::{Endpoint, InfraError, InfraErrorKind};
 use crate::secret::Secret;
 
 /// What a node does when it starts. See the module's documentation for the order of steps.
@@ -30,6 +30,22 @@ pub struct BootRecipe {
     /// Files to write into the data directory after preparing and before starting: `postgresql.conf`, `pg_hba.conf`,
     /// `postgresql.auto.conf`, `dbaas.pgpass`. File names only, no directories.
     pub files: Vec<BootFile>,
+}
+
+impl BootRecipe {
+    /// Whether every file is a plain name within the data directory, and none that PostgreSQL's life hangs on. A backend asks before it
+    /// writes any of them.
+    pub fn check_files(&self) -> Result<(), InfraError> {
+        for file in &self.files {
+            let name = file.name.as_str();
+            let is_name = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0', '\n']);
+            if !is_name || ["PG_VERSION", "postmaster.pid", "postmaster.opts"].contains(&name) {
+                let message = format!("{name:?} is not a file that a boot recipe may write");
+                return Err(InfraError::new(InfraErrorKind::Unsupported, message));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// How the data directory comes to be.
@@ -82,6 +98,25 @@ pub struct ReplicationSource {
     pub password: Secret,
 }
 
+impl ReplicationSource {
+    /// The connection string for `pg_basebackup` (no database) and `pg_rewind` (any database), without the password. A source that falls
+    /// silent is given up within half a minute.
+    pub fn conninfo(&self, database: Option<&str>) -> String {
+        let quote = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
+        let mut text = format!(
+            "host={} port={} user={} connect_timeout=10 keepalives_idle=10 keepalives_interval=5 keepalives_count=3 \
+             tcp_user_timeout=30000 sslmode=prefer application_name=dbaas_prepare",
+            quote(&self.endpoint.host),
+            self.endpoint.port,
+            quote(&self.user),
+        );
+        if let Some(database) = database {
+            text += &format!(" dbname={}", quote(database));
+        }
+        text
+    }
+}
+
 /// Primary or standby at start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -107,3 +142,55 @@ pub const ADMIN_ROLE: &str = "dbaas_admin";
 pub const REPLICATION_ROLE: &str = "dbaas_replication";
 /// The password file in the data directory that `primary_conninfo` names.
 pub const PASSFILE: &str = "dbaas.pgpass";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipes_write_only_plain_names() {
+        let recipe = |name: &str| BootRecipe {
+            epoch: Epoch(1),
+            prepare: Prepare::Existing,
+            role: BootRole::Standby,
+            files: vec![BootFile {
+                name: name.into(),
+                content: Secret::new(""),
+            }],
+        };
+        for good in ["postgresql.conf", "dbaas.pgpass"] {
+            assert!(recipe(good).check_files().is_ok());
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            "../x",
+            "a/b",
+            ".hidden",
+            "PG_VERSION",
+            "postmaster.pid",
+            "x\0",
+            "x\ny",
+        ] {
+            assert!(recipe(bad).check_files().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_connection_string_is_quoted_and_has_no_password() {
+        let source = ReplicationSource {
+            node: NodeId::from_uuid(uuid::Uuid::nil()),
+            endpoint: Endpoint {
+                host: "a' b\\".into(),
+                port: 1,
+            },
+            user: "u".into(),
+            password: Secret::new("hunter22"),
+        };
+        let text = source.conninfo(Some("postgres"));
+        assert!(text.starts_with("host='a\\' b\\\\' port=1 user='u' "), "{text}");
+        assert!(text.ends_with(" dbname='postgres'") && !text.contains("hunter22"));
+        assert!(!source.conninfo(None).contains("dbname"));
+    }
+}

@@ -3,6 +3,7 @@
 //! Nothing in this crate reads a clock, opens a socket or a file, or draws a random number: all of that comes in as arguments.
 
 pub mod boot;
+pub mod boot_output;
 pub mod boot_plan;
 pub mod cluster;
 pub mod command;
