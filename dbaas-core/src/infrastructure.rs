@@ -10,6 +10,13 @@
 //! * **`power_off` is the fence**: `Ok` only when it is positively known that no process of the node runs any more.
 //! * **Outcome unknown** (a timeout after the request was sent) is a kind of its own, never taken for failure or success.
 //! * Calls for different nodes may run at the same time. Calls for the same node may too; the backend serialises them.
+//!   `observe` waits for none of them, and still takes no `start` or `power_off` that is under way for the death of a node.
+//! * **A caller may stop waiting** (its future is dropped) at any moment; the call then goes on to its end or leaves nothing half done.
+//!
+//! # Where to begin
+//! `examples/custom_backend` is a whole backend in one file, to be read from top to bottom. What PostgreSQL's programs print is read by
+//! [`boot_output`](crate::boot_output), the same way for all backends; [`AutoConf::parse_epoch`](crate::config::AutoConf::parse_epoch)
+//! finds the epoch of a data directory. `dbaas_testkit::infrastructure_conformance` tells whether the contract is kept.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -2,7 +2,7 @@
 //! real nodes.
 //!
 //! Describe where your backend runs by a [`Site`] and call [`run`] from a test, on a runtime with several threads. It panics where the
-//! backend breaks the contract; the message says what was expected.
+//! backend breaks the contract; the message says what was expected. `examples/custom_backend/tests/conformance.rs` is a whole test to copy.
 //!
 //! ```no_run
 //! use std::sync::Arc;

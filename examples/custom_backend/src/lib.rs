@@ -556,6 +556,7 @@ impl Shared {
             DataDisposal::Keep => self.write(node, &Record { removed: true, ..record }),
             DataDisposal::Delete => {
                 // Gone at once: interrupted in the middle, it must not be found again as half a node.
+                release_shared_memory(&dir);
                 let gone = dir.with_extension("gone");
                 fs::rename(&dir, &gone).and_then(|()| fs::remove_dir_all(&gone)).map_err(shown)?;
                 let _instance_has_other_nodes = dir.parent().map(fs::remove_dir);
@@ -631,6 +632,16 @@ fn kill_all(dir: &Path) -> Result<(), InfraError> {
         }
     }
     Ok(())
+}
+
+/// A server that was killed leaves a System V segment, which its next start takes over; where there is none to come, it would stay for
+/// ever. The seventh line of `postmaster.pid` names it.
+fn release_shared_memory(dir: &Path) {
+    let text = fs::read_to_string(dir.join("data/postmaster.pid")).unwrap_or_default();
+    let id = text.lines().nth(6).and_then(|line| line.split_whitespace().nth(1));
+    if let Some(id) = id.filter(|id| id.bytes().all(|byte| byte.is_ascii_digit())) {
+        let _gone_already = Command::new("ipcrm").args(["-m", id]).stderr(Stdio::null()).status();
+    }
 }
 
 fn unprivileged() -> Result<(u32, u32), InfraError> {

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -62,7 +62,7 @@ impl Drop for Place {
 }
 
 fn signal(pid: &str, name: &str) {
-    let _ = Command::new("kill").args([&format!("-{name}"), pid]).status();
+    let _ = Command::new("kill").args([&format!("-{name}"), pid]).stderr(Stdio::null()).status();
 }
 
 #[tokio::test(flavor = "multi_thread")]
