@@ -79,6 +79,9 @@ pub enum ControlError {
         /// The request may have been carried out: read before repeating.
         outcome_unknown: bool,
     },
+    /// The disk of the control plane's store is full; nothing was done. Reading works.
+    #[error("the disk of the control plane's store is full; nothing was done")]
+    Full,
     /// A defect or damage; the log has the same id.
     #[error("internal error {id} at {at}")]
     Internal {
@@ -94,7 +97,7 @@ impl ControlError {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            ControlError::Unavailable { .. } | ControlError::Deadline { .. }
+            ControlError::Unavailable { .. } | ControlError::Full | ControlError::Deadline { .. }
         )
     }
 
@@ -107,6 +110,7 @@ impl ControlError {
                     outcome_unknown: false,
                 }
             }
+            StoreErrorKind::Full => ControlError::Full,
             StoreErrorKind::OutcomeUnknown => ControlError::Unavailable {
                 message: error.message,
                 outcome_unknown: true,

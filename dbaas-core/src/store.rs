@@ -190,6 +190,8 @@ pub enum StoreErrorKind {
     TooLarge,
     /// The store cannot be reached or is overloaded. Nothing was written.
     Unavailable,
+    /// The store's disk is full. Nothing was written; reading works.
+    Full,
     /// The request was sent, no answer came: it may have been carried out.
     OutcomeUnknown,
     /// The store's content is of a newer schema, or damaged. Nothing was touched.
@@ -230,7 +232,7 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self.kind,
-            StoreErrorKind::Unavailable | StoreErrorKind::OutcomeUnknown
+            StoreErrorKind::Unavailable | StoreErrorKind::Full | StoreErrorKind::OutcomeUnknown
         )
     }
 }

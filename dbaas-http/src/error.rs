@@ -41,6 +41,7 @@ impl From<ControlError> for Problem {
                     )
                 }
             }
+            ControlError::Full => Problem::new(ProblemKind::StorageFull, detail),
             ControlError::Internal { id, at: _ } => Problem::internal_with_id(id),
         }
     }

@@ -97,6 +97,9 @@ kinds! {
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", "Too many requests at once";
     /// The state of the control plane cannot be read or written now. Nothing was done; try again after `Retry-After` seconds.
     Unavailable = SERVICE_UNAVAILABLE, "unavailable", "The control plane is not available";
+    /// The disk that the control plane keeps its state on is full. Nothing was done, and reading works; instances run on. Ask the operator to
+    /// free some space, then try again.
+    StorageFull = SERVICE_UNAVAILABLE, "storage-full", "The control plane's disk is full";
     /// The request was sent to the store, but no answer came: it may have been carried out. Read before repeating it.
     OutcomeUnknown = SERVICE_UNAVAILABLE, "outcome-unknown", "It is not known whether the request was carried out";
     /// The server does not take requests: it is starting, shutting down, or another one is in charge.

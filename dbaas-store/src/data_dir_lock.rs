@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dbaas_core::time::Timestamp;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, StatVfsMountFlags, flock, statvfs};
 
 const FILE_NAME: &str = "lock";
 /// More than a holder ever writes: what lies there may not be ours.
 const HOLDER_BYTES_MAX: u64 = 512;
+/// A control plane does not begin with less: its store's log grows to about as much.
+const FREE_BYTES_MIN: u64 = 16 << 20;
 
 /// The right to use a data directory, as an advisory lock (`flock(2)`) on the file `lock` in it. The system releases it
 /// when the process dies, however it dies. Children that are started with `exec` do not inherit it.
@@ -47,8 +49,40 @@ pub enum DataDirLockError {
         /// Who: process, host, since when.
         holder: String,
     },
+    /// Its file system is mounted read-only. Nothing was touched.
+    #[error(
+        "{} is on a read-only file system: mount it writable (mount -o remount,rw), or use another data directory",
+        directory.display()
+    )]
+    ReadOnly {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// There is no room to work in. Nothing was touched.
+    #[error(
+        "{} has {free_bytes} bytes free, at least {FREE_BYTES_MIN} are needed: free some space on its file system, or use another \
+         data directory",
+        directory.display()
+    )]
+    Full {
+        /// The directory.
+        directory: PathBuf,
+        /// What its file system has left for us.
+        free_bytes: u64,
+    },
+    /// We may not write there.
+    #[error(
+        "{} cannot be written by this user: give it to the user that runs this program (chown), or use another data directory",
+        path.display()
+    )]
+    NotPermitted {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The lock file cannot be made, written or locked.
-    #[error("cannot lock {}: it must be on a file system that is writable and knows locks", path.display())]
+    #[error("cannot lock {}: it must be on a file system that knows locks", path.display())]
     Io {
         /// The lock file.
         path: PathBuf,
@@ -61,13 +95,17 @@ impl DataDirLock {
     /// Takes the lock of a directory that exists, at once or not at all.
     ///
     /// # Errors
-    /// [`DataDirLockError::Locked`] names the holder.
+    /// [`DataDirLockError::Locked`] names the holder. A directory that cannot be worked in is refused before anything in it is touched.
     pub fn acquire(directory: &Path) -> Result<DataDirLock, DataDirLockError> {
         let path = directory.join(FILE_NAME);
-        let failed = |source: io::Error| DataDirLockError::Io {
-            path: path.clone(),
-            source,
+        let failed = |source: io::Error| {
+            let path = path.clone();
+            match source.kind() {
+                io::ErrorKind::PermissionDenied => DataDirLockError::NotPermitted { path, source },
+                _ => DataDirLockError::Io { path, source },
+            }
         };
+        check_room(directory).map_err(failed)??;
         // Never truncated before the lock is held: the content is the other holder's.
         let mut file = OpenOptions::new()
             .read(true)
@@ -115,6 +153,23 @@ impl Drop for DataDirLock {
             tracing::debug!(path = %self.path.display(), %error, "the lock file could not be cleared");
         }
     }
+}
+
+/// Whether the file system of a directory is one to work on. Looks, and touches nothing.
+fn check_room(directory: &Path) -> io::Result<Result<(), DataDirLockError>> {
+    let found = statvfs(directory)?;
+    let directory = directory.to_owned();
+    if found.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Ok(Err(DataDirLockError::ReadOnly { directory }));
+    }
+    let free_bytes = found.f_bavail.saturating_mul(found.f_frsize);
+    if free_bytes < FREE_BYTES_MIN {
+        return Ok(Err(DataDirLockError::Full {
+            directory,
+            free_bytes,
+        }));
+    }
+    Ok(Ok(()))
 }
 
 fn this_process() -> String {

@@ -43,9 +43,10 @@ pub(super) fn sql(error: &rusqlite::Error) -> StoreError {
     let unavailable = |what: &str| StoreError::new(StoreErrorKind::Unavailable, format!("{what} ({error})"));
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(&error.to_string()),
-        Some(ErrorCode::DiskFull) => {
-            unavailable("the store is full: free some space on its file system and try again")
-        }
+        Some(ErrorCode::DiskFull) => StoreError::new(
+            StoreErrorKind::Full,
+            format!("the store's disk is full: free some space on its file system and try again ({error})"),
+        ),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             unavailable("another process is writing to the store: try again later")
         }
