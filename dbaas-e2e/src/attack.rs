@@ -20,6 +20,12 @@ use rustix::process::Signal;
 use crate::cluster::Cluster;
 use crate::stack::Stack;
 
+pub(crate) mod disk;
+mod moment;
+
+use disk::{SlowDisk, SmallDisk};
+use moment::{Before, Moment};
+
 /// What is done to a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
@@ -55,10 +61,45 @@ pub enum Fault {
     SwitchoverThenKillController,
     /// Two nodes less and two nodes more.
     Scale,
+    /// The primary dies, and the controller while the others are being sealed.
+    CrashControllerSealing,
+    /// The primary dies, and the controller while the next one is being promoted and the others re-pointed.
+    CrashControllerPromoting,
+    /// The primary dies, and the controller while the old one is rewound.
+    CrashControllerRejoining,
+    /// The primary dies, and a standby while it is being sealed.
+    KillStandbySealing,
+    /// The primary dies, and the next one exactly while it is being promoted.
+    KillCandidatePromoting,
+    /// The primary dies, and the next one freezes while it is being promoted.
+    FreezeCandidatePromoting,
+    /// The primary dies, and again while it is being rewound.
+    KillNodeRejoining,
+    /// The primary's WAL finds its disk full; later there is room again.
+    FullDiskPrimary,
+    /// The same on a standby.
+    FullDiskStandby,
+    /// The primary's disk writes some dozen blocks a second.
+    SlowDiskPrimary,
+    /// The same on a standby.
+    SlowDiskStandby,
+    /// The primary's processes are stopped and continued some times a second.
+    StutterPrimary,
+}
+
+impl Fault {
+    /// Whether this machine lets it be done: some need root.
+    pub fn is_possible(self) -> bool {
+        match self {
+            Fault::FullDiskPrimary | Fault::FullDiskStandby => disk::can_fill(),
+            Fault::SlowDiskPrimary | Fault::SlowDiskStandby => disk::can_slow(),
+            _ => true,
+        }
+    }
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 16] = [
+pub const FAULTS: [Fault; 28] = [
     Fault::KillPrimary,
     Fault::FreezePrimary,
     Fault::FreezeAndThawPrimary,
@@ -75,6 +116,18 @@ pub const FAULTS: [Fault; 16] = [
     Fault::Switchover,
     Fault::SwitchoverThenKillController,
     Fault::Scale,
+    Fault::CrashControllerSealing,
+    Fault::CrashControllerPromoting,
+    Fault::CrashControllerRejoining,
+    Fault::KillStandbySealing,
+    Fault::KillCandidatePromoting,
+    Fault::FreezeCandidatePromoting,
+    Fault::KillNodeRejoining,
+    Fault::FullDiskPrimary,
+    Fault::FullDiskStandby,
+    Fault::SlowDiskPrimary,
+    Fault::SlowDiskStandby,
+    Fault::StutterPrimary,
 ];
 
 /// How to attack.
@@ -88,6 +141,8 @@ pub struct AttackOptions {
     pub nodes: u64,
     /// Synchronous replicas.
     pub k: u64,
+    /// Which kinds of faults; those that this machine does not allow are left out, loudly.
+    pub kinds: Vec<Fault>,
 }
 
 /// What came of an attack.
@@ -111,10 +166,18 @@ pub async fn attack(
     let cluster = Cluster::create(stack, "attacked", options.nodes, options.k, None).await?;
     let mut report = AttackReport::default();
     let mut bag: Vec<Fault> = Vec::new();
+    let (kinds, impossible): (Vec<Fault>, Vec<Fault>) =
+        options.kinds.iter().partition(|kind| kind.is_possible());
+    if !impossible.is_empty() {
+        tracing::error!(
+            "SKIPPED: this machine does not allow {impossible:?} (they need root, mounts and blkio control groups)"
+        );
+    }
+    ensure!(!kinds.is_empty(), "there is no fault to inflict");
     for number in 0..options.faults {
         if bag.is_empty() {
             // Every kind comes before any comes again.
-            bag = FAULTS.to_vec();
+            bag.clone_from(&kinds);
             bag.shuffle(&mut rng);
         }
         let fault = bag.pop().unwrap_or(Fault::KillPrimary);
@@ -136,6 +199,7 @@ async fn one(
     rng: &mut StdRng,
     report: &mut AttackReport,
 ) -> anyhow::Result<Duration> {
+    let small_disk = small_disk(stack, cluster, options, fault, rng).await?;
     let target = cluster.target(stack).await?;
     let probe = TwoWritersProbe::start(&target.hosts, &target, &ProbeOptions::default()).await?;
     let sets = SetWorkload::start(&target, &SetOptions::default()).await?;
@@ -145,7 +209,10 @@ async fn one(
         "no writes before the fault"
     );
     let at = Instant::now();
-    inflict(stack, cluster, options, fault, rng).await?;
+    match &small_disk {
+        Some(small_disk) => small_disk.fill(stack, cluster, rng).await?,
+        None => inflict(stack, cluster, options, fault, rng).await?,
+    }
     let resumed = sets.wait_for_acknowledged(100, Duration::from_secs(90)).await;
     if !resumed {
         anyhow::bail!(
@@ -167,12 +234,51 @@ async fn one(
     let verdict = bank.verify(&target, Access::ReadWrite).await?;
     ensure!(verdict.is_sound(), "the bank's books are wrong: {verdict:?}");
     cluster.assert_nothing_lost(stack, &sets).await?;
+    if let Some(small_disk) = small_disk {
+        small_disk.take_away(stack, cluster).await?;
+        cluster
+            .wait_healed(stack, usize::try_from(options.nodes)?)
+            .await?;
+    }
     report.acknowledged_inserts += sets.acknowledged;
     report.acknowledged_transfers += bank.acknowledged;
     Ok(sets
         .timeline
         .longest_gap_between(at, at + Duration::from_secs(90))
         .duration())
+}
+
+/// Before the fault: the node that is to be hit gets a small disk, and becomes the primary if it is to be that.
+async fn small_disk(
+    stack: &mut Stack,
+    cluster: &Cluster,
+    options: &AttackOptions,
+    fault: Fault,
+    rng: &mut StdRng,
+) -> anyhow::Result<Option<SmallDisk>> {
+    if !matches!(fault, Fault::FullDiskPrimary | Fault::FullDiskStandby) {
+        return Ok(None);
+    }
+    let standbys = cluster.standbys(stack).await?;
+    let node = standbys
+        .choose(rng)
+        .context("the cluster has no standby")?
+        .record
+        .id;
+    let nodes = usize::try_from(options.nodes)?;
+    let disk = SmallDisk::give(stack, cluster, node).await?;
+    cluster.wait_healed(stack, nodes).await?;
+    if fault == Fault::FullDiskPrimary {
+        let action = InstanceAction::Switchover { to: Some(node) };
+        stack.plane()?.act_on_instance(cluster.id, action).await?;
+        let until = Instant::now() + crate::cluster::HEAL;
+        while cluster.primary(stack).await.map(|p| p.record.id).ok() != Some(node) {
+            ensure!(Instant::now() < until, "the switchover did not come to an end");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        cluster.wait_healed(stack, nodes).await?;
+    }
+    Ok(Some(disk))
 }
 
 async fn inflict(
@@ -275,6 +381,53 @@ async fn inflict(
                 stack.open().await?;
             }
         }
+        Fault::CrashControllerSealing
+        | Fault::CrashControllerPromoting
+        | Fault::CrashControllerRejoining
+        | Fault::KillStandbySealing
+        | Fault::KillCandidatePromoting
+        | Fault::FreezeCandidatePromoting
+        | Fault::KillNodeRejoining => {
+            let before = Before::look(stack, cluster).await?;
+            let moment = match fault {
+                Fault::CrashControllerSealing | Fault::KillStandbySealing => Moment::Sealing,
+                Fault::CrashControllerRejoining | Fault::KillNodeRejoining => Moment::Rejoining,
+                _ => Moment::Promoting,
+            };
+            cluster.signal(stack, primary, Signal::KILL)?;
+            let Some(node) = before.wait_for(stack, cluster, moment).await? else {
+                tracing::warn!(?fault, "the moment was missed: only the primary was killed");
+                return Ok(());
+            };
+            // Somewhere within that step, not always at its begin.
+            tokio::time::sleep(Duration::from_millis(rng.random_range(0..120))).await;
+            match fault {
+                Fault::KillStandbySealing => cluster.signal(stack, some_standby, Signal::KILL)?,
+                Fault::KillCandidatePromoting | Fault::KillNodeRejoining => {
+                    // What rewinds a node may have ended by now, with nothing begun yet.
+                    let _ = cluster.signal(stack, node, Signal::KILL);
+                }
+                Fault::FreezeCandidatePromoting => cluster.signal(stack, node, Signal::STOP)?,
+                _ => {
+                    stack.crash();
+                    tokio::time::sleep(moment_of_silence(rng)).await;
+                    stack.open().await?;
+                }
+            }
+        }
+        // Its disk was prepared before.
+        Fault::FullDiskPrimary | Fault::FullDiskStandby => {}
+        Fault::SlowDiskPrimary | Fault::SlowDiskStandby => {
+            let node = if fault == Fault::SlowDiskPrimary {
+                primary
+            } else {
+                some_standby
+            };
+            let slow = SlowDisk::make(stack, cluster, node, rng)?;
+            tokio::time::sleep(Duration::from_secs(rng.random_range(4..10))).await;
+            drop(slow);
+        }
+        Fault::StutterPrimary => disk::stutter(stack, cluster, primary, rng).await,
         Fault::Scale => {
             for nodes in [options.nodes.saturating_sub(2).max(1), options.nodes] {
                 let change = UpdateInstance {
@@ -289,4 +442,9 @@ async fn inflict(
         }
     }
     Ok(())
+}
+
+/// How long there is no controller.
+fn moment_of_silence(rng: &mut StdRng) -> Duration {
+    Duration::from_millis(rng.random_range(0..400))
 }

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod cluster;
 pub mod docker;
 pub mod fault;
+pub mod soak;
 pub mod stack;
 
 pub use cluster::Cluster;

@@ -242,6 +242,7 @@ impl Drop for Stack {
     fn drop(&mut self) {
         self.running = None;
         let left = fault::kill_everything_under(self.directory.path());
+        crate::attack::disk::unmount_under(self.directory.path());
         fault::release_shared_memory_under(&self.directory.path().join("nodes"));
         if std::env::var_os("DBAAS_E2E_KEEP").is_some() {
             // To read the servers' logs afterwards.

@@ -3,7 +3,8 @@
 
 use clap::Parser;
 use dbaas_e2e::Stack;
-use dbaas_e2e::attack::{AttackOptions, attack};
+use dbaas_e2e::attack::{AttackOptions, FAULTS, Fault, attack};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Attacks real clusters on this machine with random faults, and checks after each that nothing acknowledged is missing.
 ///
@@ -23,6 +24,9 @@ struct Arguments {
     /// Synchronous replicas.
     #[arg(long, default_value_t = 1)]
     k: u64,
+    /// Only these kinds of faults (as the table names them, case ignored), with commas between.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -32,25 +36,37 @@ async fn main() -> anyhow::Result<()> {
         faults,
         nodes,
         k,
+        only,
     } = Arguments::parse();
     let Some(mut stack) = Stack::start().await? else {
         anyhow::bail!("this machine has no PostgreSQL; see ci/setup");
+    };
+    let named = |fault: &Fault| {
+        only.is_empty()
+            || only
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(&format!("{fault:?}")))
     };
     let options = AttackOptions {
         seed,
         faults,
         nodes,
         k,
+        kinds: FAULTS.into_iter().filter(named).collect(),
     };
     println!("attacking {nodes} nodes, k = {k}, {faults} faults, seed {seed}");
-    let report = attack(&mut stack, &options, |number, fault, pause| {
+    let attacked = attack(&mut stack, &options, |number, fault, pause| {
         println!(
             "{:>4} {fault:?}: survived, writes paused {} ms",
             number + 1,
             pause.as_millis()
         );
-    })
-    .await?;
+    });
+    // So that everything is ended and deleted also when this is.
+    let report = tokio::select! {
+        report = attacked => report?,
+        () = ended()? => anyhow::bail!("interrupted"),
+    };
     println!();
     println!(
         "{:<30} {:>5} {:>9} {:>9} {:>9}  (pause of writes, ms)",
@@ -73,4 +89,16 @@ async fn main() -> anyhow::Result<()> {
         report.acknowledged_inserts, report.acknowledged_transfers
     );
     Ok(())
+}
+
+/// Ends with the first SIGINT or SIGTERM.
+fn ended() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
