@@ -29,12 +29,16 @@ mod container;
 mod control;
 mod engine;
 mod events;
+mod files;
 mod image;
 mod infrastructure;
+mod limits;
 mod names;
+mod network;
 mod observe;
 mod start;
 mod stop;
+mod volume;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;

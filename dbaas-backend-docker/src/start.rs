@@ -14,12 +14,13 @@ use dbaas_core::infrastructure::{
 use futures_util::StreamExt;
 
 use crate::backend::{Handle, Inner};
-use crate::container::{Found, Place};
+use crate::container::Found;
 use crate::control::{Boot, Control, Job, PrepareKind, Ticket, boot_upload, spec_upload, ticket_upload};
 use crate::engine::{invalid, shown};
 use crate::image::{self, Image};
 use crate::names;
 use crate::observe::{control, data_state, power};
+use crate::volume::Place;
 
 /// The longest preparation that is followed for the sake of a hint.
 const FOLLOW_AT_MOST: Duration = Duration::from_secs(24 * 3600);
