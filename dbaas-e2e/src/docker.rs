@@ -80,8 +80,13 @@ impl DockerPlace {
             .count())
     }
 
+    /// The label that has something removed with this place.
+    pub fn label(&self) -> String {
+        format!("dbaas.owner={}", self.owner)
+    }
+
     fn filter(&self) -> String {
-        format!("label=dbaas.owner={}", self.owner)
+        format!("label={}", self.label())
     }
 }
 

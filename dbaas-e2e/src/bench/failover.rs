@@ -65,7 +65,7 @@ const BY_HAND: [ByHandFault; 3] = [
 ];
 
 /// A client that does as libpq with several hosts: its shortest timeout, no limit on statements but the test's.
-fn libpq() -> ClientOptions {
+pub(super) fn libpq() -> ClientOptions {
     ClientOptions {
         strategy: ConnectStrategy::Sequential,
         access: Access::ReadWrite,
@@ -198,14 +198,14 @@ fn tables(f: &Figures) -> Vec<Table> {
     tables
 }
 
-struct Sample {
-    pause: Duration,
-    steps: Vec<(String, Duration)>,
-    acknowledged: u64,
+pub(super) struct Sample {
+    pub(super) pause: Duration,
+    pub(super) steps: Vec<(String, Duration)>,
+    pub(super) acknowledged: u64,
 }
 
 /// One fault under a client that writes all the time.
-async fn ours(
+pub(super) async fn ours(
     stack: &Stack,
     cluster: &Cluster,
     target: &Target,
@@ -278,7 +278,7 @@ async fn ours(
     })
 }
 
-fn one_writer(client: &ClientOptions) -> SetOptions {
+pub(super) fn one_writer(client: &ClientOptions) -> SetOptions {
     SetOptions {
         writers: 1,
         pause_between: Duration::from_millis(1),

@@ -4,7 +4,7 @@
 use clap::{Parser, ValueEnum};
 use dbaas_e2e::bench::by_hand::ByHand;
 use dbaas_e2e::bench::figures::Table;
-use dbaas_e2e::bench::{BenchOptions, failover, http, machine, provision};
+use dbaas_e2e::bench::{BenchOptions, docker, failover, http, machine, provision};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures what the control plane costs on real PostgreSQL of this machine, each figure beside its floor of the same run.
@@ -36,6 +36,8 @@ enum What {
     Failover,
     /// The time of a GET at 200 requests a second while instances are created; three seconds for each run.
     Http,
+    /// Instances and the write pause on the Docker Engine of DBAAS_DOCKER_HOST, beside the `docker` program; not a part of all. `ci/docker/bench` runs it on an engine of its own.
+    Docker,
 }
 
 #[tokio::main]
@@ -49,10 +51,17 @@ async fn main() -> anyhow::Result<()> {
         download_dir: std::env::var_os("DBAAS_TEST_POSTGRES_DIR").map(Into::into),
         ..Default::default()
     };
-    let here = ByHand::new(&local, options.major)?;
-    let postgres = format!("PostgreSQL {}", here.installation.version);
-    println!("{}\n", machine::describe(&here.path(""), &postgres)?);
-    drop(here);
+    if arguments.what == What::Docker {
+        let here = tempfile::tempdir()?;
+        println!(
+            "{}\n",
+            machine::describe(here.path(), "PostgreSQL in containers")?
+        );
+    } else {
+        let here = ByHand::new(&local, options.major)?;
+        let postgres = format!("PostgreSQL {}", here.installation.version);
+        println!("{}\n", machine::describe(&here.path(""), &postgres)?);
+    }
     // So that everything is ended and deleted also when this is.
     tokio::select! {
         done = measure(&arguments, &options) => done,
@@ -83,6 +92,9 @@ async fn measure(arguments: &Arguments, options: &BenchOptions) -> anyhow::Resul
     }
     if wanted(What::Http) {
         show(&http::run(options, &mut progress).await?);
+    }
+    if arguments.what == What::Docker {
+        show(&docker::run(options, &mut progress).await?);
     }
     Ok(())
 }

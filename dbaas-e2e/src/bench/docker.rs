@@ -1,0 +1,415 @@
+//! The same on a Docker Engine: from the request to usable, and the write pause, each beside what somebody does with the `docker` program and SQL.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use dbaas_core::infrastructure::Endpoint;
+use dbaas_core::secret::Secret;
+use dbaas_workload::client::{Access, Client, Target};
+use dbaas_workload::set::SetWorkload;
+
+use super::BenchOptions;
+use super::by_hand::{free_port, patient};
+use super::failover::{Fault, libpq, one_writer, ours};
+use super::figures::{Goal, Row, Samples, Table};
+use super::provision::delete;
+use crate::cluster::PASSWORD;
+use crate::docker::DockerPlace;
+use crate::{Cluster, Stack};
+
+const WITHIN: Duration = Duration::from_secs(120);
+/// What was removed a moment ago must not be paid for by what is measured next.
+const CALM: Duration = Duration::from_millis(700);
+const FAULTS: [Fault; 3] = [Fault::Kill, Fault::Freeze, Fault::Switchover];
+
+#[derive(Default)]
+struct Figures {
+    floor: Samples,
+    one: Samples,
+    three: Samples,
+    floor_kill: Samples,
+    pauses: BTreeMap<Fault, Samples>,
+    steps: BTreeMap<Fault, BTreeMap<String, Samples>>,
+    acknowledged: u64,
+}
+
+/// Measures. `progress` is told of each sample.
+pub async fn run(options: &BenchOptions, progress: &mut dyn FnMut(String)) -> anyhow::Result<Vec<Table>> {
+    let stack = Stack::start_on_docker()
+        .await?
+        .context("no Docker Engine; set DBAAS_DOCKER_HOST")?;
+    let image = image(&stack, options).await?;
+    let by_hand = ByHand {
+        place: stack.docker().context("not on Docker")?,
+        image: &image,
+    };
+    let cluster = Cluster::create(&stack, "failover", 3, 1, options.major).await?;
+    let target = cluster.target(&stack).await?;
+    let mut figures = Figures::default();
+    for round in 0..options.runs {
+        let floor = by_hand.usable().await?;
+        figures.floor.push(floor);
+        let one = instance(&stack, &format!("one-{round}"), 1, 0, options).await?;
+        figures.one.push(one);
+        let three = instance(&stack, &format!("three-{round}"), 3, 1, options).await?;
+        figures.three.push(three);
+        let killed = by_hand.killed().await?;
+        figures.floor_kill.push(killed);
+        progress(format!(
+            "round {}: by hand {floor:?}, one node {one:?}, three {three:?}; killed by hand {killed:?}",
+            round + 1
+        ));
+        for fault in FAULTS {
+            let sample = ours(&stack, &cluster, &target, fault, &libpq()).await?;
+            progress(format!(
+                "round {}: {fault:?} {:?} {:?}",
+                round + 1,
+                sample.pause,
+                sample.steps
+            ));
+            figures.pauses.entry(fault).or_default().push(sample.pause);
+            let steps = figures.steps.entry(fault).or_default();
+            for (kind, after) in sample.steps {
+                steps.entry(kind).or_default().push(after);
+            }
+            figures.acknowledged += sample.acknowledged;
+        }
+    }
+    Ok(tables(&figures))
+}
+
+fn tables(f: &Figures) -> Vec<Table> {
+    let mut tables = vec![Table {
+        title: "Docker: from the request to a user who has logged in to a database".to_owned(),
+        rows: vec![
+            Row::new(
+                "floor: docker run until it accepts, CREATE ROLE, CREATE DATABASE by hand",
+                &f.floor,
+            ),
+            Row::new("one node (beside its floor)", &f.one)
+                .beside(&f.floor)
+                .goal(Goal::Times(1.3)),
+            Row::new("three nodes, k = 1 (beside one node)", &f.three)
+                .beside(&f.one)
+                .goal(Goal::Times(2.0)),
+        ],
+        notes: Vec::new(),
+    }];
+    let mut rows = vec![Row::new(
+        "floor: docker kill, pg_promote and re-pointing by hand, k = 1",
+        &f.floor_kill,
+    )];
+    for (fault, samples) in &f.pauses {
+        let (what, goal_ms) = told(*fault);
+        let row = Row::new(what, samples).goal(Goal::Median(Duration::from_millis(goal_ms)));
+        rows.push(row.beside(&f.floor_kill));
+    }
+    tables.push(Table {
+        title: "Docker: write pause of a client like libpq that reconnects; three nodes, k = 1".to_owned(),
+        rows,
+        notes: vec![format!(
+            "Every one of {} acknowledged rows was read back from the new primary.",
+            f.acknowledged
+        )],
+    });
+    for (fault, steps) in &f.steps {
+        let mut rows: Vec<(Duration, Row)> = steps
+            .iter()
+            .map(|(kind, samples)| (samples.median(), Row::new(kind.clone(), samples)))
+            .collect();
+        rows.sort_by_key(|(median, _)| *median);
+        tables.push(Table {
+            title: format!("{}: time from the fault", told(*fault).0),
+            rows: rows.into_iter().map(|(_, row)| row).collect(),
+            notes: Vec::new(),
+        });
+    }
+    tables
+}
+
+fn told(fault: Fault) -> (&'static str, u64) {
+    match fault {
+        Fault::Kill => ("docker kill", 1_200),
+        Fault::Freeze => ("docker pause", 5_000),
+        Fault::Switchover => ("switchover", 1_000),
+    }
+}
+
+/// The image that the instances of this run have.
+async fn image(stack: &Stack, options: &BenchOptions) -> anyhow::Result<String> {
+    let version = stack.version(options.major).await?;
+    let record = stack.plane()?.version(version).await?.record;
+    Ok(record.image.to_string())
+}
+
+/// Asks for an instance and logs in; then deletes it. Until the login.
+async fn instance(
+    stack: &Stack,
+    name: &str,
+    nodes: u64,
+    k: u64,
+    options: &BenchOptions,
+) -> anyhow::Result<Duration> {
+    let started = Instant::now();
+    let cluster = Cluster::request(stack, name, nodes, k, options.major).await?;
+    cluster.wait_ready(stack).await?;
+    let mut client = Client::new(cluster.target(stack).await?, patient(Access::ReadWrite));
+    client.connect(Instant::now() + WITHIN).await?;
+    let usable = started.elapsed();
+    tracing::info!(name, ?usable, events = ?cluster.events(stack).await?, "instance usable");
+    client.disconnect();
+    delete(stack, &cluster).await?;
+    tokio::time::sleep(CALM).await;
+    Ok(usable)
+}
+
+/// Containers without a control plane. What they are labelled with has them removed with the stack.
+struct ByHand<'a> {
+    place: &'a DockerPlace,
+    image: &'a str,
+}
+
+impl ByHand<'_> {
+    /// `docker run` until it accepts, then the SQL.
+    async fn usable(&self) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        let server = self.server("by-hand", free_port()?, None, &[])?;
+        let mut admin = server.connect("postgres", "postgres").await?;
+        admin
+            .send(&format!("CREATE ROLE app LOGIN PASSWORD '{PASSWORD}'"))
+            .await?;
+        admin
+            .send("CREATE DATABASE shop OWNER app TEMPLATE template0")
+            .await?;
+        let mut user = server.connect("app", "shop").await?;
+        let usable = started.elapsed();
+        user.disconnect();
+        admin.disconnect();
+        drop(server);
+        tokio::time::sleep(CALM).await;
+        Ok(usable)
+    }
+
+    /// The stock image as anybody runs it, with the limits that the instances have. `docker run` and nothing else.
+    fn server(
+        &self,
+        name: &str,
+        port: u16,
+        network: Option<&str>,
+        settings: &[&str],
+    ) -> anyhow::Result<Server<'_>> {
+        let server = Server {
+            place: self.place,
+            name: format!("{name}-{port}"),
+            port,
+        };
+        let publish = format!("127.0.0.1:{port}:5432");
+        let volume = format!("{}:/var/lib/postgresql/data", server.name);
+        let password = format!("POSTGRES_PASSWORD={PASSWORD}");
+        let label = self.place.label();
+        let mut arguments = vec![
+            "run",
+            "-d",
+            "--name",
+            &server.name,
+            "--label",
+            &label,
+            "-p",
+            &publish,
+        ];
+        arguments.extend(["--memory", "512m", "--cpus", "1", "-v", &volume, "-e", &password]);
+        arguments.extend(["-e", "POSTGRES_INITDB_ARGS=--data-checksums"]);
+        arguments.extend(network.iter().flat_map(|network| ["--network", network]));
+        arguments.extend([self.image, "postgres"]);
+        arguments.extend(settings.iter().flat_map(|setting| ["-c", setting]));
+        self.place.docker(&arguments)?;
+        Ok(server)
+    }
+
+    /// A primary and two standbys; the primary is killed, and somebody knows at once what to do.
+    async fn killed(&self) -> anyhow::Result<Duration> {
+        let network = Network {
+            place: self.place,
+            name: format!("by-hand-{}", free_port()?),
+        };
+        let label = self.place.label();
+        self.place
+            .docker(&["network", "create", "--label", &label, &network.name])?;
+        let primary = self.server(
+            "p",
+            free_port()?,
+            Some(&network.name),
+            &["synchronous_standby_names="],
+        )?;
+        let mut admin = primary.connect("postgres", "postgres").await?;
+        let trust = "echo 'host replication all all trust' >> $PGDATA/pg_hba.conf";
+        self.place
+            .docker(&["exec", "-u", "postgres", &primary.name, "sh", "-c", trust])?;
+        admin.send("SELECT pg_reload_conf()").await?;
+        let mut standbys = Vec::new();
+        for (name, other) in [("s1", "s2"), ("s2", "s1")] {
+            standbys.push(self.standby(&network, &primary, name, other).await?);
+        }
+        admin
+            .send("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (s1, s2)'")
+            .await?;
+        admin.send("SELECT pg_reload_conf()").await?;
+        streaming(&mut admin, 2).await?;
+        let mut operators = Vec::new();
+        for standby in &standbys {
+            operators.push(standby.connect("postgres", "postgres").await?);
+        }
+        let target = Target {
+            hosts: [&primary]
+                .into_iter()
+                .chain(&standbys)
+                .map(Server::endpoint)
+                .collect(),
+            ..primary.target("postgres", "postgres")
+        };
+        let workload = SetWorkload::start(&target, &one_writer(&libpq())).await?;
+        ensure!(
+            workload.wait_for_acknowledged(100, Duration::from_secs(20)).await,
+            "no writes"
+        );
+        let at = Instant::now();
+        self.place.docker(&["kill", &primary.name])?;
+        // Whoever has more is promoted, or the other could not follow.
+        let mut positions = Vec::new();
+        for operator in &mut operators {
+            let rows = operator
+                .send("SELECT pg_last_wal_receive_lsn() - '0/0'::pg_lsn")
+                .await?;
+            let text = rows.first().and_then(|row| row.first().cloned().flatten());
+            positions.push(text.and_then(|t| t.parse::<u64>().ok()).unwrap_or(0));
+        }
+        let best = usize::from(positions[1] > positions[0]);
+        let (promoted, following) = (best, 1 - best);
+        let follow = standbys[promoted].conninfo(["s1", "s2"][following]);
+        let re_point = format!("ALTER SYSTEM SET primary_conninfo = '{follow}'");
+        operators[promoted].send("SELECT pg_promote(false)").await?;
+        operators[following].send(&re_point).await?;
+        operators[following].send("SELECT pg_reload_conf()").await?;
+        ensure!(
+            workload.wait_for_acknowledged(50, Duration::from_secs(60)).await,
+            "PostgreSQL by hand takes no writes"
+        );
+        let report = workload.stop().await;
+        let pause = report.timeline.longest_gap_between(at, Instant::now()).duration();
+        drop((primary, standbys, network));
+        tokio::time::sleep(CALM).await;
+        Ok(pause)
+    }
+
+    async fn standby(
+        &self,
+        network: &Network<'_>,
+        primary: &Server<'_>,
+        name: &str,
+        other: &str,
+    ) -> anyhow::Result<Server<'_>> {
+        let port = free_port()?;
+        let volume = format!("{name}-{port}:/var/lib/postgresql/data");
+        let source = primary.conninfo(name);
+        let label = self.place.label();
+        let backup =
+            format!("chmod 700 $PGDATA; exec pg_basebackup -D $PGDATA -R -X stream -c fast -d \"{source}\"");
+        let mut arguments = vec![
+            "run",
+            "--rm",
+            "--label",
+            &label,
+            "--network",
+            &network.name,
+            "-v",
+            &volume,
+        ];
+        arguments.extend([
+            "--user",
+            "postgres",
+            "--entrypoint",
+            "sh",
+            self.image,
+            "-c",
+            &backup,
+        ]);
+        self.place.docker(&arguments)?;
+        let wait_for = format!("synchronous_standby_names=ANY 1 ({other})");
+        let settings = [wait_for.as_str(), "wal_retrieve_retry_interval=100ms"];
+        self.server(name, port, Some(&network.name), &settings)
+    }
+}
+
+/// A container; removed with its volume when dropped.
+struct Server<'a> {
+    place: &'a DockerPlace,
+    name: String,
+    port: u16,
+}
+
+impl Server<'_> {
+    fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            host: "127.0.0.1".to_owned(),
+            port: self.port,
+        }
+    }
+
+    fn target(&self, user: &str, database: &str) -> Target {
+        Target {
+            hosts: vec![self.endpoint()],
+            database: database.to_owned(),
+            user: user.to_owned(),
+            password: Secret::new(PASSWORD),
+        }
+    }
+
+    /// A session, tried for until the server takes it.
+    async fn connect(&self, user: &str, database: &str) -> anyhow::Result<Client> {
+        let mut client = Client::new(self.target(user, database), patient(Access::Any));
+        client.connect(Instant::now() + WITHIN).await?;
+        Ok(client)
+    }
+
+    /// How another container follows it.
+    fn conninfo(&self, application_name: &str) -> String {
+        format!(
+            "host={} user=postgres application_name={application_name}",
+            self.name
+        )
+    }
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        // The place removes what stays.
+        let _ = self.place.docker(&["rm", "-f", "-v", &self.name]);
+        let _ = self.place.docker(&["volume", "rm", "-f", &self.name]);
+    }
+}
+
+struct Network<'a> {
+    place: &'a DockerPlace,
+    name: String,
+}
+
+impl Drop for Network<'_> {
+    fn drop(&mut self) {
+        let _ = self.place.docker(&["network", "rm", &self.name]);
+    }
+}
+
+async fn streaming(admin: &mut Client, wanted: usize) -> anyhow::Result<()> {
+    let until = Instant::now() + WITHIN;
+    loop {
+        let rows = admin
+            .send("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'")
+            .await?;
+        if rows.len() >= wanted {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "standbys made by hand do not stream");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
