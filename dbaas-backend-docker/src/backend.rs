@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dbaas_core::config::{Cidr, HbaRules};
 use dbaas_core::infrastructure::{
-    Endpoint, InfraError, InfraErrorKind, InfraEvent, Infrastructure, NodeRef, PowerOff,
+    Endpoint, InfraError, InfraErrorKind, InfraEvent, Infrastructure, NodeRef, ObservedNode, PowerOff,
+    PowerState,
 };
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -17,7 +18,9 @@ use tokio::task::JoinSet;
 
 use crate::DockerOptions;
 use crate::archive::Account;
+use crate::container::Found;
 use crate::control::Control;
+use crate::death::Death;
 use crate::engine::Engine;
 use crate::events;
 use crate::image::Pull;
@@ -140,6 +143,14 @@ pub(crate) struct Handle {
     pub(crate) cached: Mutex<Option<Cached>>,
     /// Grows with every change of the volume that is ours.
     generation: AtomicU64,
+    /// The container as it was last seen.
+    found: Mutex<Option<Found>>,
+    /// The node as it was last seen.
+    seen: Mutex<Option<ObservedNode>>,
+    death: Mutex<Option<Death>>,
+    /// Told of each death.
+    pub(crate) died: tokio::sync::Notify,
+    starting: AtomicBool,
 }
 
 impl Handle {
@@ -154,11 +165,61 @@ impl Handle {
         *cached = Some(Cached { life, control });
     }
 
+    /// The container was looked at.
+    pub(crate) fn found(&self, found: Option<&Found>) {
+        *self.found.lock() = found.cloned();
+    }
+
+    /// The node was looked at.
+    pub(crate) fn seen(&self, seen: &ObservedNode) {
+        *self.seen.lock() = Some(seen.clone());
+    }
+
+    /// The engine told of a death; `None`: what it told is not to be believed any more.
+    pub(crate) fn told(&self, death: Option<Death>) {
+        let is_death = death.is_some();
+        *self.death.lock() = death;
+        if is_death {
+            self.died.notify_waiters();
+        }
+    }
+
+    /// The container, if it was seen running and the engine told a moment ago that it died.
+    pub(crate) fn dead(&self) -> Option<Found> {
+        let found = self.found.lock().clone()?;
+        self.death.lock().as_ref()?.end_of(&found)
+    }
+
+    /// From now on the engine, which is busy with it, need not be asked about this node; until the guard is dropped.
+    pub(crate) fn starting(self: &Arc<Self>) -> Starting {
+        self.starting.store(true, Ordering::SeqCst);
+        Starting(Arc::clone(self))
+    }
+
+    /// What is to be said of a node while it is being started: neither that it is off nor that it serves.
+    pub(crate) fn while_starting(&self) -> Option<ObservedNode> {
+        if !self.starting.load(Ordering::SeqCst) {
+            return None;
+        }
+        let mut seen = self.seen.lock().clone()?;
+        seen.power = PowerState::Preparing;
+        Some(seen)
+    }
+
     /// What was read is not true any more.
     pub(crate) fn forget(&self) {
         let mut cached = self.cached.lock();
         self.generation.fetch_add(1, Ordering::SeqCst);
         *cached = None;
+    }
+}
+
+/// See [`Handle::starting`].
+pub(crate) struct Starting(Arc<Handle>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.0.starting.store(false, Ordering::SeqCst);
     }
 }
 
@@ -185,12 +246,24 @@ impl Inner {
         Arc::clone(self.nodes.lock().entry(node).or_default())
     }
 
+    /// The handle of a node that was asked about before.
+    pub(crate) fn known_handle(&self, node: NodeRef) -> Option<Arc<Handle>> {
+        self.nodes.lock().get(&node).cloned()
+    }
+
     /// Forgets the handle of a node that does not exist, unless another call holds it.
     pub(crate) fn drop_handle(&self, node: NodeRef, handle: &Arc<Handle>) {
         let mut nodes = self.nodes.lock();
         // The map's and the caller's.
         if Arc::strong_count(handle) <= 2 {
             nodes.remove(&node);
+        }
+    }
+
+    /// What was told by events is not believed any more: some may have been missed.
+    pub(crate) fn doubt_events(&self) {
+        for handle in self.nodes.lock().values() {
+            handle.told(None);
         }
     }
 

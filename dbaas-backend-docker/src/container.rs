@@ -50,7 +50,7 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    fn read(found: ContainerInspectResponse, node: NodeRef) -> Found {
+    pub(crate) fn read(found: ContainerInspectResponse, node: NodeRef) -> Found {
         let state = found.state.unwrap_or_default();
         let id = found.id.unwrap_or_default();
         let volume = names::node(node);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Weak;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::Docker;
 use bollard::query_parameters::EventsOptionsBuilder;
@@ -10,6 +10,7 @@ use dbaas_core::infrastructure::NodeRef;
 use futures_util::StreamExt;
 
 use crate::backend::Inner;
+use crate::death::Death;
 use crate::names;
 
 /// Between two tries to get at the engine: doubled from the first to the last.
@@ -41,6 +42,7 @@ pub(crate) async fn watch(weak: Weak<Inner>) {
         }
         let Some(inner) = weak.upgrade() else { return };
         inner.engine.forget().await;
+        inner.doubt_events();
         if !first {
             // What happens from here on is seen by asking only.
             inner.missed();
@@ -66,9 +68,14 @@ async fn follow(weak: &Weak<Inner>, docker: &Docker, owner: &str, first: bool, s
             event = stream.next() => match event {
                 Some(Ok(event)) => {
                     let action = event.action.unwrap_or_default();
-                    let attributes = event.actor.and_then(|a| a.attributes).unwrap_or_default();
+                    let actor = event.actor.unwrap_or_default();
+                    let attributes = actor.attributes.unwrap_or_default();
                     if let Some(node) = node_of(&action, &attributes) {
                         let Some(inner) = weak.upgrade() else { return };
+                        let death = death(&action, actor.id, event.time_nano, &attributes);
+                        if let Some(handle) = inner.known_handle(node) {
+                            handle.told(death);
+                        }
                         inner.changed(node);
                     }
                 }
@@ -93,6 +100,24 @@ async fn follow(weak: &Weak<Inner>, docker: &Docker, owner: &str, first: bool, s
             }
         }
     }
+}
+
+/// What a `die` says; any other event leaves nothing to be believed.
+fn death(
+    action: &str,
+    container: Option<String>,
+    at: Option<i64>,
+    attributes: &HashMap<String, String>,
+) -> Option<Death> {
+    if action != "die" {
+        return None;
+    }
+    Some(Death {
+        container: container?,
+        at: at?,
+        exit_code: attributes.get("exitCode")?.parse().ok()?,
+        told: Instant::now(),
+    })
 }
 
 /// The node that an event is about, if it says something new.

@@ -27,6 +27,7 @@ mod archive;
 mod backend;
 mod container;
 mod control;
+mod death;
 mod engine;
 mod events;
 mod files;

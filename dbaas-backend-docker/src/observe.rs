@@ -31,6 +31,16 @@ pub(crate) async fn observe(
     handle: &Handle,
     node: NodeRef,
 ) -> Result<Option<ObservedNode>, InfraError> {
+    if let Some(seen) = handle.while_starting() {
+        return Ok(Some(seen));
+    }
+    if let Some(found) = handle.dead() {
+        // What is known of the volume is true of a server that was up until now; of a preparation it is not.
+        let known = handle.cached.lock().clone();
+        if known.is_some_and(|c| c.control.up && c.is_of(&found.life)) {
+            return look(inner, docker, handle, node, &found).await;
+        }
+    }
     for _ in 0..TRIES {
         let found = match inner.find(docker, node).await? {
             Some(found) => found,
@@ -43,7 +53,20 @@ pub(crate) async fn observe(
                 }
             }
         };
+        handle.found(Some(&found));
+        let up = |cached: &Option<Cached>| {
+            cached
+                .as_ref()
+                .is_some_and(|c| c.control.up && c.is_of(&found.life))
+        };
+        let nothing_read = found.running && up(&handle.cached.lock());
         let seen = look(inner, docker, handle, node, &found).await;
+        if let Ok(Some(seen)) = &seen {
+            handle.seen(seen);
+        }
+        if nothing_read {
+            return seen;
+        }
         // What the engine did not find may be missing with its container.
         match inner.find(docker, node).await? {
             Some(now) if now.life == found.life => return seen,
@@ -69,7 +92,8 @@ async fn look(
     let power = power(docker, found, &control).await?;
     let data = match power {
         PowerState::Running => DataState::Initialised,
-        PowerState::Frozen if control.up => DataState::Initialised,
+        // The server was reached, and nothing has begun to replace its data since.
+        _ if control.up => DataState::Initialised,
         _ => data_state(inner, docker, found).await?,
     };
     let boot = control
@@ -171,7 +195,11 @@ pub(crate) async fn power(
             message: "its container was removed by somebody".to_owned(),
         }));
     }
-    let log = log(docker, &found.id, 20).await.unwrap_or_default();
+    // One that was killed, or ended as it was told to, has nothing to say about it.
+    let log = match found.exit_code {
+        0 | 129..=192 => String::new(),
+        _ => log(docker, &found.id, 20).await.unwrap_or_default(),
+    };
     let why = match (found.oom_killed, found.exit_code) {
         (true, _) => "ran out of the container's memory".to_owned(),
         (false, code @ 129..=192) => format!("was killed (signal {})", code - 128),
@@ -189,7 +217,10 @@ pub(crate) async fn power(
     } else {
         "the preparation"
     };
-    let message = format!("{what} {why}; its log ends with: {}", telling_line(&log));
+    let message = match telling_line(&log).as_str() {
+        "" => format!("{what} {why}"),
+        line => format!("{what} {why}; its log ends with: {line}"),
+    };
     Ok(PowerState::Exited(Exit { reason, message }))
 }
 

@@ -124,7 +124,7 @@ fn check_major(boot: Option<&Boot>, image: &Image) -> Result<(), InfraError> {
 
 pub(crate) async fn start(
     inner: &Arc<Inner>,
-    handle: &Handle,
+    handle: &Arc<Handle>,
     node: NodeRef,
     recipe: BootRecipe,
 ) -> Result<(), InfraError> {
@@ -153,6 +153,8 @@ pub(crate) async fn start(
             ))
         };
     }
+    // From here on the engine is busy with the container.
+    let _starting = handle.starting();
     let image = image_of_start(inner, &docker, &spec, &found).await?;
     check_major(known.boot.as_ref(), &image)?;
     let job = job(inner, &docker, &found, &known, node, &recipe).await?;
@@ -182,7 +184,9 @@ pub(crate) async fn start(
         return Err(error);
     }
     // One that has ended already has more to tell.
-    if let Some(started) = inner.find(&docker, node).await?.filter(|f| f.running) {
+    let started = inner.find(&docker, node).await?;
+    handle.found(started.as_ref());
+    if let Some(started) = started.filter(|f| f.running) {
         handle.remember(
             started.life,
             Control {

@@ -12,7 +12,7 @@ use futures_util::future::try_join_all;
 
 use crate::backend::{Handle, Inner};
 use crate::container::Found;
-use crate::control::{Ticket, ticket_upload};
+use crate::control::{Control, Ticket, ticket_upload};
 use crate::engine::{if_there, invalid, shown, status_of};
 use crate::names;
 use crate::observe::control;
@@ -24,17 +24,18 @@ const POLL: Duration = Duration::from_millis(5);
 /// Kills every container of the node, those that prepare included; `Ok` when none of them runs any more.
 pub(crate) async fn kill_all(inner: &Inner, docker: &Docker, node: NodeRef) -> Result<(), InfraError> {
     let ids = inner.containers_of(docker, node).await?;
-    try_join_all(ids.iter().map(|id| kill(docker, id)))
+    let handle = inner.handle(node);
+    try_join_all(ids.iter().map(|id| kill(docker, &handle, id)))
         .await
         .map(|_| ())
 }
 
-async fn kill(docker: &Docker, id: &str) -> Result<(), InfraError> {
-    if !runs(docker, id).await? {
+async fn kill(docker: &Docker, handle: &Handle, id: &str) -> Result<(), InfraError> {
+    if !runs(docker, handle, id).await? {
         return Ok(());
     }
     signal(docker, id, "SIGKILL").await?;
-    if wait(docker, id, KILL_AT_MOST).await? {
+    if wait(docker, handle, id, KILL_AT_MOST).await? {
         return Ok(());
     }
     Err(InfraError::new(
@@ -55,7 +56,10 @@ async fn signal(docker: &Docker, id: &str, signal: &str) -> Result<(), InfraErro
 }
 
 /// Whether the engine does not positively say that nothing of the container runs.
-async fn runs(docker: &Docker, id: &str) -> Result<bool, InfraError> {
+async fn runs(docker: &Docker, handle: &Handle, id: &str) -> Result<bool, InfraError> {
+    if handle.dead().is_some_and(|found| found.id == id) {
+        return Ok(false);
+    }
     let found = if_there(docker.inspect_container(id, None).await)
         .map_err(|e| shown("looking at the node's container", &e))?;
     let Some(found) = found else { return Ok(false) };
@@ -68,17 +72,26 @@ async fn runs(docker: &Docker, id: &str) -> Result<bool, InfraError> {
 }
 
 /// Waits until it does not run; says whether it came to that.
-async fn wait(docker: &Docker, id: &str, at_most: Duration) -> Result<bool, InfraError> {
+async fn wait(docker: &Docker, handle: &Handle, id: &str, at_most: Duration) -> Result<bool, InfraError> {
     let deadline = Instant::now() + at_most;
     let mut pause = POLL;
-    while runs(docker, id).await? {
+    loop {
+        let died = handle.died.notified();
+        // The engine answers late while it tidies up, and tells before.
+        let runs = tokio::select! {
+            runs = runs(docker, handle, id) => runs?,
+            () = died => runs(docker, handle, id).await?,
+        };
+        if !runs {
+            return Ok(true);
+        }
         if Instant::now() >= deadline {
             return Ok(false);
         }
-        tokio::time::sleep(pause).await;
+        let died = handle.died.notified();
+        let _ = tokio::time::timeout(pause, died).await;
         pause = (pause * 2).min(Duration::from_millis(100));
     }
-    Ok(true)
 }
 
 pub(crate) async fn power_off(
@@ -89,6 +102,7 @@ pub(crate) async fn power_off(
 ) -> Result<(), InfraError> {
     let docker = inner.engine.docker().await?;
     let found = inner.find(&docker, node).await?;
+    handle.found(found.as_ref());
     if let (Some(found), PowerOff::Graceful { deadline_ms }) = (&found, mode)
         && found.running
         // A frozen server does not answer to anything but being killed.
@@ -96,26 +110,47 @@ pub(crate) async fn power_off(
         && control(inner, &docker, handle, found).await.is_ok_and(|c| c.up)
     {
         signal(&docker, &found.id, "SIGINT").await?;
-        wait(&docker, &found.id, Duration::from_millis(deadline_ms.into())).await?;
+        // Written down while PostgreSQL shuts down.
+        let at_most = Duration::from_millis(deadline_ms.into());
+        let (ended, noted) = tokio::join!(
+            wait(&docker, handle, &found.id, at_most),
+            note_off(inner, &docker, handle, found)
+        );
+        if ended? && noted.is_ok() {
+            kill_all(inner, &docker, node).await?;
+            if let Ok(known) = noted {
+                handle.remember(found.life.clone(), known);
+            }
+            inner.changed(node);
+            return Ok(());
+        }
     }
     kill_all(inner, &docker, node).await?;
     let Some(found) = inner.find(&docker, node).await? else {
         return Ok(());
     };
     // The node is off, whatever becomes of the note that it is so by our will.
-    if let Err(error) = note_off(inner, &docker, handle, &found).await {
-        handle.forget();
-        tracing::warn!(node = %node.node, %error, "the node is off; that it is so by our will cannot be written down");
+    match note_off(inner, &docker, handle, &found).await {
+        Ok(known) => handle.remember(found.life.clone(), known),
+        Err(error) => {
+            handle.forget();
+            tracing::warn!(node = %node.node, %error, "the node is off; that it is so by our will cannot be written down");
+        }
     }
     inner.changed(node);
     Ok(())
 }
 
 /// Makes the ticket void: what was off by our will is told from what died, and a start that is still under way at the engine starts nothing.
-async fn note_off(inner: &Inner, docker: &Docker, handle: &Handle, found: &Found) -> Result<(), InfraError> {
+async fn note_off(
+    inner: &Inner,
+    docker: &Docker,
+    handle: &Handle,
+    found: &Found,
+) -> Result<Control, InfraError> {
     let mut known = control(inner, docker, handle, found).await?;
     if known.ticket == Ticket::Off {
-        return Ok(());
+        return Ok(known);
     }
     let account = inner.account(docker, found).await?;
     handle.forget();
@@ -123,8 +158,7 @@ async fn note_off(inner: &Inner, docker: &Docker, handle: &Handle, found: &Found
         .upload(docker, found, ticket_upload(account, &Ticket::Off)?)
         .await?;
     known.ticket = Ticket::Off;
-    handle.remember(found.life.clone(), known);
-    Ok(())
+    Ok(known)
 }
 
 pub(crate) async fn remove(
@@ -135,7 +169,7 @@ pub(crate) async fn remove(
 ) -> Result<(), InfraError> {
     let docker = inner.engine.docker().await?;
     for id in inner.containers_of(&docker, node).await? {
-        if runs(&docker, &id).await? {
+        if runs(&docker, handle, &id).await? {
             return Err(invalid("the node runs; switch it off before it is removed"));
         }
     }

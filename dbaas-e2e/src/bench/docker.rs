@@ -257,6 +257,7 @@ impl ByHand<'_> {
         admin.send("SELECT pg_reload_conf()").await?;
         streaming(&mut admin, 2).await?;
         let mut operators = Vec::new();
+        let addresses = [standbys[0].conninfo("s2")?, standbys[1].conninfo("s1")?];
         for standby in &standbys {
             operators.push(standby.connect("postgres", "postgres").await?);
         }
@@ -286,7 +287,7 @@ impl ByHand<'_> {
         }
         let best = usize::from(positions[1] > positions[0]);
         let (promoted, following) = (best, 1 - best);
-        let follow = standbys[promoted].conninfo(["s1", "s2"][following]);
+        let follow = &addresses[promoted];
         let re_point = format!("ALTER SYSTEM SET primary_conninfo = '{follow}'");
         operators[promoted].send("SELECT pg_promote(false)").await?;
         operators[following].send(&re_point).await?;
@@ -311,7 +312,7 @@ impl ByHand<'_> {
     ) -> anyhow::Result<Server<'_>> {
         let port = free_port()?;
         let volume = format!("{name}-{port}:/var/lib/postgresql/data");
-        let source = primary.conninfo(name);
+        let source = primary.conninfo(name)?;
         let label = self.place.label();
         let backup =
             format!("chmod 700 $PGDATA; exec pg_basebackup -D $PGDATA -R -X stream -c fast -d \"{source}\"");
@@ -372,12 +373,13 @@ impl Server<'_> {
         Ok(client)
     }
 
-    /// How another container follows it.
-    fn conninfo(&self, application_name: &str) -> String {
-        format!(
-            "host={} user=postgres application_name={application_name}",
-            self.name
-        )
+    /// How another container follows it: by address, because Docker's name server takes seconds for the name of a container that is off.
+    fn conninfo(&self, application_name: &str) -> anyhow::Result<String> {
+        let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        let host = self.place.docker(&["inspect", "-f", address, &self.name])?;
+        Ok(format!(
+            "host={host} user=postgres application_name={application_name}"
+        ))
     }
 }
 
