@@ -73,6 +73,7 @@ impl DockerBackend {
             accounts: Mutex::default(),
             kept: Mutex::default(),
             cpus: Mutex::default(),
+            platform: Mutex::default(),
             network: tokio::sync::Mutex::default(),
             ports: tokio::sync::Mutex::default(),
             nodes: Mutex::default(),
@@ -232,6 +233,7 @@ pub(crate) struct Inner {
     /// Volumes without a node, by the time that the engine made them.
     pub(crate) kept: Mutex<HashSet<(NodeRef, String)>>,
     pub(crate) cpus: Mutex<Option<u64>>,
+    pub(crate) platform: Mutex<Option<String>>,
     /// The engine allows two networks of one name: they are made one after the other.
     pub(crate) network: tokio::sync::Mutex<()>,
     /// Held while a port is chosen and written down.

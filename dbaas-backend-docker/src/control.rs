@@ -9,6 +9,7 @@
 //!   dbaas/boot-<id>/    the job of a start, its files and passwords; gone when PostgreSQL starts
 //!   dbaas/up-<id>       the start came to PostgreSQL
 //!   dbaas/exit-<id>     the start failed before: the program, and what it said
+//!   dbaas/init-*        how far the container is that initialises the node and its copies: alive-<id>, done-<id>, failed-<id>
 //!   dbaas/incomplete    there while a preparation runs, and after one that did not end: the data must not be started
 //!   dbaas/seeded        the data is a copy of the first node's
 //! ```

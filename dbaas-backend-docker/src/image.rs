@@ -25,6 +25,8 @@ pub(crate) struct Image {
     pub(crate) volume_path: String,
     pub(crate) major: Option<PostgresMajor>,
     pub(crate) version: Option<PostgresVersion>,
+    /// What processors it is for, such as `linux/amd64`.
+    platform: String,
 }
 
 impl Image {
@@ -57,6 +59,11 @@ impl Image {
             volume_path,
             major,
             version,
+            platform: format!(
+                "{}/{}",
+                found.os.unwrap_or_default(),
+                found.architecture.unwrap_or_default()
+            ),
         }
     }
 }
@@ -81,6 +88,13 @@ pub(crate) async fn ensure(inner: &Arc<Inner>, image: &ImageRef) -> Result<Image
         return Err(pull(inner, image));
     };
     let found = Image::read(found);
+    let machine = platform(inner, &docker).await?;
+    if found.platform != machine {
+        return Err(unavailable(format!(
+            "image {image} is for {}, and the engine's machine is {machine}; `docker pull --platform {machine} {image}` gets the right one",
+            found.platform
+        )));
+    }
     let Some(major) = found.major else {
         return Err(unavailable(format!(
             "image {image} is not a PostgreSQL image: it has no PG_MAJOR in its environment, as the stock image has"
@@ -94,6 +108,24 @@ pub(crate) async fn ensure(inner: &Arc<Inner>, image: &ImageRef) -> Result<Image
         )));
     }
     Ok(found)
+}
+
+/// What the engine's machine runs.
+async fn platform(inner: &Arc<Inner>, docker: &bollard::Docker) -> Result<String, InfraError> {
+    if let Some(known) = inner.platform.lock().clone() {
+        return Ok(known);
+    }
+    let told = docker
+        .version()
+        .await
+        .map_err(|e| shown("asking about the engine", &e))?;
+    let platform = format!(
+        "{}/{}",
+        told.os.unwrap_or_default(),
+        told.arch.unwrap_or_default()
+    );
+    *inner.platform.lock() = Some(platform.clone());
+    Ok(platform)
 }
 
 /// An image that a container was made of, if the engine still has it.

@@ -179,6 +179,51 @@ async fn behind_the_backends_back() {
     assert!(backend.observe(node.instance).await.unwrap().is_empty());
 }
 
+/// A node waits for the container that initialises it no longer than that lives.
+#[tokio::test(flavor = "multi_thread")]
+async fn initialisation_interrupted() {
+    let Some(fixture) = Fixture::new(15) else { return };
+    let backend = fixture.open();
+    let (node, mut seed) = (node(), node());
+    seed.instance = node.instance;
+    for node in [node, seed] {
+        backend.apply(&spec(&fixture, node)).await.unwrap();
+    }
+    let start = || {
+        let prepare = Prepare::Init {
+            admin_password: Secret::new(PASSWORD),
+            seeds: vec![seed.node],
+        };
+        recipe(1, prepare)
+    };
+    backend.start(node, &start()).await.unwrap();
+    let begin = Instant::now();
+    fixture
+        .docker(&["kill", &format!("{}-init", Fixture::name(node))])
+        .unwrap();
+    let seen = loop {
+        let seen = backend.observe(node.instance).await.unwrap();
+        let seen = seen.into_iter().find(|n| n.node == node).unwrap();
+        if matches!(seen.power, PowerState::Exited(_)) {
+            break seen;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "{seen:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert!(format!("{seen:?}").contains("ended before its time"), "{seen:?}");
+    backend.start(node, &start()).await.unwrap();
+    let begin = Instant::now();
+    loop {
+        let seen = backend.observe(node.instance).await.unwrap();
+        let seen = seen.into_iter().find(|n| n.node == node).unwrap();
+        if seen.power == PowerState::Running {
+            break;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "{seen:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_others_is_touched() {
     let Some(fixture) = Fixture::new(15) else { return };
@@ -208,6 +253,41 @@ async fn nothing_of_others_is_touched() {
     assert_eq!(backend.list().await.unwrap(), [ours]);
 }
 
+/// Images without files, removed at the end.
+struct Images<'a> {
+    fixture: &'a Fixture,
+    prefix: String,
+}
+
+impl<'a> Images<'a> {
+    fn new(fixture: &'a Fixture) -> Self {
+        let prefix = format!("dbaas-test-{}", Uuid::now_v7().simple());
+        Images { fixture, prefix }
+    }
+
+    fn import(&self, name: &str, platform: &str, env: &str) -> String {
+        let image = format!("{}/{name}", self.prefix);
+        let change = format!("ENV {env}");
+        let mut arguments = vec!["import", "-c", &change];
+        if platform.contains('/') {
+            arguments.extend(["--platform", platform]);
+        }
+        arguments.extend(["-", &image]);
+        self.fixture.docker_with_empty_archive(&arguments).unwrap();
+        image
+    }
+}
+
+impl Drop for Images<'_> {
+    fn drop(&mut self) {
+        for name in ["elsewhere", "nothing", "older", "hollow"] {
+            let _ = self
+                .fixture
+                .docker(&["rmi", "-f", &format!("{}/{name}:15", self.prefix)]);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn images_that_cannot_be_had() {
     let Some(fixture) = Fixture::new(15) else { return };
@@ -217,7 +297,24 @@ async fn images_that_cannot_be_had() {
     let error = backend.apply(&wanted).await.unwrap_err();
     assert_eq!(error.kind(), InfraErrorKind::ImageUnavailable);
     assert!(error.to_string().contains("docker pull"), "{error}");
-    assert!(backend.list().await.unwrap().is_empty(), "a node was half made");
+    // What the engine has under a name that promises something else.
+    let own = Images::new(&fixture);
+    for (name, platform, env, told) in [
+        ("elsewhere:15", "linux/s390x", "PG_MAJOR=15", "is for linux/s390x"),
+        ("nothing:15", "linux", "PATH=/bin", "is not a PostgreSQL image"),
+        ("older:15", "linux", "PG_MAJOR=14", "holds PostgreSQL 14, not 15"),
+    ] {
+        wanted.image = own.import(name, platform, env).parse().unwrap();
+        let error = backend.apply(&wanted).await.unwrap_err();
+        assert_eq!(error.kind(), InfraErrorKind::ImageUnavailable, "{name}: {error}");
+        assert!(error.to_string().contains(told), "{name}: {error}");
+        wanted.node = node();
+    }
+    let half_made = backend.list().await.unwrap();
+    assert!(half_made.is_empty(), "a node was half made: {half_made:?}");
+    wanted.image = own.import("hollow:15", "linux", "PG_MAJOR=15").parse().unwrap();
+    let error = backend.apply(&wanted).await.unwrap_err();
+    assert!(error.to_string().contains("has no user postgres"), "{error}");
     let away = DockerBackend::connect(DockerOptions {
         host: Some("unix:///nonexistent/docker.sock".into()),
         ..DockerOptions::default()

@@ -1,71 +1,15 @@
-//! Loss of containers, volumes, networks and of the engine itself under a workload, on a real Docker Engine: nothing acknowledged is
-//! lost, and the set of nodes heals by itself.
+//! Loss of containers, volumes and networks under a workload, on a real Docker Engine: nothing acknowledged is lost, and the set of nodes
+//! heals by itself.
 #![allow(clippy::print_stderr, reason = "measurements, and skipped tests say so")]
+
+mod docker_faults;
 
 use std::time::{Duration, Instant};
 
-use dbaas_core::id::NodeId;
+use dbaas_e2e::cluster::PASSWORD;
 use dbaas_e2e::docker::DockerPlace;
 use dbaas_e2e::{Cluster, Stack};
-use dbaas_workload::probe::{ProbeOptions, TwoWritersProbe};
-use dbaas_workload::set::{SetOptions, SetWorkload};
-
-type Result = anyhow::Result<()>;
-
-/// Writes, does something to the cluster, waits until writes go on, heals, and holds it to its promise.
-async fn under_load<F>(stack: &mut Stack, cluster: &Cluster, nodes: usize, what: &str, fault: F) -> Result
-where
-    F: AsyncFnOnce(&mut Stack) -> Result,
-{
-    let target = cluster.target(stack).await?;
-    let probe = TwoWritersProbe::start(&target.hosts, &target, &ProbeOptions::default()).await?;
-    let workload = SetWorkload::start(&target, &SetOptions::default()).await?;
-    anyhow::ensure!(
-        workload.wait_for_acknowledged(200, Duration::from_secs(20)).await,
-        "{what}: no writes"
-    );
-    let before = cluster.events(stack).await?.len();
-    let at = Instant::now();
-    fault(stack).await?;
-    let resumed = workload.wait_for_acknowledged(200, Duration::from_secs(90)).await;
-    if !resumed {
-        anyhow::bail!(
-            "{what}: writes did not resume: {}",
-            cluster.events(stack).await?.join("\n")
-        );
-    }
-    cluster.wait_healed(stack, nodes).await?;
-    let healed = at.elapsed();
-    let report = workload.stop().await;
-    let probe = probe.stop().await;
-    assert!(
-        probe.is_sound(),
-        "{what}: two nodes acknowledged in the wrong order: {:?} {:?}",
-        probe.violations,
-        probe.shared_epochs
-    );
-    cluster.assert_nothing_lost(stack, &report).await?;
-    let pause = report
-        .timeline
-        .longest_gap_between(at, at + Duration::from_secs(90))
-        .duration();
-    eprintln!(
-        "{what}: write pause {pause:?}, healed after {healed:?}, {} acknowledged",
-        report.acknowledged
-    );
-    if std::env::var_os("DBAAS_E2E_EVENTS").is_some() {
-        eprintln!("{}", cluster.events(stack).await?[before..].join("\n"));
-    }
-    Ok(())
-}
-
-async fn primary(stack: &Stack, cluster: &Cluster) -> anyhow::Result<NodeId> {
-    Ok(cluster.primary(stack).await?.record.id)
-}
-
-fn engine(stack: &Stack) -> anyhow::Result<&DockerPlace> {
-    stack.docker().ok_or_else(|| anyhow::anyhow!("not on Docker"))
-}
+use docker_faults::{Result, addresses, engine, own_engine, pid, primary, routes, under_load};
 
 /// The primary is lost in every way that Docker knows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,6 +24,7 @@ async fn lost_primaries() -> Result {
         "kill",
         "pause",
         "stop",
+        "out of memory",
         "remove the container",
         "disconnect",
         "remove container and volume",
@@ -97,6 +42,7 @@ async fn lost_primaries() -> Result {
                 match fault {
                     "kill" | "pause" => docker.docker(&[fault, &name])?,
                     "stop" => docker.docker(&["stop", "-t", "20", &name])?,
+                    "out of memory" => out_of_memory(docker, &name),
                     "disconnect" => {
                         docker.docker(&["network", "disconnect", &format!("dbaas-{}", c.id), &name])?
                     }
@@ -113,6 +59,18 @@ async fn lost_primaries() -> Result {
         .await?;
     }
     Ok(())
+}
+
+/// A session takes more memory than the container has.
+fn out_of_memory(docker: &DockerPlace, name: &str) -> String {
+    let password = format!("PGPASSWORD={PASSWORD}");
+    let greedy = "SELECT length(repeat('x', 1000000000))";
+    let mut command = vec!["exec", "-e", &password, name];
+    command.extend(["psql", "-h", "127.0.0.1", "-U", "app", "-d", "shop", "-c", greedy]);
+    match docker.docker(&command) {
+        Ok(answer) => panic!("the container's memory has no limit: {answer}"),
+        Err(error) => error.to_string(),
+    }
 }
 
 fn remove_volume(docker: &DockerPlace, name: &str) -> anyhow::Result<String> {
@@ -183,17 +141,21 @@ async fn everything_killed() -> Result {
         return Ok(());
     };
     let cluster = Cluster::create(&stack, "power", 3, 1, None).await?;
-    for with_controller in [false, true] {
+    for what in [
+        "all nodes killed",
+        "all nodes and the controller killed",
+        "all containers removed",
+    ] {
         let c = cluster.clone();
-        let what = if with_controller {
-            "all nodes and the controller"
-        } else {
-            "all nodes"
-        };
+        let with_controller = what.contains("controller");
         under_load(&mut stack, &cluster, 3, what, async |stack: &mut Stack| {
             let nodes = c.nodes(stack).await?;
             let names: Vec<String> = nodes.iter().map(|n| DockerPlace::name(n.record.id)).collect();
-            let mut kill = vec!["kill"];
+            let mut kill = if what.contains("removed") {
+                vec!["rm", "-f"]
+            } else {
+                vec!["kill"]
+            };
             kill.extend(names.iter().map(String::as_str));
             if with_controller {
                 stack.crash();
@@ -209,38 +171,49 @@ async fn everything_killed() -> Result {
     Ok(())
 }
 
-/// The engine is restarted, and all containers end with it. `DBAAS_DOCKER_RESTART` is the program that does it.
+/// A part of the network fails, and comes back. The engine knows nothing of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn engine_restarted() -> Result {
-    let Ok(restart) = std::env::var("DBAAS_DOCKER_RESTART") else {
-        anyhow::ensure!(
-            std::env::var("DBAAS_REQUIRE_DOCKER").map_or(true, |v| v != "1"),
-            "DBAAS_REQUIRE_DOCKER=1, and DBAAS_DOCKER_RESTART is not set"
-        );
-        eprintln!("SKIPPED: DBAAS_DOCKER_RESTART does not say how to restart the engine");
+async fn partitions() -> Result {
+    if own_engine()?.is_none() {
         return Ok(());
-    };
+    }
     let Some(mut stack) = Stack::start_on_docker().await? else {
         return Ok(());
     };
-    let cluster = Cluster::create(&stack, "engine", 3, 1, None).await?;
-    under_load(
-        &mut stack,
-        &cluster,
-        3,
-        "engine restarted",
-        async |_: &mut Stack| {
-            let status = tokio::task::spawn_blocking(move || {
-                std::process::Command::new("/bin/sh")
-                    .args(["-c", &restart])
-                    .status()
-            })
-            .await??;
-            anyhow::ensure!(status.success(), "the engine was not restarted");
+    let cluster = Cluster::create(&stack, "partitions", 3, 1, None).await?;
+    for from in ["its standbys", "the controller and the clients"] {
+        let c = cluster.clone();
+        let before = primary(&stack, &cluster).await?;
+        let what = format!("primary cut off from {from} for six seconds");
+        under_load(&mut stack, &cluster, 3, &what, async |stack: &mut Stack| {
+            let docker = engine(stack)?;
+            let name = DockerPlace::name(before);
+            let (_, gateway) = addresses(docker, &name)?;
+            let unreachable = if from == "its standbys" {
+                let mut all = Vec::new();
+                for standby in c.standbys(stack).await? {
+                    all.push(addresses(docker, &DockerPlace::name(standby.record.id))?.0);
+                }
+                all
+            } else {
+                vec![gateway]
+            };
+            let process = pid(docker, &name)?;
+            routes(&process, "add", &unreachable)?;
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            // If it was replaced meanwhile its network went with it.
+            if pid(docker, &name)? == process {
+                routes(&process, "del", &unreachable)?;
+            }
             Ok(())
-        },
-    )
-    .await
+        })
+        .await?;
+        if from != "its standbys" {
+            let now = primary(&stack, &cluster).await?;
+            assert_eq!(now, before, "its standbys heard from it all the time");
+        }
+    }
+    Ok(())
 }
 
 /// One node: restarted where it is; without its data it is never made anew as if nothing had been.

@@ -9,6 +9,13 @@ C=$V/dbaas D=$V/pgdata
 cd "$C" || exit 64
 B=$C/boot-$id
 
+# Shows the node that this container is alive, every second; whoever kills it ends this too.
+n=0
+while :; do
+  n=$((n + 1))
+  echo "$n" > "init-alive-$id.new" && mv "init-alive-$id.new" "init-alive-$id" || :
+  sleep 1
+done 2> /dev/null &
 failed() {
   head -c 16384 "init-out-$id" > init-failed.new 2> /dev/null || echo "no room" > init-failed.new
   mv init-failed.new "init-failed-$id"
@@ -25,13 +32,15 @@ if ! initialise C.UTF-8 > "init-out-$id" 2>&1; then
   grep -q 'invalid locale' "init-out-$id" || failed
   initialise C > "init-out-$id" 2>&1 || failed
 fi
+copies=
 for s in "$@"; do
   {
     rm -rf "$s/arrived" "$s/pgdata.arriving"
     cp -a "$D" "$s/pgdata.arriving" && : > "$s/arrived"
   } > /dev/null 2>&1 &
+  copies="$copies $!"
 done
-wait
+[ -z "$copies" ] || wait $copies
 sync -f "$V" 2> /dev/null || sync
 for s in "$@"; do
   # A copy that did not come about, or a node that has data of its own: it takes a base backup instead.

@@ -40,7 +40,7 @@ word_of() { sed -n "s/^$1=//p" "$B/job"; }
 
 echo "used $id" > ticket.new && mv ticket.new ticket || failed ticket /dev/null
 # Of earlier starts.
-for f in boot-* exit-* up-* init-done-* init-failed-*; do
+for f in boot-* exit-* up-* init-done-* init-failed-* init-alive-*; do
   case $f in *-"$id") ;; *) rm -rf "$f" ;; esac
 done
 
@@ -61,14 +61,19 @@ init)
   complete
   ;;
 init-elsewhere)
-  # Another container initialises this node and its copies at the same time: see init.sh.
-  n=0
+  # Another container initialises this node and its copies at the same time: see init.sh. It shows that it is alive; if it is not, the
+  # control plane starts it again.
+  n=0 silent=0 heard=
   while [ ! -f "init-done-$id" ]; do
     [ ! -f "init-failed-$id" ] || failed initdb "init-failed-$id"
-    n=$((n + 1))
+    n=$((n + 1)) silent=$((silent + 1)) beat=
+    [ ! -f "init-alive-$id" ] || read -r beat < "init-alive-$id" || :
+    if [ "$beat" != "$heard" ]; then heard=$beat silent=0; fi
+    if [ "$silent" -gt 300 ]; then echo "the container that initialises the node ended before its time" > out; failed initdb out; fi
     if [ "$n" -gt 12000 ]; then echo "the first start did not end within 600 s" > out; failed initdb out; fi
     sleep 0.05
   done
+  rm -f init-alive-*
   ;;
 seed)
   n=0

@@ -1,0 +1,144 @@
+//! A workload under faults, and how to do them to a Docker Engine of the tests' own.
+#![allow(clippy::print_stderr, reason = "measurements, and skipped tests say so")]
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use dbaas_core::id::NodeId;
+use dbaas_e2e::docker::DockerPlace;
+use dbaas_e2e::{Cluster, Stack};
+use dbaas_workload::probe::{ProbeOptions, TwoWritersProbe};
+use dbaas_workload::set::{SetOptions, SetWorkload};
+
+pub(crate) type Result = anyhow::Result<()>;
+
+/// Writes, does something to the cluster, waits until writes go on, heals, and holds it to its promise.
+pub(crate) async fn under_load<F>(
+    stack: &mut Stack,
+    cluster: &Cluster,
+    nodes: usize,
+    what: &str,
+    fault: F,
+) -> Result
+where
+    F: AsyncFnOnce(&mut Stack) -> Result,
+{
+    let target = cluster.target(stack).await?;
+    let probe = TwoWritersProbe::start(&target.hosts, &target, &ProbeOptions::default()).await?;
+    let workload = SetWorkload::start(&target, &SetOptions::default()).await?;
+    anyhow::ensure!(
+        workload.wait_for_acknowledged(200, Duration::from_secs(20)).await,
+        "{what}: no writes"
+    );
+    let before = cluster.events(stack).await?.len();
+    let at = Instant::now();
+    fault(stack).await?;
+    let resumed = workload.wait_for_acknowledged(200, Duration::from_secs(90)).await;
+    if !resumed {
+        anyhow::bail!(
+            "{what}: writes did not resume: {}",
+            cluster.events(stack).await?.join("\n")
+        );
+    }
+    cluster.wait_healed(stack, nodes).await?;
+    let healed = at.elapsed();
+    let report = workload.stop().await;
+    let probe = probe.stop().await;
+    assert!(
+        probe.is_sound(),
+        "{what}: two nodes acknowledged in the wrong order: {:?} {:?}",
+        probe.violations,
+        probe.shared_epochs
+    );
+    cluster.assert_nothing_lost(stack, &report).await?;
+    let pause = report
+        .timeline
+        .longest_gap_between(at, at + Duration::from_secs(90))
+        .duration();
+    eprintln!(
+        "{what}: write pause {pause:?}, healed after {healed:?}, {} acknowledged",
+        report.acknowledged
+    );
+    if std::env::var_os("DBAAS_E2E_EVENTS").is_some() {
+        eprintln!("{}", cluster.events(stack).await?[before..].join("\n"));
+    }
+    Ok(())
+}
+
+pub(crate) async fn primary(stack: &Stack, cluster: &Cluster) -> anyhow::Result<NodeId> {
+    Ok(cluster.primary(stack).await?.record.id)
+}
+
+pub(crate) fn engine(stack: &Stack) -> anyhow::Result<&DockerPlace> {
+    stack.docker().ok_or_else(|| anyhow::anyhow!("not on Docker"))
+}
+
+/// The engine that these tests may do anything to, with the directory that `ci/docker/engine` was given. `None`, loudly, where there is none
+/// and nothing demands one.
+pub(crate) fn own_engine() -> anyhow::Result<Option<OwnEngine>> {
+    let Some(directory) = std::env::var_os("DBAAS_DOCKER_ENGINE_DIR") else {
+        anyhow::ensure!(
+            std::env::var("DBAAS_REQUIRE_DOCKER").map_or(true, |v| v != "1"),
+            "DBAAS_REQUIRE_DOCKER=1, and DBAAS_DOCKER_ENGINE_DIR is not set"
+        );
+        eprintln!("SKIPPED: DBAAS_DOCKER_ENGINE_DIR names no engine that a test may do anything to");
+        return Ok(None);
+    };
+    let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../ci/docker/engine");
+    Ok(Some(OwnEngine {
+        program,
+        directory: directory.into(),
+    }))
+}
+
+/// See [`own_engine`].
+#[derive(Debug, Clone)]
+pub(crate) struct OwnEngine {
+    program: PathBuf,
+    directory: PathBuf,
+}
+
+impl OwnEngine {
+    /// `up` or `down`, with options for dockerd.
+    pub(crate) async fn run(&self, verb: &'static str, options: &'static [&'static str]) -> Result {
+        let mut command = Command::new(&self.program);
+        command
+            .arg(verb)
+            .arg(&self.directory)
+            .args(options)
+            .stdin(Stdio::null());
+        let status = tokio::task::spawn_blocking(move || command.status()).await??;
+        anyhow::ensure!(status.success(), "engine {verb}: {status}");
+        Ok(())
+    }
+}
+
+/// The process that a container began with, as the machine numbers it.
+pub(crate) fn pid(docker: &DockerPlace, name: &str) -> anyhow::Result<String> {
+    docker.docker(&["inspect", "-f", "{{.State.Pid}}", name])
+}
+
+/// Cuts a container off from addresses, or joins it with them again, without the engine's knowing.
+pub(crate) fn routes(pid: &str, verb: &str, addresses: &[String]) -> Result {
+    for address in addresses {
+        let to = format!("{address}/32");
+        let status = Command::new("nsenter")
+            .args(["-t", pid, "-n", "ip", "route", verb, "blackhole", &to])
+            .stdin(Stdio::null())
+            .status()
+            .context("nsenter")?;
+        anyhow::ensure!(status.success(), "ip route {verb} blackhole {to}: {status}");
+    }
+    Ok(())
+}
+
+/// A container's address, and that of its network's gateway.
+pub(crate) fn addresses(docker: &DockerPlace, name: &str) -> anyhow::Result<(String, String)> {
+    let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}";
+    let told = docker.docker(&["inspect", "-f", format, name])?;
+    let (address, gateway) = told.split_once(' ').context("a container without an address")?;
+    Ok((address.to_owned(), gateway.to_owned()))
+}
