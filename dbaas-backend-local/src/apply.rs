@@ -19,11 +19,12 @@ pub(crate) fn apply(inner: &Inner, node: &Node, spec: NodeSpec) -> Result<(), In
     check_major(node, &installation)?;
     let known = node.state.lock().record.clone();
     if let Some(record) = known {
+        let resources = spec.resources;
         if record.spec != spec {
             node.save(Record { spec, ..record }, Durability::Disk)
                 .map_err(shown)?;
         }
-        return Ok(());
+        return inner.cgroups.limit(node.id.node, resources).map_err(shown);
     }
     let kept = find_kept(node)?;
     node.make_dirs(&inner.account).map_err(shown)?;

@@ -19,6 +19,7 @@ use tokio::sync::broadcast;
 
 use crate::LocalOptions;
 use crate::account::Account;
+use crate::cgroup::Cgroups;
 use crate::discovery::{Installation, discover};
 use crate::fetch::{FetchProgress, fetch};
 use crate::files;
@@ -53,6 +54,7 @@ pub(crate) struct Inner {
     pub(crate) root: PathBuf,
     pub(crate) options: LocalOptions,
     pub(crate) account: Account,
+    pub(crate) cgroups: Cgroups,
     pub(crate) pool: Arc<Pool>,
     /// Chosen for a node that is not written down yet.
     pub(crate) reserved_ports: Mutex<BTreeSet<u16>>,
@@ -89,7 +91,12 @@ impl Inner {
             .unwrap_or_else(|| root.join("postgresql"));
         let pool = Pool::new(root.join("pool"), options.warm_pool);
         pool.clean().map_err(shown)?;
+        let cgroups = Cgroups::open(options.cgroup.as_deref());
+        for (what, why) in cgroups.lacks().each() {
+            tracing::info!(why, "{what} is not enforced");
+        }
         let inner = Inner {
+            cgroups,
             installations: RwLock::new(discover(&options.postgres_dirs, &downloads)),
             options: LocalOptions {
                 download_dir: Some(downloads),
@@ -120,6 +127,7 @@ impl Inner {
             let process = node.state.lock().process.clone();
             if let Some(process) = process {
                 self.watch(&node, &process);
+                self.hold_adopted(&node, process.pid());
             }
         }
         let (watch, weak) = (Arc::clone(&self.watch), Arc::downgrade(self));
@@ -135,6 +143,16 @@ impl Inner {
             .name("dbaas-trash".into())
             .spawn(move || empty_trash(&trash))?;
         Ok(())
+    }
+
+    /// The limits of a server that an earlier process started: that one may have known of no cgroup.
+    fn hold_adopted(&self, node: &Node, pid: u32) {
+        let resources = node.state.lock().record.as_ref().map(|r| r.spec.resources);
+        let Some(resources) = resources else { return };
+        let held = self.cgroups.limit(node.id.node, resources);
+        if let Err(e) = held.and_then(|()| self.cgroups.place(node.id.node, node.dir.path(), pid)) {
+            tracing::warn!(node = %node.id.node, error = %e, "the limits of an adopted server are not held until its next start");
+        }
     }
 
     fn load(&self) -> io::Result<()> {

@@ -108,6 +108,18 @@ impl LocalBackend {
         futures_util::future::join_all(all).await.into_iter().collect()
     }
 
+    /// What of a node's resources nothing holds, and why not: `cpu` and `ram` where there is no delegated cgroup v2 directory
+    /// ([`LocalOptions::cgroup`]), `disk_size` always.
+    pub fn not_enforced(&self) -> Vec<(&'static str, String)> {
+        let lacks = self.inner.cgroups.lacks();
+        let disk = ("disk_size", "a directory has no size of its own");
+        lacks
+            .each()
+            .chain([disk])
+            .map(|(name, why)| (name, why.to_owned()))
+            .collect()
+    }
+
     /// How many sets the warm pool holds ready for a major version.
     pub fn pool_ready(&self, major: PostgresMajor) -> usize {
         self.inner
@@ -153,9 +165,14 @@ impl Infrastructure for LocalBackend {
     }
 
     fn capabilities(&self) -> Capabilities {
+        let lacks = self.inner.cgroups.lacks();
+        let held = |lack: &Option<String>| match lack {
+            None => Enforcement::Enforced,
+            Some(_) => Enforcement::NotEnforced,
+        };
         Capabilities {
-            cpu: Enforcement::NotEnforced,
-            ram: Enforcement::NotEnforced,
+            cpu: held(&lacks.cpu),
+            ram: held(&lacks.ram),
             disk: Enforcement::NotEnforced,
             live_resize: true,
             node_events: true,
@@ -240,19 +257,22 @@ impl Infrastructure for LocalBackend {
 
     async fn resize(&self, node: NodeRef, resources: Resources) -> Result<(), InfraError> {
         let node = self.inner.known(node).ok_or_else(|| not_found(node))?;
-        self.alone(node, move |_, node| {
+        self.alone(node, move |inner, node| {
             let mut record = node
                 .state
                 .lock()
                 .record
                 .clone()
                 .ok_or_else(|| not_found(node.id))?;
-            if record.spec.resources == resources {
-                return Ok(());
+            if record.spec.resources != resources {
+                record.spec.resources = resources;
+                node.save(record, Durability::Disk)
+                    .map_err(|e| io_error("writing node.json", &e))?;
             }
-            record.spec.resources = resources;
-            node.save(record, Durability::Disk)
-                .map_err(|e| io_error("writing node.json", &e))
+            inner
+                .cgroups
+                .limit(node.id.node, resources)
+                .map_err(|e| io_error("setting the limits", &e))
         })
         .await
     }

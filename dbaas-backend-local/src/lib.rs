@@ -27,6 +27,7 @@
 mod account;
 mod apply;
 mod backend;
+mod cgroup;
 mod command;
 mod discovery;
 mod fetch;
@@ -65,6 +66,9 @@ pub struct LocalOptions {
     pub advertise_host: Option<String>,
     /// Ports for nodes. The default lies outside the range that Linux takes for outgoing connections.
     pub port_range: RangeInclusive<u16>,
+    /// A cgroup v2 directory that was delegated to this program and holds no process: nodes get groups below it that hold their cpu and ram.
+    /// `None`: the one that systemd gave us with `Delegate=yes` and `DelegateSubgroup=`, if it did; else nothing holds them.
+    pub cgroup: Option<PathBuf>,
     /// Data directories that are initialised ahead.
     pub warm_pool: WarmPool,
     /// Whether PostgreSQL may be fetched where this machine has none.
@@ -81,6 +85,7 @@ impl Default for LocalOptions {
             listen_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             advertise_host: None,
             port_range: 15432..=25431,
+            cgroup: None,
             warm_pool: WarmPool::default(),
             allow_download: true,
             download_dir: None,

@@ -7,6 +7,7 @@
 //!   exit.json            why it is off, if it is off by itself
 //!   incomplete           there while a preparation runs, and after one that did not end: `data` must not be started
 //!   bootstrap_password   if `data` came from the warm pool
+//!   server.conf          address and port, around the `postgresql.conf` in `data`
 //!   kept.json            instead of node.json: removed, data kept
 //!   data/ run/ log log.1
 //! ```
@@ -65,6 +66,11 @@ impl NodeDir {
 
     pub(crate) fn record(&self) -> PathBuf {
         self.0.join("node.json")
+    }
+
+    /// The configuration file that the server is started with; includes the one in `data`.
+    pub(crate) fn server_conf(&self) -> PathBuf {
+        self.0.join("server.conf")
     }
 
     pub(crate) fn kept(&self) -> PathBuf {

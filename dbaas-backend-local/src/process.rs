@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
 use rustix::process::{
@@ -104,6 +105,8 @@ pub(crate) struct Process {
     pid: Pid,
     start_ticks: u64,
     pidfd: OwnedFd,
+    /// What [`Process::reap`] found: the kernel tells it once, and several may ask.
+    ending: Mutex<Option<Ending>>,
 }
 
 impl Process {
@@ -125,6 +128,7 @@ impl Process {
             pid: raw,
             start_ticks: found.start_ticks,
             pidfd,
+            ending: Mutex::new(None),
         }))
     }
 
@@ -193,7 +197,11 @@ impl Process {
 
     /// Collects the exit status of a child of ours that has ended, so that no zombie stays.
     pub(crate) fn reap(&self) -> Ending {
-        match waitid(
+        let mut known = self.ending.lock();
+        if let Some(ending) = *known {
+            return ending;
+        }
+        let ending = match waitid(
             WaitId::PidFd(self.pidfd.as_fd()),
             WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
         ) {
@@ -203,7 +211,11 @@ impl Process {
                 (None, None) => Ending::Unknown,
             },
             _ => Ending::Unknown,
+        };
+        if ending != Ending::Unknown {
+            *known = Some(ending);
         }
+        ending
     }
 }
 

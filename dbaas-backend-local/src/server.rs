@@ -55,13 +55,14 @@ pub(crate) fn launch(
     let data = node.dir.data();
     files::remove_if_there(&data.join("postmaster.pid"))?;
 
-    let port = node
+    let (port, resources) = node
         .state
         .lock()
         .record
         .as_ref()
-        .map(|r| r.port)
+        .map(|r| (r.port, r.spec.resources))
         .ok_or(LaunchFailure::Cancelled)?;
+    inner.cgroups.limit(node.id.node, resources)?;
     let address = inner.options.listen_address;
     let deadline = Instant::now() + PORT_BUSY_AT_MOST;
     while !port_is_free(address, port) {
@@ -75,6 +76,7 @@ pub(crate) fn launch(
         std::thread::sleep(Duration::from_millis(5));
     }
 
+    write_server_conf(inner, node, address, port)?;
     let log = node.dir.log();
     command::turn_log_over(&log)?;
     let mut command = command::prepare(
@@ -87,6 +89,8 @@ pub(crate) fn launch(
     command
         .arg("-D")
         .arg(&data)
+        .arg("-c")
+        .arg(format!("config_file={}", node.dir.server_conf().display()))
         .args([
             "-c",
             &format!("listen_addresses={address}"),
@@ -122,6 +126,15 @@ pub(crate) fn launch(
                 return Err(why.into());
             }
         };
+        let placed = inner.cgroups.place(node.id.node, node.dir.path(), process.pid());
+        if let Err(e) = placed
+            && process.is_alive()
+        {
+            // Nor what cannot be held, where limits are said to be.
+            kill_all(node.dir.path(), KILL_AT_MOST)?;
+            process.reap();
+            return Err(e.into());
+        }
         state.process = Some(Arc::clone(&process));
         state.preparing = None;
         state.exit = None;
@@ -141,6 +154,25 @@ pub(crate) fn launch(
     inner.watch(node, &process);
     inner.changed(node.id);
     Ok(())
+}
+
+/// What the command line says again in a file that includes `postgresql.conf`, which listens nowhere: PostgreSQL compares its files with
+/// what it runs with at every reload, the command line notwithstanding, and would complain of an address that it cannot change.
+fn write_server_conf(inner: &Inner, node: &Node, address: IpAddr, port: u16) -> io::Result<()> {
+    let included = node.dir.data().join("postgresql.conf");
+    let included = included
+        .to_str()
+        .ok_or_else(|| io::Error::other("the data directory's path is not UTF-8"))?
+        .replace('\'', "''");
+    let text = format!(
+        "include '{included}'\nlisten_addresses = '{address}'\nport = {port}\nunix_socket_directories = ''\n\
+         logging_collector = off\nlog_destination = 'stderr'\n"
+    );
+    let path = node.dir.server_conf();
+    if std::fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(());
+    }
+    files::write(&path, text.as_bytes(), Some(&inner.account), Durability::Process)
 }
 
 fn write_files(inner: &Inner, node: &Node, recipe: &BootRecipe) -> io::Result<()> {

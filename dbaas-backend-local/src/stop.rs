@@ -139,6 +139,7 @@ pub(crate) fn remove(inner: &Arc<Inner>, node: &Arc<Node>, disposal: DataDisposa
         }
         DataDisposal::Delete => delete_dir(inner, node).map_err(shown)?,
     }
+    inner.cgroups.remove(node.id.node);
     *node.state.lock() = crate::node::State::default();
     inner.changed(node.id);
     Ok(())

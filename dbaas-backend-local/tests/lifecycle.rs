@@ -71,6 +71,17 @@ async fn init_start_restart_and_removal(major: u32) {
         ""
     );
     assert_eq!(fixture.sql(&backend, node, "SHOW dbaas.epoch").await, "1");
+    fixture.sql(&backend, node, "SELECT pg_reload_conf()").await;
+    fixture.sql(&backend, node, "SELECT pg_sleep(0.3)").await;
+    let pending = "SELECT string_agg(name, ' ') FROM pg_settings WHERE pending_restart";
+    assert_eq!(
+        fixture.sql(&backend, node, pending).await,
+        "",
+        "a reload finds what runs"
+    );
+    let log = backend.logs(node, 50).await.unwrap();
+    assert!(log.contains("reloading configuration files"), "{log}");
+    assert!(!log.contains("cannot be changed without restarting"), "{log}");
     fixture
         .sql(&backend, node, "CREATE TABLE t AS SELECT 42 AS a")
         .await;

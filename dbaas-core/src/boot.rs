@@ -9,7 +9,9 @@
 //! 4. Put `standby.signal` there ([`BootRole::Standby`]) or make sure that it, and `recovery.signal`, are absent ([`BootRole::Primary`]).
 //! 5. Remove a stale `postmaster.pid` (the node is known to be off) and run `postgres -D …` with the backend's own listen address, port
 //!    and socket directory on its command line: `postgresql.conf` itself listens nowhere, so that a server which something else
-//!    starts from the same directory is closed to clients.
+//!    starts from the same directory is closed to clients. (PostgreSQL complains of the difference in its log at every reload. A
+//!    configuration file of the backend's own, which includes that one and says the same as the command line, spares it that:
+//!    `-c config_file=…`.)
 
 use serde::{Deserialize, Serialize};
 

@@ -10,7 +10,7 @@ use dbaas_core::config::Cidr;
 
 const EXAMPLES: &str = "\
 Examples:
-  Try it on this machine; everything is kept in ./try and gone when the server ends:
+  Try it on this machine; everything is kept in ./try, and nothing runs on when the server ends:
     dbaas-server --data-dir ./try --stop-instances-on-exit
 
   What this machine can run, and a first instance of three nodes (put a version's uuid in):
@@ -97,6 +97,11 @@ pub(crate) struct Cli {
     /// How many data directories of each version are kept initialised ahead, so that an instance starts in a fraction of a second.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=16))]
     pub(crate) warm_pool: u8,
+
+    /// A cgroup v2 directory that was delegated to this server and holds no process: nodes get groups below it that hold their cpu and ram.
+    /// [default: what systemd delegates by Delegate=yes and DelegateSubgroup=server, else nothing holds them]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) cgroup: Option<PathBuf>,
 
     /// Switch off every instance when this server ends: for trying things out.
     #[arg(long)]

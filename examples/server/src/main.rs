@@ -219,6 +219,7 @@ fn embedded_options(cli: &Cli) -> EmbeddedOptions {
         listen_address: cli.node_address,
         advertise_host: cli.advertise_host.clone(),
         port_range: cli.node_ports.clone(),
+        cgroup: cli.cgroup.clone(),
         warm_pool: WarmPool {
             sets: cli.warm_pool.into(),
             ..WarmPool::default()
