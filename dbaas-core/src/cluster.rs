@@ -170,6 +170,14 @@ pub struct ClusterState {
     pub barrier: Option<Lsn>,
     /// Why the last change of primary was begun.
     pub cause: Option<FailoverCause>,
+    /// The candidate of this epoch was started again to be promoted, and may have been promoted before: it is then on a timeline that
+    /// holders of the epoch's mark need not know of.
+    #[serde(default)]
+    pub repromoted: bool,
+    /// From the choice of a candidate until `electorates` changes: the primary of the epoch before. It holds everything that was acknowledged
+    /// under all electorates but the newest, and so does whatever it is rebuilt to: sealed, it stands for all of them.
+    #[serde(default)]
+    pub former: Option<NodeId>,
 }
 
 /// Why a change of primary was begun.
@@ -198,6 +206,8 @@ impl ClusterState {
             setting: 0,
             barrier: None,
             cause: None,
+            repromoted: false,
+            former: None,
         }
     }
 
@@ -210,12 +220,19 @@ impl ClusterState {
     }
 
     /// Whether these sealed nodes are enough to choose a candidate: enough of every electorate under which a commit can have been
-    /// acknowledged. One with fewer voters than `k` cannot have acknowledged anything, and sets no condition of its own.
+    /// acknowledged. One with fewer voters than `k` cannot have acknowledged anything, and sets no condition of its own. The primary of the
+    /// epoch before, sealed, has everything of its time, and acknowledges nothing any more.
     pub fn is_sealed_by(&self, sealed: &BTreeSet<NodeId>) -> bool {
         let mut constrained = false;
-        for electorate in &self.electorates {
+        let former = self.former.is_some_and(|former| sealed.contains(&former));
+        let newest = self.electorates.len().saturating_sub(1);
+        for (index, electorate) in self.electorates.iter().enumerate() {
             if electorate.k == 0 {
                 return false;
+            }
+            if former && index < newest {
+                constrained = true;
+                continue;
             }
             if electorate.seal_size().is_some() {
                 constrained = true;
@@ -250,6 +267,7 @@ impl ClusterState {
     /// holds everything.
     pub fn propose(&mut self, electorate: Electorate) {
         self.barrier = None;
+        self.former = None;
         self.setting += 1;
         let keeps_promise = |e: &Electorate| e.k == 0 || e.seal_size().is_some();
         if self.electorates.len() > 1 {
@@ -273,6 +291,8 @@ impl ClusterState {
         let newest = self.current();
         self.electorates = vec![newest];
         self.barrier = None;
+        self.repromoted = false;
+        self.former = None;
     }
 }
 

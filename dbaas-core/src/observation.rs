@@ -101,6 +101,9 @@ pub struct NodeObservation {
     pub silent_ms: u64,
     /// For how long it has not been streaming from the primary, in milliseconds, as far as this controller has watched; 0 if it is.
     pub not_streaming_ms: u64,
+    /// For how long it and a primary have both answered in this epoch without a break, and it has not been streaming, in milliseconds; 0 if it
+    /// is. Unlike [`NodeObservation::not_streaming_ms`] the time does not count in which it could not: off, or the primary itself.
+    pub waiting_ms: u64,
     /// Starting it again has to wait so long (backoff after failed starts), in milliseconds.
     pub hold_off_ms: u64,
     /// What last failed when acting on it, for the reason that people read.

@@ -7,7 +7,7 @@ use dbaas_core::cluster::{ClusterPhase, Epoch, FailoverCause, Lsn};
 use dbaas_core::infrastructure::{Exit, ExitReason, PowerState};
 use dbaas_core::instance::{DesiredState, FailoverRequest, SwitchoverRequest};
 use dbaas_core::node::Rejoin;
-use dbaas_core::observation::Silence;
+use dbaas_core::observation::{Silence, SlotFacts};
 use situation::{Scene, died, node};
 
 macro_rules! golden {
@@ -120,6 +120,17 @@ fn an_asynchronous_instance_prefers_its_own_disk() {
 }
 
 #[test]
+fn an_asynchronous_failover_waits_for_whoever_may_hold_more() {
+    let mut scene = Scene::running(3, 0);
+    scene.absent(1);
+    scene.silence(2, Silence::Timeout, scene.policy.voter_gone_ms - 1);
+    golden!(scene);
+    scene.silence(2, Silence::Timeout, scene.policy.voter_gone_ms);
+    let cluster = scene.plan().record.and_then(|r| r.cluster).expect("n3 has to do");
+    assert_eq!(cluster.epoch, Epoch(2));
+}
+
+#[test]
 fn the_sealed_node_with_most_is_promoted() {
     let mut scene = Scene::sealing(3, 1);
     scene.power(1, died());
@@ -197,6 +208,132 @@ fn a_candidate_that_died_is_started_to_be_promoted_again() {
     let mut scene = Scene::promoting(2, 1);
     scene.power(2, died());
     golden!(scene);
+}
+
+/// A switchover from n1 to n2, whose disk is lost before it is known to serve. n1 was shut down cleanly, and is a standby now.
+fn candidate_lost_in_a_switchover(nodes: u64) -> Scene {
+    let mut scene = Scene::sealing(nodes, 1);
+    if let Some(cluster) = scene.record.cluster.as_mut() {
+        cluster.cause = Some(FailoverCause::Switchover { to: node(2) });
+    }
+    let old = scene.facts(2).clone();
+    scene.power(1, PowerState::Off);
+    for n in 2..=scene.record.nodes.len() {
+        scene.sealed(n, Lsn(1_000));
+    }
+    scene.record = scene.plan().record.expect("a candidate is chosen");
+    scene.absent(2);
+    scene.power(1, PowerState::Running);
+    scene.seen(1).sql = Ok(old);
+    scene
+}
+
+#[test]
+fn the_old_primary_stands_for_its_time_when_the_candidate_is_lost() {
+    let mut scene = candidate_lost_in_a_switchover(2);
+    scene.sealed(1, Lsn(1_000));
+    golden!(scene);
+    let mut scene = candidate_lost_in_a_switchover(3);
+    scene.sealed(1, Lsn(1_000));
+    let cluster = scene
+        .plan()
+        .record
+        .and_then(|r| r.cluster)
+        .expect("it elects again");
+    assert_eq!((cluster.epoch, cluster.phase), (Epoch(3), ClusterPhase::Sealing));
+    // n3 may have acknowledged for the candidate: without it nobody knows what.
+    let mut scene = candidate_lost_in_a_switchover(3);
+    scene.sealed(1, Lsn(1_000));
+    scene.silence(3, Silence::Timeout, 60_000);
+    let cluster = scene.plan().record.unwrap_or(scene.record).cluster;
+    assert_eq!(cluster.map(|c| c.epoch), Some(Epoch(2)));
+}
+
+/// What is recorded of a candidate that was started again.
+fn repromoted(scene: &Scene) -> bool {
+    let record = scene.plan().record.unwrap_or_else(|| scene.record.clone());
+    record
+        .cluster
+        .is_some_and(|c| c.repromoted && c.barrier.is_none())
+}
+
+#[test]
+fn a_second_promotion_in_an_epoch_is_recorded_before_it() {
+    let mut scene = Scene::promoting(2, 1);
+    scene.record.cluster.as_mut().unwrap().barrier = Some(Lsn(1_000));
+    assert!(!repromoted(&scene));
+    scene.facts(2).history = Epoch(2);
+    assert!(
+        repromoted(&scene),
+        "a standby that holds the epoch's own mark was promoted before"
+    );
+    let mut scene = Scene::promoting(2, 1);
+    scene.record.cluster.as_mut().unwrap().barrier = Some(Lsn(1_000));
+    scene.power(2, died());
+    assert!(repromoted(&scene), "it may have been");
+}
+
+#[test]
+fn after_a_second_promotion_the_mark_shows_nothing() {
+    let mut scene = Scene::sealing(4, 2);
+    if let Some(cluster) = scene.record.cluster.as_mut() {
+        cluster.repromoted = true;
+    }
+    scene.power(1, died());
+    scene.sealed(2, Lsn(1_000));
+    scene.sealed(3, Lsn(1_000));
+    scene.silence(4, Silence::Timeout, 9_000);
+    golden!(scene);
+}
+
+#[test]
+fn a_standby_that_has_to_be_rebuilt_does_not_go_on() {
+    let mut scene = Scene::running(3, 1);
+    scene.record.nodes[2].rejoin = Rejoin::BaseBackup;
+    golden!(scene);
+}
+
+/// n3 runs, and does not stream.
+fn not_streaming() -> Scene {
+    let mut scene = Scene::running(3, 1);
+    scene
+        .facts(1)
+        .standbys
+        .retain(|s| !s.application_name.starts_with("n3_"));
+    scene.facts(3).receiver = None;
+    scene
+}
+
+#[test]
+fn a_standby_is_rewound_only_for_the_time_in_which_it_could_have_streamed() {
+    let mut scene = not_streaming();
+    // The primary of before, a moment after a switchover: it has not streamed for as long as it was the primary.
+    scene.seen(3).not_streaming_ms = 3_600_000;
+    scene.seen(3).waiting_ms = scene.policy.stuck_standby_ms - 1;
+    assert!(scene.plan().events.iter().all(|e| e.kind != "standby_rebuilding"));
+    scene.seen(3).waiting_ms = scene.policy.stuck_standby_ms;
+    golden!(scene);
+}
+
+#[test]
+fn slots_from_a_time_before_rebuild_nobody() {
+    let mut scene = Scene::promoting(3, 1);
+    scene.facts(2).slots = vec![SlotFacts {
+        name: "dbaas_n3".to_owned(),
+        active: false,
+        lost: true,
+    }];
+    let dropped = |scene: &Scene| {
+        let plan = scene.plan();
+        assert!(plan.events.iter().all(|e| e.kind != "standby_rebuilding"));
+        plan.actions
+            .iter()
+            .any(|a| a.name() == "drop_slots" && a.node() == node(2))
+    };
+    assert!(dropped(&scene));
+    scene.facts(2).in_recovery = false;
+    scene.facts(2).history = Epoch(2);
+    assert!(dropped(&scene));
 }
 
 #[test]

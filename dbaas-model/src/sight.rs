@@ -195,6 +195,7 @@ pub fn observation(record: &InstanceRecord, views: &[View; MOST_NODES], sight: S
                 sql,
                 silent_ms,
                 not_streaming_ms: if sight.gone_long { LONG_MS } else { 0 },
+                waiting_ms: if sight.gone_long { LONG_MS } else { 0 },
                 hold_off_ms: 0,
                 last_failure: None,
             },
@@ -214,6 +215,7 @@ pub fn observation(record: &InstanceRecord, views: &[View; MOST_NODES], sight: S
             .any(|r| r.application_name == standby_name(&name(i), epoch));
         if let Some(node) = observation.nodes.get_mut(&id(i)).filter(|_| row && ours) {
             node.not_streaming_ms = 0;
+            node.waiting_ms = 0;
         }
     }
     observation

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use dbaas_core::cluster::Epoch;
 use dbaas_core::id::NodeId;
 use dbaas_core::plan::PlannedEvent;
 use dbaas_core::time::Timestamp;
@@ -46,6 +47,8 @@ pub(super) struct NodeMemory {
     pub(super) silent: bool,
     /// When it last streamed, or was first looked at.
     pub(super) streamed_at: Option<Timestamp>,
+    /// In which epoch it could have streamed and has not, and since when.
+    waits: Option<(Epoch, Timestamp)>,
     /// Since when it has been well (primary or streaming).
     pub(super) well_since: Option<Timestamp>,
     /// Starts since it was last well.
@@ -81,6 +84,20 @@ impl NodeMemory {
             self.starts = 0;
             self.hold_off_until = None;
         }
+    }
+
+    /// For how long it could have been streaming in this epoch and was not, without a break.
+    pub(super) fn waiting_ms(&mut self, now: Timestamp, epoch: Epoch, waits: bool) -> u64 {
+        if !waits {
+            self.waits = None;
+            return 0;
+        }
+        let since = match self.waits {
+            Some((of, since)) if of == epoch => since,
+            _ => now,
+        };
+        self.waits = Some((epoch, since));
+        now.since_ms(since)
     }
 
     pub(super) fn hold_off_ms(&self, now: Timestamp) -> u64 {
@@ -152,6 +169,22 @@ mod tests {
         node.well(t);
         node.well(t.plus_ms(WELL_AGAIN_MS));
         assert_eq!(node.hold_off_ms(t), 0);
+    }
+
+    #[test]
+    fn only_the_time_counts_in_which_it_could_have_streamed() {
+        let mut node = NodeMemory::default();
+        let t = Timestamp::from_unix_ms(0);
+        // It was the primary for an hour, then it is started to follow in the next epoch.
+        assert_eq!(node.waiting_ms(t, Epoch(1), false), 0);
+        let t = t.plus_ms(3_600_000);
+        assert_eq!(node.waiting_ms(t, Epoch(1), false), 0);
+        assert_eq!(node.waiting_ms(t.plus_ms(200), Epoch(2), true), 0);
+        assert_eq!(node.waiting_ms(t.plus_ms(700), Epoch(2), true), 500);
+        assert_eq!(node.waiting_ms(t.plus_ms(800), Epoch(3), true), 0);
+        assert_eq!(node.waiting_ms(t.plus_ms(900), Epoch(3), true), 100);
+        assert_eq!(node.waiting_ms(t.plus_ms(901), Epoch(3), false), 0);
+        assert_eq!(node.waiting_ms(t.plus_ms(999), Epoch(3), true), 0);
     }
 
     #[test]

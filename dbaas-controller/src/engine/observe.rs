@@ -156,6 +156,7 @@ pub(super) fn remember(
         .and_then(|id| look.sql.get(&id))
         .and_then(|r| r.as_ref().ok())
         .cloned();
+    let primary_serves = primary_facts.as_ref().is_some_and(|f| !f.in_recovery);
     let ids: Vec<NodeId> = record
         .nodes
         .iter()
@@ -194,8 +195,9 @@ pub(super) fn remember(
             .and_then(|name| primary_facts.as_ref()?.streaming(name));
         let first_looked = *node.streamed_at.get_or_insert(now);
         let runs = infra.present().is_some_and(|n| n.power == PowerState::Running);
-        if row.is_some() || (primary_facts.is_none() && runs) {
-            // Without a primary nobody streams: that is not this node's fault.
+        let is_primary = primary == Some(id) && answer.as_ref().is_ok_and(|f| !f.in_recovery);
+        if row.is_some() || is_primary || (primary_facts.is_none() && runs) {
+            // Without a primary nobody streams: that is not this node's fault. Nor does the primary itself.
             node.streamed_at = Some(now);
         }
         let not_streaming_ms = if row.is_some() {
@@ -203,7 +205,8 @@ pub(super) fn remember(
         } else {
             now.since_ms(first_looked)
         };
-        let is_primary = primary == Some(id) && answer.as_ref().is_ok_and(|f| !f.in_recovery);
+        let could_stream = answer.is_ok() && !is_primary && primary_serves;
+        let waiting_ms = node.waiting_ms(now, epoch, could_stream && row.is_none());
         if row.is_some() || is_primary {
             node.well(now);
         } else {
@@ -228,6 +231,7 @@ pub(super) fn remember(
             sql: answer,
             silent_ms,
             not_streaming_ms,
+            waiting_ms,
             hold_off_ms,
             last_failure,
         };

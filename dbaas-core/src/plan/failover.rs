@@ -16,6 +16,7 @@ use crate::observation::Silence;
 use super::Action;
 use super::draft::{Draft, Serving};
 use super::lifetime::{self, SHUTDOWN_MS};
+use super::nodes::SLOT_PREFIX;
 
 /// What is known of the primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +156,7 @@ fn sealable(draft: &Draft<'_>, cluster: &ClusterState) -> BTreeSet<NodeId> {
     cluster
         .all_voters()
         .into_iter()
+        .chain(cluster.former)
         .filter(|id| *id != cluster.primary || cluster.phase == ClusterPhase::Sealing)
         .filter(|id| {
             draft
@@ -290,6 +292,9 @@ fn cannot_elect(draft: &mut Draft<'_>, cluster: &ClusterState, reachable: &BTree
     // With k = 0 there is one writer, and no promise of zero loss: the standby may take over once the primary is known to be off and
     // its disk is lost. Otherwise somebody has to say that loss is acceptable.
     if !standbys.is_empty() && (forced || (asynchronous && off && !intact(draft, primary))) {
+        if await_more(draft, primary) {
+            return;
+        }
         if !off {
             let mode = PowerOff::Immediate;
             draft.act(
@@ -321,6 +326,28 @@ fn cannot_elect(draft: &mut Draft<'_>, cluster: &ClusterState, reachable: &BTree
         ));
     }
     draft.problem(text);
+}
+
+/// A failover that may lose commits takes the best copy there is: one that was there a moment ago may hold more than those that answer. An
+/// operator who accepts the loss is not kept waiting.
+fn await_more(draft: &mut Draft<'_>, primary: NodeId) -> bool {
+    if draft.record.requests.failover.is_some() {
+        return false;
+    }
+    let patience = draft.situation.policy.voter_gone_ms;
+    let awaited: BTreeSet<NodeId> = draft
+        .all_others(primary)
+        .into_iter()
+        .filter(|id| draft.facts(*id).is_none() && intact(draft, *id))
+        .filter(|id| draft.seen(*id).is_some_and(|s| s.silent_ms < patience))
+        .collect();
+    if awaited.is_empty() {
+        return false;
+    }
+    let text = format!("waiting for {}, which may hold more", draft.names(&awaited));
+    draft.pending(text);
+    draft.soon();
+    true
 }
 
 /// The compare-and-swap that begins a new epoch. The actions of the same plan run only if it succeeded.
@@ -407,7 +434,9 @@ fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
             format!("sealing {}", draft.name(*id)),
         );
     }
-    if enough {
+    if enough && forced && await_more(draft, old) {
+        // Seen again soon.
+    } else if enough {
         choose(draft, cluster, &sealed);
     } else if old_off && !cluster.is_sealed_by(&candidates) && intact(draft, old) && !forced {
         // The old primary holds everything that was ever acknowledged; nobody was promoted in this epoch, nor can be now.
@@ -462,7 +491,8 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
     // history may have gone on where the candidate's turned off; it votes when it has replayed the new epoch's mark. And if that history
     // is not of the epoch just before this one, a primary of an epoch between may have gone on from it without its mark having come this
     // far: then the same mark does not show the same history, and nobody votes at once.
-    let newest = facts.history.next() == epoch;
+    // The same holds if a candidate was promoted twice in one epoch, with a single mark.
+    let newest = facts.history.next() == epoch && !cluster.repromoted;
     let same_history = |id: &NodeId| newest && draft.facts(*id).is_some_and(|f| f.history == facts.history);
     let voters: BTreeSet<NodeId> = sealed
         .iter()
@@ -483,13 +513,14 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
     if let Some(state) = draft.record.cluster.as_mut() {
         state.phase = ClusterPhase::Promoting;
         state.primary = candidate;
+        state.repromoted = false;
         if cluster.cause == Some(FailoverCause::Forced) {
             // What the old electorates held beyond the sealed nodes was given up by the operator.
             state.electorates.clear();
         }
         state.propose(Electorate { voters, k });
+        state.former = Some(old).filter(|_| state.is_joint());
     }
-    let continues = facts.history.next() >= epoch;
     for node in &mut draft.record.nodes {
         if node.id == candidate {
             node.role = NodeRole::Primary;
@@ -501,16 +532,15 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
             node.sync = false;
         }
         if node.id == old && node.rejoin != Rejoin::BaseBackup {
-            // It may have written what nobody received. After a clean shutdown it has not, and following is tried first. If the
-            // candidate does not know of its promotion both will have taken the same number for their timelines: a rewind would
-            // see no difference, and the old content would stay.
-            node.rejoin = if planned {
-                Rejoin::InPlace
-            } else if continues {
-                Rejoin::Rewind
-            } else {
-                Rejoin::BaseBackup
-            };
+            // It may have written what nobody received. After a clean shutdown it has not, and following is tried first.
+            node.rejoin = if planned { Rejoin::InPlace } else { Rejoin::Rewind };
+            node.rejoin_attempts = 0;
+        }
+        // If the candidate does not know of a promotion that there was, or may have been, both will have taken the same number for their
+        // timelines: a rewind, and a standby that asks for more WAL, would see no difference, and foreign content would stay. Whoever
+        // was not sealed, and so may hold some, is built anew.
+        if !newest && node.id != candidate && !sealed.contains(&node.id) && node.rejoin != Rejoin::Seed {
+            node.rejoin = Rejoin::BaseBackup;
             node.rejoin_attempts = 0;
         }
     }
@@ -548,6 +578,22 @@ fn prepare_followers(draft: &mut Draft<'_>, candidate: NodeId) {
             "slots on the new primary",
         );
     }
+    // Left from a time when it was primary before, and of no use: nobody is to be judged by them.
+    let lost: Vec<String> = facts
+        .slots
+        .iter()
+        .filter(|s| s.name.starts_with(SLOT_PREFIX) && s.lost && !s.active)
+        .map(|s| s.name.clone())
+        .collect();
+    if !lost.is_empty() {
+        draft.act(
+            Action::DropSlots {
+                node: candidate,
+                names: lost,
+            },
+            "slots that lost their WAL",
+        );
+    }
 }
 
 fn promoting(draft: &mut Draft<'_>, cluster: &ClusterState) -> Option<Serving> {
@@ -569,6 +615,10 @@ fn promoting(draft: &mut Draft<'_>, cluster: &ClusterState) -> Option<Serving> {
     if facts.in_recovery {
         draft.pending(format!("promoting {name} (epoch {epoch})"));
         if facts.is_sealed(epoch) && draft.missing_closed_names(facts).is_none() {
+            if facts.history >= epoch {
+                // Something else started it as a standby.
+                note_repromotion(draft);
+            }
             let closed_names = draft.closed_names();
             draft.act(
                 Action::Promote {
@@ -593,6 +643,17 @@ fn promoting(draft: &mut Draft<'_>, cluster: &ClusterState) -> Option<Serving> {
         return None;
     }
     marked(draft, candidate, epoch).then_some(Serving { node: candidate })
+}
+
+/// The candidate is promoted a second time in its epoch, or may be. The mark is written once, and others may hold it from the first time: what
+/// they hold of the candidate's history says nothing of its second part, so that a position from before is no barrier either.
+fn note_repromotion(draft: &mut Draft<'_>) {
+    if let Some(state) = draft.record.cluster.as_mut()
+        && !state.repromoted
+    {
+        state.repromoted = true;
+        state.barrier = None;
+    }
 }
 
 /// Whether this primary has written the mark of its epoch; if not, it is to. Also one that goes on in a new epoch because nobody could be
@@ -639,6 +700,7 @@ fn candidate_silent(draft: &mut Draft<'_>, cluster: &ClusterState) {
                         },
                         format!("the new primary {name} is off: starting it again to promote it"),
                     );
+                    note_repromotion(draft);
                 }
                 draft.pending(format!("the new primary {name} is being started again"));
             } else {

@@ -14,7 +14,7 @@ use super::draft::{Draft, Serving};
 /// Starts that ended by themselves before a heavier way of rejoining is taken.
 const ATTEMPTS: u32 = 3;
 /// Prefix of our slots: others are not touched.
-const SLOT_PREFIX: &str = "dbaas_";
+pub(super) const SLOT_PREFIX: &str = "dbaas_";
 
 pub(super) fn plan(draft: &mut Draft<'_>, serving: Option<Serving>) {
     let ids: Vec<NodeId> = draft.record.nodes.iter().map(|n| n.id).collect();
@@ -292,6 +292,17 @@ fn running(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving: Option
         return;
     }
     let Some(serving) = serving else { return };
+    if draft
+        .node(id)
+        .is_some_and(|n| n.rejoin == Rejoin::BaseBackup && n.rejoin_attempts == 0)
+    {
+        let why = format!("{name} may hold what the primary's history does not: rebuilding it");
+        draft.pending(why.clone());
+        draft.event("standby_rebuilding", Some(id), why.clone());
+        let mode = PowerOff::Immediate;
+        draft.act(Action::PowerOff { node: id, mode }, why);
+        return;
+    }
     let Some(primary) = draft.facts(serving.node) else {
         return;
     };
@@ -341,8 +352,9 @@ fn running(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving: Option
     }
     draft.pending(format!("{name} does not stream yet"));
     draft.wake_within(draft.situation.policy.progress_ms * 2);
-    let lost_slot = primary.slots.iter().any(|s| s.name == target.slot && s.lost);
-    let waited = draft.seen(id).map_or(0, |s| s.not_streaming_ms);
+    // On a primary that was just promoted, a slot that is lost is from a time before: it is made anew.
+    let lost_slot = steady && primary.slots.iter().any(|s| s.name == target.slot && s.lost);
+    let waited = draft.seen(id).map_or(0, |s| s.waiting_ms);
     let stuck = waited >= draft.situation.policy.stuck_standby_ms && facts.replay_waits && !misled;
     if !(lost_slot || stuck) {
         return;

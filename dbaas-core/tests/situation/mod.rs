@@ -233,13 +233,14 @@ impl Scene {
             sql,
             silent_ms: 0,
             not_streaming_ms: 0,
+            waiting_ms: 0,
             hold_off_ms: 0,
             last_failure: None,
         };
         self.observation.nodes.insert(id, seen);
     }
 
-    fn seen(&mut self, n: usize) -> &mut NodeObservation {
+    pub(crate) fn seen(&mut self, n: usize) -> &mut NodeObservation {
         self.observation
             .nodes
             .get_mut(&node(n))
