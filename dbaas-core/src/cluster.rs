@@ -174,10 +174,19 @@ pub struct ClusterState {
     /// holders of the epoch's mark need not know of.
     #[serde(default)]
     pub repromoted: bool,
-    /// From the choice of a candidate until `electorates` changes: the primary of the epoch before. It holds everything that was acknowledged
-    /// under all electorates but the newest, and so does whatever it is rebuilt to: sealed, it stands for all of them.
+    /// From the choice of a candidate until its data is safe on its own voters: the primary of the epoch before.
     #[serde(default)]
-    pub former: Option<NodeId>,
+    pub former: Option<FormerPrimary>,
+}
+
+/// The primary of the epoch before this one. It holds everything that was acknowledged until its epoch ended, and so does whatever it is
+/// rebuilt to; and where it is sealed nobody acknowledges under an electorate of its time. So it stands, sealed, for all of those.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FormerPrimary {
+    /// Which one it is.
+    pub node: NodeId,
+    /// How many electorates, the first of the list, are of its time.
+    pub electorates: usize,
 }
 
 /// Why a change of primary was begun.
@@ -224,13 +233,16 @@ impl ClusterState {
     /// epoch before, sealed, has everything of its time, and acknowledges nothing any more.
     pub fn is_sealed_by(&self, sealed: &BTreeSet<NodeId>) -> bool {
         let mut constrained = false;
-        let former = self.former.is_some_and(|former| sealed.contains(&former));
-        let newest = self.electorates.len().saturating_sub(1);
+        let former = self
+            .former
+            .as_ref()
+            .filter(|former| sealed.contains(&former.node));
+        let vouched_for = former.map_or(0, |former| former.electorates);
         for (index, electorate) in self.electorates.iter().enumerate() {
             if electorate.k == 0 {
                 return false;
             }
-            if former && index < newest {
+            if index < vouched_for {
                 constrained = true;
                 continue;
             }
@@ -267,22 +279,31 @@ impl ClusterState {
     /// holds everything.
     pub fn propose(&mut self, electorate: Electorate) {
         self.barrier = None;
-        self.former = None;
         self.setting += 1;
-        let keeps_promise = |e: &Electorate| e.k == 0 || e.seal_size().is_some();
-        if self.electorates.len() > 1 {
-            self.electorates.retain(|e| keeps_promise(e));
-        }
-        self.electorates.retain(|e| *e != electorate);
-        // Older ones that another older one implies are not kept: changes that cannot settle for long must not pile up.
-        let mut kept: Vec<Electorate> = Vec::new();
-        for older in std::mem::take(&mut self.electorates) {
-            if !kept.iter().any(|k| k.implies(&older)) {
-                kept.retain(|k| !older.implies(k));
-                kept.push(older);
+        let several = self.electorates.len() > 1;
+        let of_before = self.former.as_ref().map_or(0, |former| former.electorates);
+        let of_now = self.electorates.split_off(of_before.min(self.electorates.len()));
+        // Older ones that another older one implies are not kept: changes that cannot settle for long must not pile up. Those of the former
+        // primary's time imply nothing of the present one: it stands for the ones, and not for the others.
+        let reduced = |list: Vec<Electorate>| {
+            let keeps_promise = |e: &Electorate| e.k == 0 || e.seal_size().is_some();
+            let mut kept: Vec<Electorate> = Vec::new();
+            for older in list {
+                if older == electorate || (several && !keeps_promise(&older)) {
+                    continue;
+                }
+                if !kept.iter().any(|k| k.implies(&older)) {
+                    kept.retain(|k| !older.implies(k));
+                    kept.push(older);
+                }
             }
+            kept
+        };
+        self.electorates = reduced(std::mem::take(&mut self.electorates));
+        if let Some(former) = &mut self.former {
+            former.electorates = self.electorates.len();
         }
-        self.electorates = kept;
+        self.electorates.extend(reduced(of_now));
         self.electorates.push(electorate);
     }
 
@@ -376,6 +397,31 @@ mod tests {
         assert_eq!(Electorate::new([node(1)], 2).seal_size(), None);
         assert_eq!(Electorate::new([], 1).seal_size(), None);
         assert!(!Electorate::new([], 0).is_sealed_by(&BTreeSet::new()));
+    }
+
+    #[test]
+    fn a_former_primary_stands_for_the_electorates_of_its_time_alone() {
+        let sealed = |ids: &[u128]| ids.iter().map(|n| node(*n)).collect::<BTreeSet<_>>();
+        let mut state = ClusterState::initial(node(2), Electorate::new([node(2), node(3)], 1));
+        state.propose(Electorate::new([node(3)], 1));
+        state.former = Some(FormerPrimary {
+            node: node(1),
+            electorates: 1,
+        });
+        assert!(state.is_sealed_by(&sealed(&[2, 3])));
+        assert!(state.is_sealed_by(&sealed(&[1, 3])));
+        assert!(!state.is_sealed_by(&sealed(&[1, 2])));
+        // Implied by the first one; but what stands for that does not stand for this.
+        state.propose(Electorate::new([node(3), node(4)], 1));
+        assert_eq!(state.electorates.len(), 3);
+        assert!(!state.is_sealed_by(&sealed(&[1, 4])));
+        assert!(state.is_sealed_by(&sealed(&[1, 3, 4])));
+        // Proposed once more, it is of the present.
+        state.propose(Electorate::new([node(2), node(3)], 1));
+        assert_eq!(state.former.as_ref().map(|f| f.electorates), Some(0));
+        assert!(!state.is_sealed_by(&sealed(&[1, 3, 4])));
+        state.settle();
+        assert_eq!(state.former, None);
     }
 
     #[test]

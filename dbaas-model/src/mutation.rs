@@ -63,12 +63,12 @@ pub enum Mutation {
     OtherHistoryCounts,
     /// Nodes with the candidate's mark vote at once, also where the epoch before this one left no mark.
     SameMarkVotes,
-    /// That a candidate may have been promoted twice in its epoch is not kept.
-    RepromotionForgotten,
     /// The new electorate counts before it has caught up.
     NoBarrier,
     /// The old electorate is dropped as soon as another one is decided on.
     OldElectorateDropped,
+    /// The primary of the epoch before stands for the electorates of the present one as well.
+    FormerStandsForAll,
     /// The old electorates are dropped when the candidate is chosen.
     OldElectorateDroppedAtPromotion,
     /// A new electorate goes to the primary before the store.
@@ -137,7 +137,10 @@ impl Mutation {
                     e.k = e.k.min(e.voters.len() as u8).max(1);
                 }
             }
-            Mutation::RepromotionForgotten => cluster.repromoted = false,
+            Mutation::FormerStandsForAll => {
+                let all = cluster.electorates.len();
+                cluster.former.iter_mut().for_each(|f| f.electorates = all);
+            }
             Mutation::NoBarrier if cluster.is_joint() => cluster.barrier = Some(Lsn(0)),
             Mutation::LeaverForgotten => {
                 for e in &mut cluster.electorates {
@@ -208,7 +211,6 @@ impl Mutation {
                 cluster.electorates.iter_mut().for_each(|e| e.k -= 1);
             }
             Mutation::NoBarrier => cluster.barrier = None,
-            Mutation::RepromotionForgotten => cluster.repromoted = false,
             Mutation::OldElectorateDropped if changes_voters => cluster.settle(),
             Mutation::OldElectorateDroppedAtPromotion if cluster.phase == ClusterPhase::Promoting => {
                 cluster.settle()

@@ -7,7 +7,7 @@ use dbaas_simulation::{idle, seed};
 /// How many seeds are run; the environment may ask for more.
 fn seeds() -> u64 {
     let asked = std::env::var("DBAAS_SIMULATION_SEEDS").ok();
-    asked.and_then(|text| text.parse().ok()).unwrap_or(600)
+    asked.and_then(|text| text.parse().ok()).unwrap_or(60)
 }
 
 /// Runs these seeds on every core; each has a runtime and a world of its own.

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use crate::boot_plan::PreparePlan;
-use crate::cluster::{ClusterPhase, ClusterState, Electorate, Epoch, FailoverCause};
+use crate::cluster::{ClusterPhase, ClusterState, Electorate, Epoch, FailoverCause, FormerPrimary};
 use crate::id::NodeId;
 use crate::infrastructure::{DataState, ExitReason, PowerOff, PowerState};
 use crate::node::{NodeRole, Rejoin};
@@ -156,7 +156,7 @@ fn sealable(draft: &Draft<'_>, cluster: &ClusterState) -> BTreeSet<NodeId> {
     cluster
         .all_voters()
         .into_iter()
-        .chain(cluster.former)
+        .chain(cluster.former.as_ref().map(|former| former.node))
         .filter(|id| *id != cluster.primary || cluster.phase == ClusterPhase::Sealing)
         .filter(|id| {
             draft
@@ -518,8 +518,12 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
             // What the old electorates held beyond the sealed nodes was given up by the operator.
             state.electorates.clear();
         }
+        state.former = None;
         state.propose(Electorate { voters, k });
-        state.former = Some(old).filter(|_| state.is_joint());
+        state.former = Some(FormerPrimary {
+            node: old,
+            electorates: state.electorates.len() - 1,
+        });
     }
     for node in &mut draft.record.nodes {
         if node.id == candidate {
