@@ -67,8 +67,6 @@ pub enum Mutation {
     NoBarrier,
     /// The old electorate is dropped as soon as another one is decided on.
     OldElectorateDropped,
-    /// The primary of the epoch before stands for the electorates of the present one as well.
-    FormerStandsForAll,
     /// The old electorates are dropped when the candidate is chosen.
     OldElectorateDroppedAtPromotion,
     /// A new electorate goes to the primary before the store.
@@ -136,10 +134,6 @@ impl Mutation {
                     e.voters.retain(|v| answers(*v));
                     e.k = e.k.min(e.voters.len() as u8).max(1);
                 }
-            }
-            Mutation::FormerStandsForAll => {
-                let all = cluster.electorates.len();
-                cluster.former.iter_mut().for_each(|f| f.electorates = all);
             }
             Mutation::NoBarrier if cluster.is_joint() => cluster.barrier = Some(Lsn(0)),
             Mutation::LeaverForgotten => {

@@ -120,25 +120,6 @@ fn a_switchover_and_a_crash() {
     );
 }
 
-/// Whose disk it is, and when: the old primary, the candidate before and after its promotion, or the other standby.
-#[test]
-fn a_switchover_and_a_lost_disk() {
-    for nodes in [2, 3] {
-        holds(
-            &format!("switchover, a lost disk, {nodes} nodes"),
-            Bounds {
-                nodes,
-                budget: Budget {
-                    disk_losses: 1,
-                    ..budget([1, 0, 0, 1, 0])
-                },
-                requests: vec![Request::Switchover],
-                ..Bounds::default()
-            },
-        );
-    }
-}
-
 #[test]
 fn an_instance_is_made() {
     holds(

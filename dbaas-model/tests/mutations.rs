@@ -146,7 +146,6 @@ mutations! {
     no_barrier: NoBarrier, with(|b| { b.k = 1; b.requests = vec![Request::Replicas(2)]; b.budget.crashes = 2 }), "lost";
     old_electorate_dropped: OldElectorateDropped, with(|b| { b.requests = vec![Request::Replicas(2)]; b.budget.crashes = 2 }), "covered";
     old_electorate_dropped_at_promotion: OldElectorateDroppedAtPromotion, with(|b| { b.budget.crashes = 2 }), "lost";
-    former_stands_for_all: FormerStandsForAll, with(|b| { b.requests = vec![Request::Switchover]; b.budget.crashes = 0; b.budget.clouded = 1; b.budget.disk_losses = 1 }), "lost";
     primary_first: PrimaryFirst, with(|b| { b.k = 2; b.requests = vec![Request::Replicas(1)]; b.budget.crashes = 2 }), "covered";
     leaver_forgotten: LeaverForgotten, with(|b| { b.requests = vec![Request::Nodes(2)]; b.budget.crashes = 1 }), "lost";
     open_when_promoted: OpenWhenPromoted, with(|b| b.k = 2), "covered";
