@@ -4,10 +4,11 @@
 mod situation;
 
 use dbaas_core::cluster::{ClusterPhase, Epoch, FailoverCause, Lsn};
-use dbaas_core::infrastructure::{Exit, ExitReason, PowerState};
+use dbaas_core::infrastructure::{Exit, ExitReason, PowerOff, PowerState};
 use dbaas_core::instance::{DesiredState, FailoverRequest, SwitchoverRequest};
 use dbaas_core::node::Rejoin;
 use dbaas_core::observation::{Silence, SlotFacts};
+use dbaas_core::plan::Action;
 use situation::{Scene, died, node};
 
 macro_rules! golden {
@@ -71,6 +72,27 @@ fn a_primary_that_nobody_hears_is_lost() {
     scene.facts(2).receiver = None;
     scene.facts(3).receiver = None;
     golden!(scene);
+}
+
+#[test]
+fn a_frozen_primary_that_nobody_can_stand_for_is_restarted() {
+    let alone = Scene::running(1, 0);
+    let mut promoted = Scene::promoting(2, 1);
+    promoted.power(1, died());
+    for (mut scene, primary) in [(alone, 1), (promoted, 2)] {
+        scene.power(primary, PowerState::Frozen);
+        let fence = Action::PowerOff {
+            node: node(primary),
+            mode: PowerOff::Immediate,
+        };
+        scene.silence(primary, Silence::NotAsked, scene.policy.silent_ms - 1);
+        assert!(
+            !scene.plan().actions.contains(&fence),
+            "it may only be held for a moment"
+        );
+        scene.silence(primary, Silence::NotAsked, scene.policy.silent_ms);
+        assert!(scene.plan().actions.contains(&fence));
+    }
 }
 
 #[test]

@@ -407,14 +407,7 @@ async fn inflict(
                     // What rewinds a node may have ended by now, with nothing begun yet.
                     let _ = cluster.signal(stack, node, Signal::KILL);
                 }
-                Fault::FreezeCandidatePromoting => {
-                    cluster.signal(stack, node, Signal::STOP)?;
-                    if options.k < 2 {
-                        // Too few are left to elect from: today it waits for the candidate (see docs/reliability.md).
-                        tokio::time::sleep(Duration::from_millis(rng.random_range(500..4_000))).await;
-                        let _ = cluster.signal(stack, node, Signal::CONT);
-                    }
-                }
+                Fault::FreezeCandidatePromoting => cluster.signal(stack, node, Signal::STOP)?,
                 _ => {
                     stack.crash();
                     tokio::time::sleep(moment_of_silence(rng)).await;

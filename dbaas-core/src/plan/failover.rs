@@ -180,17 +180,8 @@ fn lost(draft: &mut Draft<'_>, cluster: &ClusterState) {
         return;
     }
     let off = draft.is_off(primary);
-    let frozen = draft.seen(primary).is_some_and(|s| s.is_frozen());
-    if frozen
-        && draft
-            .seen(primary)
-            .is_some_and(|s| s.silent_ms >= draft.situation.policy.silent_ms)
-    {
-        let mode = PowerOff::Immediate;
-        draft.act(
-            Action::PowerOff { node: primary, mode },
-            format!("{name} is frozen and nobody can take over: restarting it"),
-        );
+    if restart_frozen(draft, primary) {
+        // Next time it is off.
     } else if draft
         .seen(primary)
         .is_some_and(|s| s.sql == Err(Silence::NotReady))
@@ -211,6 +202,24 @@ fn lost(draft: &mut Draft<'_>, cluster: &ClusterState) {
         cannot_elect(draft, cluster, &reachable);
     }
     draft.soon();
+}
+
+/// A primary, or a candidate, that is frozen and that nobody can stand for is switched off, to be started again.
+fn restart_frozen(draft: &mut Draft<'_>, primary: NodeId) -> bool {
+    let patience = draft.situation.policy.silent_ms;
+    let frozen = draft
+        .seen(primary)
+        .is_some_and(|seen| seen.is_frozen() && seen.silent_ms >= patience);
+    if frozen {
+        let why = format!(
+            "{} is frozen and nobody can take over: restarting it",
+            draft.name(primary)
+        );
+        let mode = PowerOff::Immediate;
+        draft.pending(why.clone());
+        draft.act(Action::PowerOff { node: primary, mode }, why);
+    }
+    frozen
 }
 
 /// Its data directory is there and complete.
@@ -693,6 +702,8 @@ fn candidate_silent(draft: &mut Draft<'_>, cluster: &ClusterState) {
             if cluster.is_sealed_by(&reachable) {
                 let message = format!("the new primary {name} is lost too ({})", loss(draft, candidate));
                 begin_epoch(draft, cluster, FailoverCause::PrimaryFailed, message);
+            } else if restart_frozen(draft, candidate) {
+                // Next time it is off.
             } else if draft.is_off(candidate) && intact(draft, candidate) {
                 // As a standby, sealed: whether it had been promoted is not known, and promoting it again is always right.
                 if draft.seen(candidate).is_some_and(|s| s.hold_off_ms == 0) {
