@@ -2,4 +2,5 @@
 
 mod configuration;
 mod passwords;
+mod quoting;
 mod throwaway;
