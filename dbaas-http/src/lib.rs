@@ -33,6 +33,8 @@ mod request;
 mod routes;
 
 #[doc(hidden)]
+pub use query::query_for_fuzzing;
+#[doc(hidden)]
 pub use request::decode_for_fuzzing;
 
 pub use access::{Access, Caller, InvalidTokens, TokenStore};

@@ -231,6 +231,25 @@ pub(crate) struct Wait<S> {
     pub(crate) timeout: Duration,
 }
 
+/// Reads a query string as a listing's and a log's, for fuzzing: the cursors that it holds, written again.
+pub fn query_for_fuzzing(query: &str) -> Result<Vec<String>, Problem> {
+    let mut query = Query::parse(query)?;
+    let paging = query.paging(Collection::Instances);
+    let log = query.one("log_cursor", |text| Collection::Events.read_log_cursor(text));
+    query.one("after", sequence);
+    query.wait(&[("ACTIVE", ()), ("ERROR", ())]);
+    query.many("name", |text| match text {
+        "" => Err("is empty"),
+        _ => Ok(()),
+    });
+    query.finish()?;
+    let listing = paging.after.map(|after| Collection::Instances.cursor(after));
+    Ok(listing
+        .into_iter()
+        .chain(log.map(|after| Collection::Events.log_cursor(after)))
+        .collect())
+}
+
 /// A whole number within bounds.
 pub(crate) fn whole_in(text: &str, bounds: std::ops::RangeInclusive<usize>) -> Result<usize, String> {
     let rule = || {
