@@ -1,0 +1,169 @@
+//! From the choice of a candidate to a primary that has marked its history, also when the candidate is lost on the way.
+
+use crate::boot_plan::PreparePlan;
+use crate::cluster::{ClusterState, Epoch, FailoverCause};
+use crate::id::NodeId;
+use crate::plan::Action;
+use crate::plan::draft::{Draft, Serving};
+use crate::plan::nodes::SLOT_PREFIX;
+
+use super::election::begin_epoch;
+use super::health::{Health, health, intact, loss, sealable};
+use super::{cannot_elect, restart_frozen};
+
+/// The other sealed nodes' slots, made while the promotion runs.
+pub(super) fn prepare_followers(draft: &mut Draft<'_>, candidate: NodeId) {
+    let wanted: Vec<String> = draft
+        .others(candidate)
+        .iter()
+        .map(|id| crate::cluster::slot_name(&draft.name(*id)))
+        .collect();
+    let Some(facts) = draft.facts(candidate) else {
+        return;
+    };
+    let missing: Vec<String> = wanted
+        .into_iter()
+        .filter(|name| !facts.slots.iter().any(|s| s.name == *name))
+        .collect();
+    if !missing.is_empty() {
+        draft.act(
+            Action::CreateSlots {
+                node: candidate,
+                names: missing,
+            },
+            "slots on the new primary",
+        );
+    }
+    // Left from a time when it was primary before, and of no use: nobody is to be judged by them.
+    let lost: Vec<String> = facts
+        .slots
+        .iter()
+        .filter(|s| s.name.starts_with(SLOT_PREFIX) && s.lost && !s.active)
+        .map(|s| s.name.clone())
+        .collect();
+    if !lost.is_empty() {
+        draft.act(
+            Action::DropSlots {
+                node: candidate,
+                names: lost,
+            },
+            "slots that lost their WAL",
+        );
+    }
+}
+
+pub(super) fn promoting(draft: &mut Draft<'_>, cluster: &ClusterState) -> Option<Serving> {
+    let candidate = cluster.primary;
+    let epoch = cluster.epoch;
+    let name = draft.name(candidate);
+    draft.soon();
+    let Some(facts) = draft.facts(candidate) else {
+        candidate_silent(draft, cluster);
+        return None;
+    };
+    if facts.epoch > epoch {
+        draft.problem(format!(
+            "{name} was taken over in epoch {} by another controller",
+            facts.epoch
+        ));
+        return None;
+    }
+    if facts.in_recovery {
+        draft.pending(format!("promoting {name} (epoch {epoch})"));
+        if facts.is_sealed(epoch) && draft.missing_closed_names(facts).is_none() {
+            if facts.history >= epoch {
+                // Something else started it as a standby.
+                note_repromotion(draft);
+            }
+            let closed_names = draft.closed_names();
+            draft.act(
+                Action::Promote {
+                    node: candidate,
+                    epoch,
+                    closed_names,
+                },
+                "promoting the candidate",
+            );
+        } else {
+            let closed_names = draft.missing_closed_names(facts);
+            draft.act(
+                Action::Seal {
+                    node: candidate,
+                    epoch,
+                    closed_names,
+                },
+                "sealing the candidate again",
+            );
+        }
+        prepare_followers(draft, candidate);
+        return None;
+    }
+    marked(draft, candidate, epoch).then_some(Serving { node: candidate })
+}
+
+/// The candidate is promoted a second time in its epoch, or may be. The mark is written once, and others may hold it from the first time: what
+/// they hold of the candidate's history says nothing of its second part, so that a position from before is no barrier either.
+fn note_repromotion(draft: &mut Draft<'_>) {
+    if let Some(state) = draft.record.cluster.as_mut()
+        && !state.repromoted
+    {
+        state.repromoted = true;
+        state.barrier = None;
+    }
+}
+
+/// Whether this primary has written the mark of its epoch; if not, it is to. Also one that goes on in a new epoch because nobody could be
+/// elected: its standbys count only when they have replayed the mark.
+pub(super) fn marked(draft: &mut Draft<'_>, primary: NodeId, epoch: Epoch) -> bool {
+    let Some(facts) = draft.facts(primary) else {
+        return false;
+    };
+    if facts.history >= epoch {
+        return true;
+    }
+    let name = draft.name(primary);
+    draft.pending(format!(
+        "{name} is the primary; marking its history (epoch {epoch})"
+    ));
+    draft.act(
+        Action::MarkHistory { node: primary, epoch },
+        "the first record of the epoch's primary",
+    );
+    draft.soon();
+    false
+}
+
+/// The candidate does not answer: elect again if that is possible, else bring it back.
+fn candidate_silent(draft: &mut Draft<'_>, cluster: &ClusterState) {
+    let candidate = cluster.primary;
+    let name = draft.name(candidate);
+    match health(draft, candidate) {
+        Health::Serving => {}
+        Health::Waiting => draft.pending(format!("waiting for the new primary {name} to answer")),
+        Health::Lost => {
+            let reachable = sealable(draft, cluster);
+            if cluster.is_sealed_by(&reachable) {
+                let message = format!("the new primary {name} is lost too ({})", loss(draft, candidate));
+                begin_epoch(draft, cluster, FailoverCause::PrimaryFailed, message);
+            } else if restart_frozen(draft, candidate) {
+                // Next time it is off.
+            } else if draft.is_off(candidate) && intact(draft, candidate) {
+                // As a standby, sealed: whether it had been promoted is not known, and promoting it again is always right.
+                if draft.seen(candidate).is_some_and(|s| s.hold_off_ms == 0) {
+                    let boot = draft.standby_boot(candidate, None, PreparePlan::Existing);
+                    draft.act(
+                        Action::Start {
+                            node: candidate,
+                            boot: Box::new(boot),
+                        },
+                        format!("the new primary {name} is off: starting it again to promote it"),
+                    );
+                    note_repromotion(draft);
+                }
+                draft.pending(format!("the new primary {name} is being started again"));
+            } else {
+                cannot_elect(draft, cluster, &reachable);
+            }
+        }
+    }
+}
