@@ -36,6 +36,7 @@ mod infrastructure;
 mod node;
 mod pool;
 mod prepare;
+mod priority;
 mod process;
 mod server;
 mod shared_memory;

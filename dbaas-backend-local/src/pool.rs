@@ -22,6 +22,7 @@ use crate::backend::Inner;
 use crate::discovery::Installation;
 use crate::files::{self, Durability};
 use crate::prepare::{Failure, InitPlace, initdb};
+use crate::priority;
 use crate::process::kill_all;
 
 /// How much is kept ready.
@@ -153,10 +154,7 @@ impl Pool {
         if self.size.sets == 0 {
             return;
         }
-        // On Linux this is the thread's own priority; what it starts inherits it.
-        if let Err(e) = rustix::process::setpriority_process(None, 15) {
-            tracing::debug!(error = %e, "cannot lower the pool's priority");
-        }
+        priority::lower_to(priority::AHEAD_OF_NEED);
         loop {
             let (due, used) = {
                 let mut wants = self.wants.lock();

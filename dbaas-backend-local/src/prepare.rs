@@ -17,6 +17,7 @@ use crate::command::{self, ToolFailure};
 use crate::discovery::Installation;
 use crate::files::{self, Durability};
 use crate::node::{Node, Preparation, PrepareKind};
+use crate::priority;
 
 /// initdb takes about a second; more than this is a machine that does not work.
 const INITDB_AT_MOST: Duration = Duration::from_secs(300);
@@ -168,14 +169,17 @@ impl Work<'_> {
             private: &dir.run(),
             log: &dir.log(),
         };
-        initdb(
-            self.inner,
-            self.installation,
-            &self.mark(),
-            &place,
-            admin_password,
-            &|| self.cancelled(),
-        )?;
+        priority::behind_what_serves(|| {
+            initdb(
+                self.inner,
+                self.installation,
+                &self.mark(),
+                &place,
+                admin_password,
+                &|| self.cancelled(),
+            )
+        })
+        .unwrap_or(Err(Failure::Cancelled))?;
         std::thread::scope(|scope| {
             let copies: Vec<_> = seeds
                 .iter()

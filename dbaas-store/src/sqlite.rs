@@ -1,7 +1,7 @@
 //! [`SqliteStore`]: the embedded store.
 //!
-//! One thread writes, a few read, each with a connection of its own; callers talk to them through bounded queues. The
-//! writer commits what has queued up in one transaction, each request in a savepoint of its own, so that a burst of
+//! One thread writes, a few read, each with a connection of its own; callers talk to them through bounded queues, and read a few
+//! documents themselves. The writer commits what has queued up in one transaction, each request in a savepoint of its own, so that a burst of
 //! writes costs one fsync.
 
 mod batch;
@@ -63,6 +63,9 @@ impl Default for SqliteOptions {
     }
 }
 
+/// A listing of so many documents at most is a small read: a page of the usual length, and one more to see whether there is another.
+const SMALL_LIST: usize = 128;
+
 /// How long dropping a store waits for a transaction that is under way.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -89,6 +92,8 @@ pub struct SqliteStore {
     deadline: Duration,
     /// `None` only while it is dropped.
     queues: Option<Queues>,
+    /// `None` only while it is dropped.
+    on_the_spot: Option<reader::OnTheSpot>,
     /// Disconnected when all threads have ended.
     ended: Mutex<Receiver<()>>,
     /// See [`writer::run`].
@@ -114,10 +119,16 @@ impl SqliteStore {
             .map(|_| file::open_reader(&path, &options))
             .collect::<Result<Vec<Connection>, StoreError>>()?;
 
+        let doubt = Arc::new(AtomicBool::new(false));
+        let never_waits = SqliteOptions {
+            busy_timeout: Duration::ZERO,
+            ..options.clone()
+        };
+        let on_the_spot = reader::OnTheSpot::new(file::open_reader(&path, &never_waits)?, Arc::clone(&doubt));
+
         let (writes, write_queue) = sync_channel(options.queue_length.max(1));
         let (reads, read_queue) = sync_channel(options.queue_length.max(1));
         let (ending, ended) = sync_channel::<()>(1);
-        let doubt = Arc::new(AtomicBool::new(false));
         let read_queue = Arc::new(Mutex::new(read_queue));
         for connection in readers {
             let (queue, doubt, ending) = (Arc::clone(&read_queue), Arc::clone(&doubt), ending.clone());
@@ -134,6 +145,7 @@ impl SqliteStore {
             path,
             deadline: options.deadline,
             queues: Some(Queues { writes, reads }),
+            on_the_spot: Some(on_the_spot),
             ended: Mutex::new(ended),
             #[cfg(test)]
             doubt: doubt_for_tests,
@@ -163,6 +175,17 @@ impl SqliteStore {
                 StoreErrorKind::OutcomeUnknown,
                 "the store did not say in time whether it has written: read again before going on",
             )),
+        }
+    }
+
+    /// A read of a few documents.
+    async fn read_few<T: Send + 'static>(
+        &self,
+        perform: impl Fn(&Connection) -> Result<T, Failed> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match self.on_the_spot.as_ref().and_then(|here| here.read(&perform)) {
+            Some(found) => Ok(found),
+            None => self.read(perform).await,
         }
     }
 
@@ -230,6 +253,7 @@ impl Drop for SqliteStore {
     /// copied afterwards.
     fn drop(&mut self) {
         self.queues = None;
+        self.on_the_spot = None;
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         if ended.recv_timeout(CLOSE_DEADLINE) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!(path = %self.path.display(), "the store is still writing while it is closed");
@@ -240,17 +264,21 @@ impl Drop for SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn get(&self, key: DocumentKey) -> Result<Option<StoredDocument>, StoreError> {
-        self.read(move |connection| query::get(connection, key)).await
+        self.read_few(move |connection| query::get(connection, key)).await
     }
 
     async fn find(&self, kind: Kind, unique: &str) -> Result<Option<StoredDocument>, StoreError> {
         let unique = unique.to_owned();
-        self.read(move |connection| query::find(connection, kind, &unique))
+        self.read_few(move |connection| query::find(connection, kind, &unique))
             .await
     }
 
     async fn list(&self, query: ListQuery) -> Result<Vec<StoredDocument>, StoreError> {
-        self.read(move |connection| query::list(connection, &query)).await
+        if query.limit > SMALL_LIST {
+            return self.read(move |connection| query::list(connection, &query)).await;
+        }
+        self.read_few(move |connection| query::list(connection, &query))
+            .await
     }
 
     async fn commit(&self, batch: Batch) -> Result<Vec<DocumentVersion>, StoreError> {

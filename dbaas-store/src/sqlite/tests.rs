@@ -145,6 +145,69 @@ async fn full_queues_refuse_at_once() {
     assert_eq!(done, 3);
 }
 
+/// Keeps the only reading thread busy until the sender is dropped.
+async fn occupy_reader(store: &Arc<SqliteStore>) -> std::sync::mpsc::Sender<()> {
+    let (release, released) = channel::<()>();
+    let (begun, has_begun) = oneshot::channel();
+    let store = Arc::clone(store);
+    tokio::spawn(async move {
+        let occupy = move |_: &Connection| {
+            let _ = begun.send(());
+            let _ = released.recv_timeout(Duration::from_secs(10));
+            Ok(())
+        };
+        store.read(occupy).await
+    });
+    has_begun.await.unwrap();
+    release
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_read_needs_no_thread_and_falls_back_to_one() {
+    let (_directory, store) = open(quick());
+    store.commit(create(1)).await.unwrap();
+    let release = occupy_reader(&store).await;
+    assert!(exists(&store, 1).await, "read on the spot");
+    let all = ListQuery {
+        kind: "thing",
+        parent: None,
+        after: None,
+        limit: SMALL_LIST + 1,
+    };
+    let error = store.list(all).await.unwrap_err();
+    assert_eq!(
+        error.kind(),
+        StoreErrorKind::Unavailable,
+        "waits for the thread: {error}"
+    );
+    drop(release);
+    // Another task reads on the spot: this one goes to the thread instead of waiting.
+    let here = store.on_the_spot.as_ref().unwrap();
+    let found = here.read(|_| {
+        assert!(here.read(|_| Ok(())).is_none());
+        Ok(())
+    });
+    assert!(found.is_some());
+    assert!(exists(&store, 1).await);
+}
+
+#[tokio::test]
+async fn a_runtime_of_one_worker_never_waits_for_the_disk() {
+    let (_directory, store) = open(quick());
+    store.commit(create(1)).await.unwrap();
+    let release = occupy_reader(&store).await;
+    let key = DocumentKey {
+        kind: "thing",
+        id: Uuid::from_u128(1),
+    };
+    assert_eq!(
+        store.get(key).await.unwrap_err().kind(),
+        StoreErrorKind::Unavailable
+    );
+    drop(release);
+    assert!(exists(&store, 1).await);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_request_leaves_its_group_alone() {
     let (_directory, store) = open(SqliteOptions::default());
