@@ -5,7 +5,7 @@ use std::time::Duration;
 use dbaas_core::id::{InstanceId, VersionId};
 use dbaas_core::instance::InstanceRecord;
 use dbaas_core::store::{DocumentVersion, StoreErrorKind};
-use dbaas_core::version::VersionRecord;
+use dbaas_core::version::{PostgresMajor, VersionRecord};
 use uuid::Uuid;
 
 use super::changes::{Expectation, before_try, too_much_contention};
@@ -234,7 +234,10 @@ impl Creation for CreateVersion {
         change: Change,
     ) -> Result<(VersionRecord, Change), ControlError> {
         let Some(major) = self.image.major() else {
-            let detail = "its tag must begin with PostgreSQL's version, such as postgres:15.18";
+            let detail = format!(
+                "its tag must begin with the version of PostgreSQL, {} or newer, such as postgres:15.18",
+                PostgresMajor::OLDEST
+            );
             return Err(invalid("/image", detail));
         };
         let now = ports.now();
