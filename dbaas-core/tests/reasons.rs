@@ -158,3 +158,14 @@ fn a_stopped_node_names_no_process() {
     assert_eq!(record.status.phase, InstancePhase::Stopped);
     assert!(record.nodes.iter().all(|n| n.backend_ref.is_none()));
 }
+
+#[test]
+fn a_node_that_is_about_to_be_made_is_not_there_yet() {
+    let mut scene = Scene::running(2, 1);
+    scene.record.spec.nodes = 3u64.try_into().unwrap();
+    scene.record = told(&scene);
+    scene.absent(3);
+    let status = told(&scene).status;
+    assert_eq!(status.lifecycle, Lifecycle::InProgress);
+    assert!(status.reason.contains("n3"), "{}", status.reason);
+}
