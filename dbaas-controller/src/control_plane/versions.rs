@@ -13,18 +13,19 @@ use super::create::Creation;
 use super::{ControlPlane, Inner, Ports, invalid};
 use crate::error::ControlError;
 use crate::repository::{Change, RemovedVersion};
-use crate::request::{CreateVersion, Listed, Page, ResourceRef, UpdateVersion, Versioned};
+use crate::request::{CreateVersion, IdempotencyKey, Listed, Page, ResourceRef, UpdateVersion, Versioned};
 
 /// How long the backend may take to say what it can run.
 const VERSIONS_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl ControlPlane {
-    /// Adds a version to the catalogue.
+    /// Adds a version to the catalogue. With a key, repeating the call answers what the first one made.
     pub async fn create_version(
         &self,
         request: CreateVersion,
+        key: Option<IdempotencyKey>,
     ) -> Result<Versioned<VersionRecord>, ControlError> {
-        self.inner.create(request, None).await
+        self.inner.create(request, key).await
     }
 
     /// One version.
