@@ -310,7 +310,7 @@ impl Inner {
     pub(crate) fn power_of(&self, node: &Arc<Node>) -> PowerState {
         let (process, preparing) = {
             let state = node.state.lock();
-            (state.process.clone(), state.preparing.is_some())
+            (state.process.clone(), state.preparing.is_some() || state.starting)
         };
         if preparing {
             return PowerState::Preparing;

@@ -70,7 +70,7 @@ impl Cgroups {
         let available = read("cgroup.controllers")?;
         if !read("cgroup.procs")?.trim().is_empty() {
             return Err(format!(
-                "{shown} holds processes of its own, so it can hold no limited groups; with systemd: DelegateSubgroup="
+                "{shown} holds processes of its own, so it can hold no limited groups; with systemd: DelegateSubgroup=server"
             ));
         }
         let lack = |controller: &str| {
@@ -187,7 +187,7 @@ fn discover(mountinfo: &str, own: &str, is_delegated: &dyn Fn(&Path) -> bool) ->
     match own.parent() {
         Some(parent) if own != Path::new(point) && is_delegated(parent) => Ok(parent.to_owned()),
         _ => Err(format!(
-            "no cgroup was delegated to this process (it is in {}); with systemd: Delegate=yes and DelegateSubgroup=",
+            "no cgroup was delegated to this process (it is in {}); with systemd: Delegate=yes and DelegateSubgroup=server",
             own.display()
         )),
     }

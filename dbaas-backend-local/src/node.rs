@@ -327,6 +327,8 @@ pub(crate) struct State {
     pub(crate) record: Option<Record>,
     pub(crate) process: Option<Arc<Process>>,
     pub(crate) preparing: Option<Arc<Preparation>>,
+    /// A start is under way that has neither a preparation nor a process yet: the node is not taken for one that has died.
+    pub(crate) starting: bool,
     /// Why it is off, where it is off by itself.
     pub(crate) exit: Option<Exit>,
     pub(crate) bootstrap_password: Option<Secret>,

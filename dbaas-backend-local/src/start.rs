@@ -56,6 +56,7 @@ pub(crate) fn start(inner: &Arc<Inner>, node: &Arc<Node>, recipe: BootRecipe) ->
         boot_id: uuid::Uuid::new_v4().to_string(),
         prepare: PrepareKind::of(&recipe.prepare),
     };
+    let _starting = Starting::begin(node);
     write_exit(&node.dir, None);
     files::remove_if_there(&node.dir.process()).map_err(shown)?;
     // The disk has it for good with the files of the boot, before the server is started.
@@ -73,6 +74,22 @@ pub(crate) fn start(inner: &Arc<Inner>, node: &Arc<Node>, recipe: BootRecipe) ->
         begin_preparation(inner, node, installation, recipe)
     } else {
         start_existing(inner, node, &installation, &recipe)
+    }
+}
+
+/// A start under way: `observe` is not held up by it, and must not find a node that is to be on and has no process.
+struct Starting<'a>(&'a Node);
+
+impl<'a> Starting<'a> {
+    fn begin(node: &'a Node) -> Self {
+        node.state.lock().starting = true;
+        Starting(node)
+    }
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().starting = false;
     }
 }
 

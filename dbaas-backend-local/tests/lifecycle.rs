@@ -251,6 +251,40 @@ async fn a_frozen_server_is_seen_and_switched_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_start_under_way_is_not_taken_for_a_death() {
+    let Some(fixture) = Fixture::new(15) else { return };
+    let node = fixture.node();
+    let backend = fixture.open();
+    fixture.primary(&backend, node, vec![]).await;
+    fixture.wait_running(&backend, node).await;
+    for round in 0..5 {
+        let mode = PowerOff::Graceful { deadline_ms: 10_000 };
+        backend.power_off(node, mode).await.unwrap();
+        let recipe = existing(1);
+        let mut start = std::pin::pin!(backend.start(node, &recipe));
+        loop {
+            let seen = tokio::select! {
+                biased;
+                seen = fixture.observe(&backend, node) => seen,
+                started = &mut start => break started.unwrap(),
+            };
+            assert!(
+                !matches!(seen.power, PowerState::Exited(_)),
+                "round {round}: {:?}",
+                seen.power
+            );
+            // Lets the start, which is asked for only here, go on.
+            tokio::select! {
+                biased;
+                started = &mut start => break started.unwrap(),
+                () = tokio::time::sleep(Duration::from_micros(200)) => {}
+            }
+        }
+        fixture.wait_running(&backend, node).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_outlives_the_backend_and_is_adopted() {
     let Some(fixture) = Fixture::new(15) else { return };
     let node = fixture.node();

@@ -1,6 +1,7 @@
 //! What one pass saw: facts, each of them present, absent or unknown, never a guess.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -107,7 +108,24 @@ pub struct NodeObservation {
     /// Starting it again has to wait so long (backoff after failed starts), in milliseconds.
     pub hold_off_ms: u64,
     /// What last failed when acting on it, for the reason that people read.
-    pub last_failure: Option<String>,
+    pub last_failure: Option<ActionFailure>,
+}
+
+/// An action on a node that came to nothing; it is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActionFailure {
+    /// [`Action::name`](crate::plan::Action::name).
+    pub action: &'static str,
+    /// Why, for people.
+    pub message: String,
+    /// How often in a row.
+    pub times: u32,
+}
+
+impl fmt::Display for ActionFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.action, self.message)
+    }
 }
 
 impl NodeObservation {

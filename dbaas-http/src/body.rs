@@ -50,6 +50,11 @@ impl OptionalJsonBody {
             .as_ref()
             .map_or_else(|| Ok(Object::empty()), JsonBody::object)
     }
+
+    /// The bytes as they came; none without a body.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], JsonBody::bytes)
+    }
 }
 
 impl<S: Sync> FromRequest<S> for OptionalJsonBody {

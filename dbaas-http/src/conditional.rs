@@ -108,6 +108,20 @@ impl Precondition {
         self.0.is_some()
     }
 
+    /// The one version that it names, if it names one.
+    pub(crate) fn version(&self) -> Option<DocumentVersion> {
+        let Some(Tags::Some(tags)) = &self.0 else {
+            return None;
+        };
+        match tags.as_slice() {
+            [(false, tag)] => {
+                let version = DocumentVersion(tag.parse().ok()?);
+                (version.0.to_string() == *tag).then_some(version)
+            }
+            _ => None,
+        }
+    }
+
     /// The version that the change must meet, if any; the present one must match.
     pub(crate) fn check(&self, present: DocumentVersion) -> Result<Option<DocumentVersion>, Problem> {
         match &self.0 {

@@ -350,10 +350,11 @@ impl<'a> Decoder<'a> {
         };
         match suggestion {
             Some(known) => format!("is not a field of {what}; did you mean \"{known}\"?"),
-            None => format!(
-                "is not a field of {what}; the fields are {}",
-                self.known.join(", ")
-            ),
+            None => match self.known.as_slice() {
+                [] => format!("is not a field of {what}, which takes none"),
+                [one] => format!("is not a field of {what}; the only one is {one}"),
+                known => format!("is not a field of {what}; the fields are {}", known.join(", ")),
+            },
         }
     }
 }

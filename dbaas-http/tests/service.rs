@@ -332,7 +332,7 @@ async fn more_than_the_bounds_is_refused() {
     });
     // One that waits.
     let waiting = tokio::spawn({
-        let (world, path) = (world.clone(), format!("{instance}?wait=ERROR&timeout=10m"));
+        let (world, path) = (world.clone(), format!("{instance}?wait=ACTIVE&timeout=10m"));
         async move { world.get(&path).await }
     });
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -367,7 +367,7 @@ async fn an_end_is_orderly() {
     let world = Arc::new(World::with(HttpOptions::new(Access::Anyone).with_stopping(stopping)).await);
     let instance = world.instance("orders").await;
     let waiting = tokio::spawn({
-        let (world, path) = (world.clone(), format!("{instance}?wait=ERROR&timeout=10m"));
+        let (world, path) = (world.clone(), format!("{instance}?wait=ACTIVE&timeout=10m"));
         async move { world.get(&path).await }
     });
     let stream = open_stream(&world, &format!("{instance}/events"), None).await;

@@ -41,17 +41,36 @@ pub(super) trait Creation: Sync {
 }
 
 /// An idempotency key, ready to be looked up.
-struct Key {
+pub(super) struct Key {
     id: Uuid,
     fingerprint: String,
 }
 
+impl Key {
+    pub(super) fn new(scope: &str, key: &IdempotencyKey) -> Self {
+        Key {
+            id: IdempotencyRecord::id_of(scope, &key.key),
+            fingerprint: hexadecimal(&key.fingerprint),
+        }
+    }
+
+    /// What is kept of the request that this key was used for.
+    pub(super) fn record(&self, resource: Uuid, ports: &Ports) -> IdempotencyRecord {
+        IdempotencyRecord {
+            id: self.id,
+            fingerprint: self.fingerprint.clone(),
+            resource,
+            expires_at: ports.now().plus_ms(limits::IDEMPOTENCY_TTL_MS),
+        }
+    }
+}
+
 /// What a key was used for before.
-enum Earlier<R> {
+pub(super) enum Earlier<R> {
     /// Nothing; there may be a record of it that has expired.
     Nothing(Option<DocumentVersion>),
-    /// The same request made this.
-    Made(Versioned<R>),
+    /// The same request made this, or was about this.
+    Made(R),
 }
 
 impl Inner {
@@ -61,10 +80,7 @@ impl Inner {
         creation: C,
         key: Option<IdempotencyKey>,
     ) -> Result<Versioned<C::Record>, ControlError> {
-        let key = key.map(|key| Key {
-            id: IdempotencyRecord::id_of(&creation.scope(), &key.key),
-            fingerprint: hexadecimal(&key.fingerprint),
-        });
+        let key = key.map(|key| Key::new(&creation.scope(), &key));
         let id = self.ports.randomness.new_id(self.ports.now());
         for attempt in 0..self.ports.settings.conflict_tries {
             before_try(&self.ports, attempt).await;
@@ -76,13 +92,7 @@ impl Inner {
                 };
                 // First in the batch: of several calls with one key, those that lose learn that before they learn that
                 // the name is taken.
-                let record = IdempotencyRecord {
-                    id: key.id,
-                    fingerprint: key.fingerprint.clone(),
-                    resource: id,
-                    expires_at: self.ports.now().plus_ms(limits::IDEMPOTENCY_TTL_MS),
-                };
-                change = change.put_over(&record, expired);
+                change = change.put_over(&key.record(id, &self.ports), expired);
             }
             let refused = match creation.prepare(&self.ports, id, change).await {
                 Ok((record, change)) => match self.ports.repository.commit_one(change).await {
@@ -125,7 +135,21 @@ impl Inner {
         &self,
         creation: &C,
         key: &Key,
-    ) -> Result<Earlier<C::Record>, ControlError> {
+    ) -> Result<Earlier<Versioned<C::Record>>, ControlError> {
+        let ports = &self.ports;
+        let resource = match self.earlier_use(key).await? {
+            Earlier::Nothing(expired) => return Ok(Earlier::Nothing(expired)),
+            Earlier::Made(resource) => resource,
+        };
+        let made = ports.repository.load::<C::Record>(resource).await;
+        match made.map_err(|error| ports.store_error(error))? {
+            Some(made) => Ok(Earlier::Made(made)),
+            None => Err(creation.gone(resource)),
+        }
+    }
+
+    /// The resource that the same request was about, if the key was used before; an error if it was used for another request.
+    pub(super) async fn earlier_use(&self, key: &Key) -> Result<Earlier<Uuid>, ControlError> {
         let ports = &self.ports;
         let found = ports.repository.load::<IdempotencyRecord>(key.id).await;
         let Some(found) = found.map_err(|error| ports.store_error(error))? else {
@@ -137,11 +161,7 @@ impl Inner {
         if found.record.fingerprint != key.fingerprint {
             return Err(ControlError::IdempotencyMismatch);
         }
-        let made = ports.repository.load::<C::Record>(found.record.resource).await;
-        match made.map_err(|error| ports.store_error(error))? {
-            Some(made) => Ok(Earlier::Made(made)),
-            None => Err(creation.gone(found.record.resource)),
-        }
+        Ok(Earlier::Made(found.record.resource))
     }
 }
 

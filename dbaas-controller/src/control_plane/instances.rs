@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::actions::{self, Noted};
 use super::changes::{Expectation, before_try, too_much_contention};
-use super::create::Creation;
+use super::create::{Creation, Earlier, Key};
 use super::updates::{self, NewVersion};
 use super::{ControlPlane, Inner, Ports, clamp_limit, cut, instance_not_found, invalid, refuse_deleted};
 use crate::credentials::Credentials;
@@ -71,7 +71,7 @@ impl ControlPlane {
             })
         };
         self.inner
-            .change_instance(id, expected, update.version, apply)
+            .change_instance(id, expected, update.version, None, apply)
             .await
     }
 
@@ -81,9 +81,22 @@ impl ControlPlane {
         id: InstanceId,
         action: InstanceAction,
     ) -> Result<Versioned<InstanceRecord>, ControlError> {
+        self.act_on_instance_once(id, action, None, None).await
+    }
+
+    /// [`ControlPlane::act_on_instance`], only on the version that is expected, and safe to repeat: a call with the key and fingerprint of an
+    /// earlier one does nothing and answers the instance as it is now.
+    pub async fn act_on_instance_once(
+        &self,
+        id: InstanceId,
+        action: InstanceAction,
+        expected: Option<DocumentVersion>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Versioned<InstanceRecord>, ControlError> {
+        let key = key.map(|key| Key::new(&format!("actions of {id}"), &key));
         let apply =
             |record: &mut InstanceRecord, _: NewVersion<'_>, now| actions::apply(record, &action, now);
-        self.inner.change_instance(id, None, None, apply).await
+        self.inner.change_instance(id, expected, None, key, apply).await
     }
 
     /// Deletes an instance with its databases, users and data. Returns as soon as that is written down, and also when it was
@@ -104,7 +117,7 @@ impl ControlPlane {
         if self.instance(id).await?.record.desired == DesiredState::Deleted {
             return Ok(());
         }
-        match self.inner.change_instance(id, expected, None, apply).await {
+        match self.inner.change_instance(id, expected, None, None, apply).await {
             Ok(_) => Ok(()),
             // Somebody else's deletion came first.
             Err(ControlError::WrongState { .. }) => Ok(()),
@@ -120,6 +133,7 @@ impl Inner {
         id: InstanceId,
         expected: Option<DocumentVersion>,
         new_version: Option<VersionId>,
+        key: Option<Key>,
         apply: impl Fn(&mut InstanceRecord, NewVersion<'_>, Timestamp) -> Result<Noted, ControlError>
         + Send
         + Sync,
@@ -128,6 +142,15 @@ impl Inner {
         let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
             before_try(&self.ports, attempt).await;
+            let mut change = Change::new();
+            if let Some(key) = &key {
+                match self.earlier_use(key).await? {
+                    Earlier::Made(_) => return self.load_instance(id).await,
+                    Earlier::Nothing(expired) => {
+                        change = change.put_over(&key.record(id.uuid(), ports), expired);
+                    }
+                }
+            }
             let read = self.load_changeable_instance(id).await?;
             expectation.check(&read)?;
             let new_version = new_version.filter(|version| *version != read.record.spec.version);
@@ -148,14 +171,21 @@ impl Inner {
             let mut record = read.record.clone();
             let noted = apply(&mut record, new_version, now)?;
             if record == read.record {
-                return Ok(read);
+                // A key is used up also by a call that finds everything done: repeated later, it must not do anything then.
+                if key.is_none() {
+                    return Ok(read);
+                }
+                match ports.repository.commit(change.require(&read)).await {
+                    Ok(_) => return Ok(read),
+                    Err(error) if error.kind() == StoreErrorKind::Conflict => continue,
+                    Err(error) => return Err(ports.store_error(error)),
+                }
             }
             record.generation += 1;
             record.updated_at = now;
             record.status.lifecycle = record.status.lifecycle.transition(LifecycleEvent::WorkBegan);
             record.status.reason = format!("accepted, about to be carried out; {}", noted.message);
 
-            let mut change = Change::new();
             if let Some(version) = &version {
                 change = change.require(version);
             }

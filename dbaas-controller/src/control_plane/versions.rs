@@ -5,7 +5,7 @@ use std::time::Duration;
 use dbaas_core::id::{InstanceId, VersionId};
 use dbaas_core::instance::InstanceRecord;
 use dbaas_core::store::{DocumentVersion, StoreErrorKind};
-use dbaas_core::version::VersionRecord;
+use dbaas_core::version::{PostgresMajor, VersionRecord};
 use uuid::Uuid;
 
 use super::changes::{Expectation, before_try, too_much_contention};
@@ -13,18 +13,19 @@ use super::create::Creation;
 use super::{ControlPlane, Inner, Ports, invalid};
 use crate::error::ControlError;
 use crate::repository::{Change, RemovedVersion};
-use crate::request::{CreateVersion, Listed, Page, ResourceRef, UpdateVersion, Versioned};
+use crate::request::{CreateVersion, IdempotencyKey, Listed, Page, ResourceRef, UpdateVersion, Versioned};
 
 /// How long the backend may take to say what it can run.
 const VERSIONS_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl ControlPlane {
-    /// Adds a version to the catalogue.
+    /// Adds a version to the catalogue. With a key, repeating the call answers what the first one made.
     pub async fn create_version(
         &self,
         request: CreateVersion,
+        key: Option<IdempotencyKey>,
     ) -> Result<Versioned<VersionRecord>, ControlError> {
-        self.inner.create(request, None).await
+        self.inner.create(request, key).await
     }
 
     /// One version.
@@ -234,7 +235,10 @@ impl Creation for CreateVersion {
         change: Change,
     ) -> Result<(VersionRecord, Change), ControlError> {
         let Some(major) = self.image.major() else {
-            let detail = "its tag must begin with PostgreSQL's version, such as postgres:15.18";
+            let detail = format!(
+                "its tag must begin with the version of PostgreSQL, {} or newer, such as postgres:15.18",
+                PostgresMajor::OLDEST
+            );
             return Err(invalid("/image", detail));
         };
         let now = ports.now();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use dbaas_core::cluster::Epoch;
 use dbaas_core::id::NodeId;
+use dbaas_core::observation::ActionFailure;
 use dbaas_core::plan::PlannedEvent;
 use dbaas_core::time::Timestamp;
 use uuid::Uuid;
@@ -54,7 +55,7 @@ pub(super) struct NodeMemory {
     /// Starts since it was last well.
     pub(super) starts: u32,
     pub(super) hold_off_until: Option<Timestamp>,
-    pub(super) last_failure: Option<String>,
+    pub(super) last_failure: Option<ActionFailure>,
 }
 
 /// What is remembered of an action.
@@ -74,6 +75,25 @@ impl NodeMemory {
         self.well_since = None;
         // What did not answer before cannot be held against what was just started.
         self.answered_at = Some(now);
+    }
+
+    /// An action on it came to nothing.
+    pub(super) fn failed(&mut self, action: &'static str, message: String) {
+        let before = self
+            .last_failure
+            .take()
+            .filter(|failure| failure.action == action);
+        let times = before.map_or(0, |failure| failure.times).saturating_add(1);
+        self.last_failure = Some(ActionFailure {
+            action,
+            message,
+            times,
+        });
+    }
+
+    /// An action on it was done: an earlier failure of the same is history.
+    pub(super) fn done(&mut self, action: &'static str) {
+        self.last_failure.take_if(|failure| failure.action == action);
     }
 
     /// The node is what it is to be.

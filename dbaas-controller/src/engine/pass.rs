@@ -358,8 +358,11 @@ impl Engine {
                     }
                 },
                 None => {
-                    if let (Err(error), Some(node)) = (result, m.nodes.get_mut(&action.node())) {
-                        node.last_failure = Some(format!("{}: {error}", action.name()));
+                    if let Some(node) = m.nodes.get_mut(&action.node()) {
+                        match result {
+                            Ok(()) => node.done(action.name()),
+                            Err(error) => node.failed(action.name(), error),
+                        }
                     }
                 }
             }

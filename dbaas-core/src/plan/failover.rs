@@ -90,6 +90,12 @@ fn first_primary(draft: &mut Draft<'_>, primary: NodeId) {
         }
     }
     let name = draft.name(primary);
+    if let Some(PowerState::Exited(exit)) = draft.power(primary) {
+        let why = &exit.message;
+        draft.problem(format!(
+            "the first node {name} does not start: {why}; it is tried again"
+        ));
+    }
     draft.pending(format!("the first node {name} is being started"));
     draft.soon();
 }

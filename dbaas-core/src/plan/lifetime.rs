@@ -100,10 +100,17 @@ fn stop(draft: &mut Draft<'_>) {
         draft.act(Action::PowerOff { node: id, mode }, why);
     }
     let off = running.is_empty();
-    for id in ids {
-        let is_off = draft.is_off(id);
-        if let Some(node) = draft.node_mut(id) {
+    for id in &ids {
+        let is_off = draft.is_off(*id);
+        // A process that is gone is no longer named: its number may be another's by now.
+        let backend_ref = draft
+            .situation
+            .observation
+            .infra(*id)
+            .and_then(|n| n.backend_ref.clone());
+        if let Some(node) = draft.node_mut(*id) {
             node.sync = false;
+            node.backend_ref = backend_ref;
             node.lifecycle = if is_off {
                 Lifecycle::Active
             } else {
@@ -116,24 +123,39 @@ fn stop(draft: &mut Draft<'_>) {
         (
             InstancePhase::Stopped,
             LifecycleEvent::Converged,
-            "stopped, as asked; its data is kept",
+            "stopped, as asked; its data is kept".to_owned(),
         )
     } else {
+        let (event, failure) = failing(draft, &running);
         (
             InstancePhase::Stopping,
-            LifecycleEvent::WorkBegan,
-            "its nodes are being switched off",
+            event,
+            format!("its nodes are being switched off{failure}"),
         )
     };
-    status::set(draft, phase, event, reason.to_owned());
+    status::set(draft, phase, event, reason);
     draft.record.status.primary_endpoint = None;
+}
+
+/// What an end that these nodes do not come to is, and why, to be added to the reason.
+fn failing(draft: &Draft<'_>, nodes: &[NodeId]) -> (LifecycleEvent, String) {
+    let failure = nodes
+        .iter()
+        .find_map(|id| Some((id, status::repeated_failure(draft, *id)?)));
+    match failure {
+        Some((id, failure)) => (
+            LifecycleEvent::Failed,
+            format!("; {}: {failure}; it is tried again", draft.name(*id)),
+        ),
+        None => (LifecycleEvent::WorkBegan, String::new()),
+    }
 }
 
 fn delete(draft: &mut Draft<'_>) {
     draft.record.requests = Default::default();
-    if draft.situation.observation.infrastructure_error.is_some() {
-        let reason = "being deleted; waiting for the infrastructure to answer".to_owned();
-        status::set(draft, InstancePhase::Deleting, LifecycleEvent::WorkBegan, reason);
+    if let Some(error) = &draft.situation.observation.infrastructure_error {
+        let reason = format!("being deleted; the infrastructure does not answer: {error}");
+        status::set(draft, InstancePhase::Deleting, LifecycleEvent::Failed, reason);
         return;
     }
     // Also nodes that the record does not know: everything that carries this instance's id goes with it.
@@ -165,8 +187,10 @@ fn delete(draft: &mut Draft<'_>) {
         draft.instance_gone = true;
         draft.why.push("nothing of the instance is left".to_owned());
     }
-    let reason = format!("being deleted; {} node(s) left", found.len());
-    status::set(draft, InstancePhase::Deleting, LifecycleEvent::WorkBegan, reason);
+    let left: Vec<NodeId> = found.iter().map(|(id, _)| *id).collect();
+    let (event, failure) = failing(draft, &left);
+    let reason = format!("being deleted; {} node(s) left{failure}", left.len());
+    status::set(draft, InstancePhase::Deleting, event, reason);
     draft.record.status.primary_endpoint = None;
 }
 

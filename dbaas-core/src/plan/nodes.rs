@@ -42,20 +42,18 @@ fn node(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) {
                 set_rejoin(draft, id, Rejoin::BaseBackup);
             }
             if !primary || record.rejoin == Rejoin::Seed {
-                draft.act(
-                    Action::Apply(draft.node_spec(&record)),
-                    format!("creating {}", record.name),
-                );
+                let why = format!("creating {}", record.name);
+                draft.pending(why.clone());
+                draft.act(Action::Apply(draft.node_spec(&record)), why);
             }
             return;
         }
         Seen::Present(observed) => observed,
     };
     if seen.is_off() && observed.applied.as_ref() != Some(&draft.node_spec(&record)) {
-        draft.act(
-            Action::Apply(draft.node_spec(&record)),
-            format!("converging {}", record.name),
-        );
+        let why = format!("{} gets the sizes that were asked for", record.name);
+        draft.pending(why.clone());
+        draft.act(Action::Apply(draft.node_spec(&record)), why);
         return;
     }
     if draft.cluster().is_some_and(|c| c.primary == id) {

@@ -55,11 +55,9 @@ fn scale(draft: &mut Draft<'_>, primary: Serving) {
             return;
         };
         let node = new_node(draft, id, NodeRole::Standby, Rejoin::BaseBackup);
-        draft.event(
-            "node_added",
-            Some(id),
-            format!("adding {} (base backup)", node.name),
-        );
+        let why = format!("adding {} (base backup)", node.name);
+        draft.event("node_added", Some(id), why.clone());
+        draft.pending(why);
         draft.record.nodes.push(node);
         draft.soon();
     }

@@ -1,11 +1,12 @@
 //! What the user is told: state and reason of the instance and of each node.
 
 use crate::cluster::{ClusterPhase, FailoverCause, standby_name};
+use crate::id::NodeId;
 use crate::infrastructure::{Enforcement, PowerState};
 use crate::instance::InstancePhase;
 use crate::lifecycle::{Lifecycle, LifecycleEvent};
 use crate::node::NodeRole;
-use crate::observation::Seen;
+use crate::observation::{ActionFailure, Seen};
 
 use super::draft::{Draft, Serving};
 
@@ -35,6 +36,7 @@ pub(super) fn set(draft: &mut Draft<'_>, phase: InstancePhase, event: LifecycleE
 pub(super) fn plan(draft: &mut Draft<'_>, serving: Option<Serving>) {
     nodes(draft, serving);
     warnings(draft);
+    stuck(draft);
     if let Some(error) = draft.situation.observation.infrastructure_error.clone() {
         draft.problem(format!("the infrastructure does not answer: {error}"));
     }
@@ -44,6 +46,14 @@ pub(super) fn plan(draft: &mut Draft<'_>, serving: Option<Serving>) {
     if endpoint.is_some() {
         draft.record.status.primary_endpoint = endpoint;
     }
+    if draft.pending.is_empty()
+        && draft
+            .cluster()
+            .is_some_and(|c| c.is_joint() || c.phase != ClusterPhase::Steady)
+    {
+        // The newest electorate is written down, and the primary does not wait for it, or not enough of it is there.
+        draft.pending("whom a commit waits for is being changed");
+    }
     let phase = phase(draft, serving);
     if let Some(problem) = draft.problems.first().cloned() {
         set(draft, phase, LifecycleEvent::Failed, problem);
@@ -52,6 +62,34 @@ pub(super) fn plan(draft: &mut Draft<'_>, serving: Option<Serving>) {
     } else {
         set(draft, phase, LifecycleEvent::Converged, "as asked for".to_owned());
     }
+}
+
+/// How often in a row an action has to fail before people are told: once may be a moment's bad luck.
+const FAILURES_TOLD: u32 = 2;
+
+/// Nodes that the infrastructure fails to make or to start: nothing goes on until somebody, or time, removes the cause.
+fn stuck(draft: &mut Draft<'_>) {
+    let ids: Vec<NodeId> = draft.record.nodes.iter().map(|n| n.id).collect();
+    for id in ids {
+        let done = match repeated_failure(draft, id) {
+            Some(failure) if failure.action == "apply" => "created",
+            Some(failure) if failure.action == "start" => "started",
+            Some(failure) if failure.action == "remove" => "removed",
+            _ => continue,
+        };
+        if let Some(failure) = repeated_failure(draft, id).filter(|_| draft.is_off(id)) {
+            let (name, why) = (draft.name(id), &failure.message);
+            draft.problem(format!("{name} cannot be {done}: {why}; it is tried again"));
+        }
+    }
+}
+
+/// What has failed on a node more than once, and has not been done since.
+pub(super) fn repeated_failure<'a>(draft: &Draft<'a>, node: NodeId) -> Option<&'a ActionFailure> {
+    draft
+        .seen(node)
+        .and_then(|seen| seen.last_failure.as_ref())
+        .filter(|failure| failure.times >= FAILURES_TOLD)
 }
 
 fn phase(draft: &Draft<'_>, serving: Option<Serving>) -> InstancePhase {
@@ -91,7 +129,7 @@ fn nodes(draft: &mut Draft<'_>, serving: Option<Serving>) {
         let streams =
             primary_facts.is_some_and(|f| f.streaming(&name).is_some()) && draft.is_of_this_history(id);
         let power = seen.infra.present().map(|n| &n.power);
-        let (event, mut reason) = match (&seen.infra, power) {
+        let (mut event, mut reason) = match (&seen.infra, power) {
             (Seen::Unknown, _) => (None, "the infrastructure does not answer".to_owned()),
             (Seen::Absent, _) => (Some(LifecycleEvent::WorkBegan), "being created".to_owned()),
             _ if is_primary => (
@@ -126,6 +164,9 @@ fn nodes(draft: &mut Draft<'_>, serving: Option<Serving>) {
         };
         if let (Some(failure), false, false) = (&seen.last_failure, is_primary, streams) {
             reason = format!("{reason}; last failure: {failure}");
+            if failure.times >= FAILURES_TOLD && seen.is_off() {
+                event = Some(LifecycleEvent::Failed);
+            }
         }
         let (endpoint, backend_ref) = match seen.infra.present() {
             Some(n) => (n.endpoint.clone(), n.backend_ref.clone()),

@@ -7,12 +7,15 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
 use super::one;
+use crate::access::Caller;
 use crate::answer::InstanceAnswer;
 use crate::app::App;
 use crate::body::OptionalJsonBody;
+use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
 use crate::path::InstancePath;
 use crate::problem::Problem;
 use crate::query::NoQuery;
+use crate::reference::instance_uri;
 use crate::request::{self, ActionName};
 
 /// A handler for each name; they differ in the body that they take.
@@ -21,11 +24,21 @@ macro_rules! action {
         pub(crate) async fn $handler(
             app: State<Arc<App>>,
             instance: InstancePath,
+            caller: Caller,
             query: NoQuery,
             headers: HeaderMap,
             body: OptionalJsonBody,
         ) -> Result<Response, Problem> {
-            act(ActionName::$name, app, instance, query, headers, body).await
+            act(
+                ActionName::$name,
+                app,
+                instance,
+                caller,
+                query,
+                headers,
+                body,
+            )
+            .await
         }
     };
 }
@@ -40,12 +53,25 @@ async fn act(
     name: ActionName,
     State(app): State<Arc<App>>,
     InstancePath(id): InstancePath,
+    caller: Caller,
     _: NoQuery,
-    _: HeaderMap,
+    headers: HeaderMap,
     body: OptionalJsonBody,
 ) -> Result<Response, Problem> {
+    let path = format!("{}/actions/{name:?}", instance_uri(id));
+    let key = idempotency_key(&headers, &caller.scope(), &path, body.bytes(), BodySecrecy::Plain)?;
+    let precondition = Precondition::read(&headers)?;
     let action = request::action(name, body.object()?)?;
-    let after = app.control.act_on_instance(id, action).await?;
+    let expected = match precondition.version() {
+        // Judged together with the key: a call that is repeated does not find the version that it was meant for.
+        Some(version) => Some(version),
+        None if !precondition.is_given() => None,
+        None => precondition.check(app.control.instance(id).await?.version)?,
+    };
+    let after = app
+        .control
+        .act_on_instance_once(id, action, expected, key)
+        .await?;
     Ok(one(
         StatusCode::ACCEPTED,
         after.version,

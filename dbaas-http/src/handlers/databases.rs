@@ -8,7 +8,7 @@ use axum::response::Response;
 use dbaas_controller::request::Page;
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{DatabaseId, UserId};
-use dbaas_core::name::DatabaseName;
+use dbaas_core::name::{DatabaseName, Description};
 use dbaas_core::uri::{InvalidReference, UserRef};
 
 use super::{
@@ -40,9 +40,12 @@ pub(crate) async fn list(
     let names: Vec<DatabaseName> = query.many("name", parsed);
     let owners = query.many("owner", owner);
     let states = query.many("status", |text| one_of(text, &OBJECT_LIFECYCLES));
+    let ids: Vec<DatabaseId> = query.many("uuid", parsed);
+    let descriptions: Vec<Description> = query.many("description", parsed);
     query.finish()?;
     let after = paging.after.map(DatabaseId::from_uuid);
-    let part = if names.is_empty() && owners.is_empty() && states.is_empty() {
+    let by_what_is_asked = names.is_empty() && owners.is_empty() && descriptions.is_empty();
+    let part = if by_what_is_asked && states.is_empty() && ids.is_empty() {
         let listed = app
             .control
             .databases(
@@ -63,6 +66,8 @@ pub(crate) async fn list(
             any_of(&names, &record.name)
                 && any_of(&owners, &record.owner)
                 && any_of(&states, &record.lifecycle)
+                && any_of(&ids, &record.id)
+                && any_of(&descriptions, &record.description)
         };
         filtered(
             after,

@@ -9,6 +9,7 @@ use dbaas_controller::error::ControlError;
 use dbaas_controller::request::{InstanceFilter, Page};
 use dbaas_core::id::{InstanceId, ProjectId};
 use dbaas_core::instance::{InstancePhase, InstanceRecord};
+use dbaas_core::name::Description;
 
 use super::{
     LIFECYCLES, Part, any_of, bounded, created, deleted, filtered, fresh, gone, known, not_created, one,
@@ -42,6 +43,8 @@ pub(crate) const PHASES: [(&str, InstancePhase); 10] = [
 /// Filters by what the control plane does not filter by itself.
 #[derive(Default)]
 struct Rest {
+    ids: Vec<InstanceId>,
+    descriptions: Vec<Description>,
     phases: Vec<InstancePhase>,
     cpus: Vec<usize>,
     rams: Vec<usize>,
@@ -54,6 +57,8 @@ impl Rest {
     fn read(query: &mut Query) -> Self {
         let number = |text: &str| whole_in(text, 0..=999_999_999);
         Rest {
+            ids: query.many("uuid", parsed),
+            descriptions: query.many("description", parsed),
             phases: query.many("phase", |text| one_of(text, &PHASES)),
             cpus: query.many("cpu", number),
             rams: query.many("ram", number),
@@ -64,7 +69,9 @@ impl Rest {
     }
 
     fn is_empty(&self) -> bool {
-        self.phases.is_empty()
+        self.ids.is_empty()
+            && self.descriptions.is_empty()
+            && self.phases.is_empty()
             && [
                 &self.cpus,
                 &self.rams,
@@ -78,7 +85,9 @@ impl Rest {
 
     fn keep(&self, record: &InstanceRecord) -> bool {
         let spec = &record.spec;
-        any_of(&self.phases, &record.status.phase)
+        any_of(&self.ids, &record.id)
+            && any_of(&self.descriptions, &spec.description)
+            && any_of(&self.phases, &record.status.phase)
             && any_of(&self.cpus, &spec.resources.cpu.get().into())
             && any_of(&self.rams, &(spec.resources.ram.get() as usize))
             && any_of(&self.disks, &(spec.resources.disk.get() as usize))

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use dbaas_controller::request::Page;
 use dbaas_core::id::UserId;
-use dbaas_core::name::UserName;
+use dbaas_core::name::{Description, UserName};
 use dbaas_core::user::UserRecord;
 
 use super::{
@@ -33,9 +33,12 @@ pub(crate) async fn list(
     let paging = query.paging(Collection::Users);
     let names: Vec<UserName> = query.many("name", parsed);
     let states = query.many("status", |text| one_of(text, &OBJECT_LIFECYCLES));
+    let ids: Vec<UserId> = query.many("uuid", parsed);
+    let descriptions: Vec<Description> = query.many("description", parsed);
     query.finish()?;
     let after = paging.after.map(UserId::from_uuid);
-    let part = if names.is_empty() && states.is_empty() {
+    let all = names.is_empty() && states.is_empty() && ids.is_empty() && descriptions.is_empty();
+    let part = if all {
         let listed = app
             .control
             .users(
@@ -52,7 +55,12 @@ pub(crate) async fn list(
         }
     } else {
         let fetch = |page| app.control.users(instance, page);
-        let keep = |record: &UserRecord| any_of(&names, &record.name) && any_of(&states, &record.lifecycle);
+        let keep = |record: &UserRecord| {
+            any_of(&names, &record.name)
+                && any_of(&states, &record.lifecycle)
+                && any_of(&ids, &record.id)
+                && any_of(&descriptions, &record.description)
+        };
         filtered(after, paging.limit, fetch, |record: &UserRecord| record.id, keep).await?
     };
     Ok(part.json("users", Collection::Users, |id| id.uuid(), UserAnswer::of))

@@ -7,10 +7,10 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use dbaas_controller::request::Page;
 use dbaas_core::id::VersionId;
-use dbaas_core::name::InstanceName;
+use dbaas_core::name::{Description, InstanceName};
 use dbaas_core::version::{ImageRef, VersionRecord};
 
-use super::{Part, any_of, created, deleted, filtered, fresh, known, one};
+use super::{Part, any_of, created, deleted, filtered, fresh, known, not_created, one};
 use crate::access::Caller;
 use crate::answer::{VersionAnswer, fields_of};
 use crate::app::App;
@@ -33,9 +33,12 @@ pub(crate) async fn list(
     let deprecated = query.many("deprecated", |text| {
         one_of(text, &[("true", true), ("false", false)])
     });
+    let ids: Vec<VersionId> = query.many("uuid", parsed);
+    let descriptions: Vec<Description> = query.many("description", parsed);
     query.finish()?;
     let after = paging.after.map(VersionId::from_uuid);
-    let part = if names.is_empty() && images.is_empty() && deprecated.is_empty() {
+    let all = names.is_empty() && images.is_empty() && deprecated.is_empty();
+    let part = if all && ids.is_empty() && descriptions.is_empty() {
         let listed = app
             .control
             .versions(Page {
@@ -53,6 +56,8 @@ pub(crate) async fn list(
             any_of(&names, &record.name)
                 && any_of(&images, &record.image)
                 && any_of(&deprecated, &record.deprecated)
+                && any_of(&ids, &record.id)
+                && any_of(&descriptions, &record.description)
         };
         filtered(
             after,
@@ -79,13 +84,13 @@ pub(crate) async fn create(
     body: JsonBody,
 ) -> Result<Response, Problem> {
     caller.require_admin()?;
-    // A version's image is unique: repeating the call makes no second one. So the key is checked and needs no keeping.
     let path = format!("{ROOT}/versions");
-    idempotency_key(&headers, &caller.scope(), &path, body.bytes(), BodySecrecy::Plain)?;
+    let key = idempotency_key(&headers, &caller.scope(), &path, body.bytes(), BodySecrecy::Plain)?;
     let made = app
         .control
-        .create_version(request::create_version(body.object()?)?)
-        .await?;
+        .create_version(request::create_version(body.object()?)?, key)
+        .await
+        .map_err(|error| not_created(error, None))?;
     created(
         &version_uri(made.record.id),
         made.version,

@@ -15,8 +15,8 @@ use super::parameters::{
 };
 use super::responses::{header, shared};
 use super::schemas::{
-    boolean, database_name, image, instance_name, reference, text, user_name, user_reference, uuid,
-    version_reference, whole, words,
+    boolean, database_name, description_text, image, instance_name, reference, text, user_name,
+    user_reference, uuid, version_reference, whole, words,
 };
 use crate::handlers::instances::PHASES;
 use crate::problem::ProblemKind;
@@ -233,6 +233,7 @@ fn delete(tag: &str, operation_id: &str, summary: &str) -> Call {
 fn action(operation_id: &str, summary: &str, body: &str) -> Operation {
     Call::new("operations", operation_id, summary)
         .of(&["instance"])
+        .with([if_match(), idempotency_key()])
         .body(body, Required::False)
         .answers_resource(
             202,
@@ -240,13 +241,15 @@ fn action(operation_id: &str, summary: &str, body: &str) -> Operation {
             "Accepted; status and events say how it goes.",
             &[],
         )
-        .errors(&[409])
+        .errors(&[409, 412])
         .done()
 }
 
 pub(crate) fn list_instances() -> Operation {
     let filters = vec![
+        filter("uuid", uuid()),
         filter("name", instance_name()),
+        filter("description", description_text()),
         filter("project_id", uuid()),
         filter("status", words(STATES)),
         filter("phase", words(PHASES.map(|(word, _)| word))),
@@ -401,7 +404,9 @@ pub(crate) fn connection() -> Operation {
 
 pub(crate) fn list_databases() -> Operation {
     let filters = vec![
+        filter("uuid", uuid()),
         filter("name", database_name()),
+        filter("description", description_text()),
         filter("owner", user_reference()),
         filter("status", words(OBJECT_STATES)),
     ];
@@ -478,7 +483,9 @@ pub(crate) fn delete_database() -> Operation {
 
 pub(crate) fn list_users() -> Operation {
     let filters = vec![
+        filter("uuid", uuid()),
         filter("name", user_name()),
+        filter("description", description_text()),
         filter("status", words(OBJECT_STATES)),
     ];
     list(
@@ -544,7 +551,9 @@ pub(crate) fn delete_user() -> Operation {
 
 pub(crate) fn list_versions() -> Operation {
     let filters = vec![
+        filter("uuid", uuid()),
         filter("name", instance_name()),
+        filter("description", description_text()),
         filter("image", image()),
         filter("deprecated", boolean()),
     ];

@@ -128,7 +128,7 @@ pub(crate) fn idempotency_key() -> Parameter {
         .min_length(Some(*limits::IDEMPOTENCY_KEY_BYTES.start()))
         .max_length(Some(*limits::IDEMPOTENCY_KEY_BYTES.end()))
         .pattern(Some("^[!-~]+$"));
-    let text = "Makes the call safe to repeat for 24 hours: the same key and body make one resource.";
+    let text = "Makes the call safe to repeat for 24 hours: the same key and body take effect once.";
     parameter(ParameterIn::Header, "Idempotency-Key", text, schema)
 }
 

@@ -177,16 +177,19 @@ pub(crate) fn user_name() -> ObjectBuilder {
         .pattern(Some(pattern))
 }
 
-fn description() -> Property {
+pub(crate) fn description_text() -> ObjectBuilder {
     let pattern =
         r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$";
-    let schema = text()
+    text()
         .max_length(Some(*limits::DESCRIPTION_CHARS.end()))
-        .pattern(Some(pattern));
+        .pattern(Some(pattern))
+}
+
+fn description() -> Property {
     property(
         "description",
         "Free text; tabs and line breaks are allowed, other control characters are not.",
-        schema,
+        description_text(),
     )
 }
 

@@ -75,7 +75,10 @@ async fn the_catalogue_is_filled_in_order_and_what_an_administrator_did_stays() 
 
     // Added again by the administrator, removed again, and still not added by itself.
     for _ in 0..2 {
-        let added = restarted.create_version(create("postgres:15.17")).await.unwrap();
+        let added = restarted
+            .create_version(create("postgres:15.17"), None)
+            .await
+            .unwrap();
         assert_eq!(
             (added.record.symbolic_name.as_str(), added.record.deprecated),
             ("pg15", false)
@@ -159,18 +162,23 @@ async fn a_version_that_goes_while_an_instance_is_created_with_it_is_missed() {
 #[tokio::test]
 async fn an_image_is_in_the_catalogue_once_and_says_its_major() {
     let world = World::new().await;
-    let refused = world.control.create_version(create("postgres:15.18")).await;
+    let refused = world.control.create_version(create("postgres:15.18"), None).await;
     assert!(
         matches!(refused, Err(ControlError::NameTaken { .. })),
         "{refused:?}"
     );
     assert_eq!(
-        pointers(world.control.create_version(create("postgres:latest")).await),
+        pointers(
+            world
+                .control
+                .create_version(create("postgres:latest"), None)
+                .await
+        ),
         ["/image"]
     );
     let own = world
         .control
-        .create_version(create("registry.example/team/postgres:15.18-gis"))
+        .create_version(create("registry.example/team/postgres:15.18-gis"), None)
         .await
         .unwrap();
     assert_eq!(world.control.version(own.record.id).await.unwrap(), own);
