@@ -207,8 +207,9 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
         }
         // If the candidate does not know of a promotion that there was, or may have been, both will have taken the same number for their
         // timelines: a rewind, and a standby that asks for more WAL, would see no difference, and foreign content would stay. Whoever
-        // was not sealed, and so may hold some, is built anew.
-        if !newest && node.id != candidate && !sealed.contains(&node.id) && node.rejoin != Rejoin::Seed {
+        // was not sealed, and so may hold some, is built anew; and so is the candidate of before, sealed or not: that promotion was its own.
+        let may_be_foreign = node.id == old || !sealed.contains(&node.id);
+        if !newest && node.id != candidate && may_be_foreign && node.rejoin != Rejoin::Seed {
             node.rejoin = Rejoin::BaseBackup;
             node.rejoin_attempts = 0;
         }
