@@ -86,8 +86,11 @@ pub(super) fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
     // Also when there are enough: whoever can be sealed now need not be rewound later.
     for id in candidates.difference(&sealed) {
         let Some(facts) = draft.facts(*id) else { continue };
-        if facts.epoch == epoch && facts.primary_conninfo.is_empty() {
-            continue; // Sealed but for its receiver ending or its replay catching up.
+        // Sealed but for its receiver ending or its replay catching up; where a query holds replay up, sealing it again ends that query.
+        let is_replaying =
+            facts.receiver.is_none() && facts.receive_lsn.is_some_and(|received| facts.lsn < received);
+        if facts.epoch == epoch && facts.primary_conninfo.is_empty() && !is_replaying {
+            continue;
         }
         let closed_names = draft.missing_closed_names(facts);
         draft.act(
