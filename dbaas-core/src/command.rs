@@ -108,8 +108,21 @@ fn not_in_recovery_guard() -> Statement {
     Statement::fixed("SELECT NOT pg_is_in_recovery()")
 }
 
-/// Seals a standby in `epoch`: it persists the epoch, then follows nobody. `closed_names` is what `synchronous_standby_names` is to be
-/// while it is no primary, if it is not so already.
+/// Ends the sessions of clients that replay waits for: those that are in a statement or a transaction while the startup process waits for a
+/// conflict (a snapshot, a lock, a pin) to go away. Otherwise it would wait for `max_standby_streaming_delay`, and an
+/// election with it. Idle sessions hold nothing up; our own are left alone.
+fn end_conflicts() -> Statement {
+    Statement::fixed(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' \
+         AND usename <> 'dbaas_admin' AND state <> 'idle' AND EXISTS (SELECT FROM pg_stat_activity s \
+         WHERE s.backend_type = 'startup' AND (s.wait_event_type IN ('Lock', 'BufferPin') \
+         OR s.wait_event LIKE 'RecoveryConflict%'))",
+    )
+}
+
+/// Seals a standby in `epoch`: it persists the epoch, then follows nobody, and replays what it has without regard to queries that stand in
+/// the way (those that replay meets later: seal it again). `closed_names` is what `synchronous_standby_names` is to be while it
+/// is no primary, if it is not so already.
 pub fn seal(epoch: Epoch, closed_names: Option<&str>) -> Script {
     let mut script = exclusive("seal", Accepts::UpTo(epoch))
         .guard(in_recovery_guard())
@@ -118,7 +131,7 @@ pub fn seal(epoch: Epoch, closed_names: Option<&str>) -> Script {
     if let Some(names) = closed_names {
         script = script.step(alter_system("synchronous_standby_names", names));
     }
-    release(script.step(reload())).within_ms(1_000, 4_000)
+    release(script.step(reload()).step(end_conflicts())).within_ms(1_000, 4_000)
 }
 
 /// Promotes a sealed standby; `closed_names` must be in effect already (sealing sees to it), so that it acknowledges nothing

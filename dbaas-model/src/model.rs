@@ -429,7 +429,7 @@ impl Protocol {
             Step::Heal(a, b) => state.cut &= !link(a.into(), b.into()),
             Step::SelfStart(i) => {
                 state.budget.self_starts -= 1;
-                node::self_start(state, i.into());
+                node::self_start(state, i.into(), self.mutation);
             }
             Step::LoseDisk(i) => {
                 state.budget.disk_losses -= 1;
@@ -534,7 +534,8 @@ impl Protocol {
         let Some(cluster) = state.record.get().cluster.as_ref() else {
             return;
         };
-        let n = &state.nodes[crate::record::index(cluster.primary)];
+        let primary = crate::record::index(cluster.primary);
+        let n = &state.nodes[primary];
         let holds = |c: u8| state.acknowledged & (1 << c) == 0 || n.wal.holds(c);
         let leads = cluster.phase != ClusterPhase::Sealing
             && n.primary
@@ -542,6 +543,9 @@ impl Protocol {
             && n.epoch == state.record.epoch();
         if leads && !(0..8).all(holds) {
             state.violate(Violation::CommitLost);
+        }
+        if leads && node::is_diverged(state, primary) {
+            state.violate(Violation::Diverged);
         }
         if state.controllers.len() > 1 {
             state.controllers.sort_by_cached_key(|c| {
@@ -591,7 +595,7 @@ impl Protocol {
         next
     }
 
-    /// A fair run without further faults: whether it becomes writable with everything as asked for, and where it ends.
+    /// A fair run without further faults, in which what is frozen stays so: whether it becomes writable with everything as asked for, and where it ends.
     pub fn converge(&self, from: &State) -> (bool, State) {
         let mut state = from.clone();
         state.cut = 0;
@@ -600,11 +604,6 @@ impl Protocol {
             node::perform(&mut state, act, self.mutation);
         }
         state.controllers.fill(Controller::Idle);
-        for n in &mut state.nodes {
-            if n.power == Power::Frozen {
-                n.power = Power::Running;
-            }
-        }
         let mut way = Vec::new();
         for _ in 0..ROUNDS {
             while self.passes_time(&mut state) {}
@@ -762,6 +761,10 @@ impl Model for Protocol {
             never!(
                 "a node that has not caught up does not count",
                 Violation::FalseAcknowledgement
+            ),
+            never!(
+                "what passes for the primary's history is nothing else",
+                Violation::Diverged
             ),
             never!(
                 "every acknowledgement is covered by an electorate of the record",

@@ -10,7 +10,7 @@ use dbaas_core::node::Rejoin;
 use dbaas_core::plan::{Action, Plan};
 
 use crate::record::{index, small};
-use crate::sight::{Seeming, View};
+use crate::sight::{Facts, Seeming, View};
 use crate::world::{MOST_NODES, Names, Node};
 
 /// A check that a node, or the store, makes.
@@ -89,6 +89,20 @@ pub enum Mutation {
     TooFewVotersAreEnough,
     /// Why it does not serve is not said.
     Silent,
+    /// That a candidate was promoted twice in its epoch is of no account in the next election.
+    RepromotionForgotten,
+    /// Whoever may be on a timeline of the same number is rewound all the same.
+    SameNumberRewound,
+    /// So is a node that was promoted by an order that came late.
+    StrayRewound,
+    /// What a preparation that ended halfway left is started.
+    HalfRewoundStarted,
+    /// What starts a primary's directory behind the controller's back opens it.
+    OpenWhenSelfStarted,
+    /// The control plane's own statements wait for standbys.
+    OwnStatementsWait,
+    /// A frozen primary passes for one that serves: its port accepts connections.
+    FrozenServes,
 }
 
 impl Mutation {
@@ -136,6 +150,7 @@ impl Mutation {
                 }
             }
             Mutation::NoBarrier if cluster.is_joint() => cluster.barrier = Some(Lsn(0)),
+            Mutation::RepromotionForgotten if is_sealing => cluster.repromoted = false,
             Mutation::LeaverForgotten => {
                 for e in &mut cluster.electorates {
                     e.voters.retain(|v| !leaving.contains(v));
@@ -147,6 +162,12 @@ impl Mutation {
                 }
             }
             _ => {}
+        }
+        if self == Mutation::FrozenServes {
+            for view in views.iter_mut().filter(|v| v.power == Seeming::Frozen) {
+                view.power = Seeming::Running;
+                view.facts = Some(serving(epoch));
+            }
         }
         let newest = views.iter().filter_map(|v| v.facts.map(|f| f.history)).max();
         for (i, view) in views.iter_mut().enumerate() {
@@ -194,6 +215,15 @@ impl Mutation {
         }
         if self == Mutation::Silent {
             record.status.reason = String::new();
+        }
+        let elects = before.phase == ClusterPhase::Sealing;
+        if (self == Mutation::SameNumberRewound && elects) || (self == Mutation::StrayRewound && !elects) {
+            for n in &mut record.nodes {
+                let old = stored.node(n.id).map_or(n.rejoin, |old| old.rejoin);
+                if n.rejoin == Rejoin::BaseBackup && old != Rejoin::BaseBackup && n.rejoin_attempts == 0 {
+                    n.rejoin = Rejoin::Rewind;
+                }
+            }
         }
         let Some(cluster) = record.cluster.as_mut() else {
             return;
@@ -256,11 +286,37 @@ impl Mutation {
         }
     }
 
+    /// Changes a node that was just started by itself.
+    pub fn self_started(self, node: &mut Node) {
+        if self.includes(Mutation::OpenWhenSelfStarted) {
+            node.names = Names::default();
+        }
+    }
+
     /// Changes a node that was just promoted.
     pub fn promoted(self, node: &mut Node) {
         if self.includes(Mutation::OpenWhenPromoted) {
             node.names = Names::default();
         }
+    }
+}
+
+/// What a primary of this epoch says when all is well with it, but for its standbys.
+fn serving(epoch: u8) -> Facts {
+    Facts {
+        in_recovery: false,
+        epoch,
+        history: epoch,
+        lsn: 1,
+        received: None,
+        replay_waits: false,
+        receiver: false,
+        hears: false,
+        target: None,
+        names: Names::default(),
+        setting: 0,
+        checkpointed: true,
+        reports: Default::default(),
     }
 }
 

@@ -59,7 +59,8 @@ pub fn perform(state: &mut State, act: Act, mutation: Option<Mutation>) {
         What::SetNames(epoch, setting, names) => {
             let epoch_holds = n.epoch == epoch || lacks(Guard::SetNames);
             let setting_holds = n.setting <= setting || lacks(Guard::Setting);
-            if answers && n.primary && epoch_holds && setting_holds {
+            let hangs = mutation.is_some_and(|m| m.includes(Mutation::OwnStatementsWait)) && !is_served(&n);
+            if answers && n.primary && epoch_holds && setting_holds && !hangs {
                 state.nodes[i].names = names;
                 state.nodes[i].setting = setting;
             }
@@ -80,6 +81,13 @@ pub fn perform(state: &mut State, act: Act, mutation: Option<Mutation>) {
     }
 }
 
+/// Whether a commit on this primary would be acknowledged at once.
+fn is_served(n: &Node) -> bool {
+    let reports = (0..MOST_NODES).filter(|s| n.names.voters & (1 << s) != 0);
+    let there = reports.filter(|s| n.reports[*s].is_some_and(|r| r.epoch == n.names.epoch));
+    there.count() >= usize::from(n.names.k)
+}
+
 fn promote(state: &mut State, i: usize, epoch: u8, mutation: Option<Mutation>) {
     let before = std::mem::replace(&mut state.promoted[usize::from(epoch).min(7)], i as u8 + 1);
     if before != 0 && before != i as u8 + 1 {
@@ -90,7 +98,8 @@ fn promote(state: &mut State, i: usize, epoch: u8, mutation: Option<Mutation>) {
     n.receiver = None;
     n.checkpointed = false;
     n.setting = 0;
-    n.wal.push(Entry::Promotion(epoch));
+    n.newest_timeline += 1;
+    n.wal.promote(epoch, n.newest_timeline);
     n.replayed = n.wal.len();
     if let Some(m) = mutation {
         m.promoted(n);
@@ -108,6 +117,13 @@ fn start(state: &mut State, i: usize, boot: Boot, mutation: Option<Mutation>) {
         return;
     }
     match boot.prepare {
+        Prepare::Rewind(source) | Prepare::Backup(source)
+            if n.data == Data::Incomplete
+                && mutation.is_some_and(|m| m.includes(Mutation::HalfRewoundStarted)) =>
+        {
+            state.nodes[i].wal = state.nodes[usize::from(source)].wal.half_copied();
+            run(state, i, boot);
+        }
         Prepare::Existing if n.data == Data::Full => run(state, i, boot),
         Prepare::Existing => {}
         Prepare::Rewind(_) if n.data != Data::Full => {}
@@ -175,8 +191,12 @@ fn revive(n: &mut Node) {
 }
 
 /// A node starts by itself, as it was.
-pub fn self_start(state: &mut State, i: usize) {
-    revive(&mut state.nodes[i]);
+pub fn self_start(state: &mut State, i: usize, mutation: Option<Mutation>) {
+    let n = &mut state.nodes[i];
+    revive(n);
+    if let Some(m) = mutation {
+        m.self_started(n);
+    }
 }
 
 /// Whether a preparation can end.
@@ -205,12 +225,14 @@ pub fn finish(state: &mut State, i: usize) {
         Prepare::Existing => {}
         Prepare::Init(seeds) => {
             state.nodes[i].wal = Default::default();
+            state.nodes[i].newest_timeline = 0;
             state.promoted[1] = i as u8 + 1;
             for s in (0..MOST_NODES).filter(|s| seeds & (1 << s) != 0) {
                 let seed = &mut state.nodes[s];
                 if seed.exists && seed.data != Data::Full {
                     seed.data = Data::Full;
                     seed.wal = Default::default();
+                    seed.newest_timeline = 0;
                 }
             }
         }
@@ -221,13 +243,20 @@ pub fn finish(state: &mut State, i: usize) {
             }
         }
         Prepare::Backup(source) => {
-            state.nodes[i].wal = state.nodes[usize::from(source)].wal;
+            let source = state.nodes[usize::from(source)];
+            state.nodes[i].wal = source.wal;
+            state.nodes[i].newest_timeline = source.newest_timeline;
         }
         Prepare::Rewind(source) => {
             // Before the first checkpoint after its promotion the source seems to have the old history: nothing is rewound.
-            let source = &state.nodes[usize::from(source)];
+            let source = state.nodes[usize::from(source)];
+            let before = state.nodes[i].wal;
             if source.checkpointed || !source.primary {
-                state.nodes[i].wal = source.wal;
+                state.nodes[i].wal = before.rewound_to(source.wal);
+            }
+            if state.nodes[i].wal != before {
+                // History files come with everything else.
+                state.nodes[i].newest_timeline = source.newest_timeline;
             }
         }
     }
@@ -329,9 +358,12 @@ pub fn connect(state: &mut State, s: usize) {
     let Some(target) = state.nodes[s].target else {
         return;
     };
+    let there = state.nodes[usize::from(target.node)].wal.timeline();
     let n = &mut state.nodes[s];
     n.receiver = Some(target);
     n.streamed = true;
+    // The primary's history files come first, before it is known whether anything else will.
+    n.newest_timeline = n.newest_timeline.max(there);
     report(state, s);
 }
 
@@ -357,11 +389,10 @@ pub fn receive(state: &mut State, s: usize, p: usize) -> bool {
     if !can_receive(state, s, p) {
         return false;
     }
-    let (own, there) = (state.nodes[s].wal, state.nodes[p].wal);
-    if own.is_prefix_of(there)
-        && let Some(entry) = there.at(own.len())
-    {
-        state.nodes[s].wal.push(entry);
+    let there = state.nodes[p].wal;
+    let n = &mut state.nodes[s];
+    if there.seems_to_continue(n.wal) && n.wal.push_from(there) {
+        n.newest_timeline = n.newest_timeline.max(n.wal.timeline());
     }
     report(state, s);
     true
@@ -375,11 +406,26 @@ pub fn can_receive(state: &State, s: usize, p: usize) -> bool {
         return false;
     }
     n.receiver.is_some_and(|t| usize::from(t.node) == p)
-        && if n.wal.is_prefix_of(from.wal) {
-            n.wal != from.wal
+        && if from.wal.seems_to_continue(n.wal) && n.wal.len() < from.wal.len() {
+            true
         } else {
-            from.reports[s].is_some_and(|r| r.flushed < n.wal.len().max(from.wal.len()))
+            !n.wal.is_prefix_of(from.wal)
+                && from.reports[s].is_some_and(|r| r.flushed < n.wal.len().max(from.wal.len()))
         }
+}
+
+/// Whether a standby that passes for one of the primary's own history, as the planner judges it (it streams under the name of the present
+/// epoch and has replayed its mark), holds something else.
+pub fn is_diverged(state: &State, primary: usize) -> bool {
+    let (p, epoch) = (&state.nodes[primary], state.record.epoch());
+    state.nodes.iter().enumerate().any(|(s, n)| {
+        s != primary
+            && n.runs()
+            && !n.primary
+            && p.reports[s].is_some_and(|r| r.epoch == epoch)
+            && n.wal.history(n.replayed) == epoch
+            && !n.wal.is_prefix_of(p.wal)
+    })
 }
 
 /// Acknowledges what can be acknowledged, as early as possible, and holds it against what was promised.

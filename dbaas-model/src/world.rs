@@ -114,6 +114,8 @@ pub struct Node {
     pub wal: Wal,
     /// Of which so much is replayed.
     pub replayed: u8,
+    /// The newest timeline that it has a history file of: a promotion begins the one after.
+    pub newest_timeline: u8,
     /// It has streamed since its start.
     pub streamed: bool,
     /// The persisted epoch.
@@ -238,6 +240,8 @@ pub enum Violation {
     EpochReused,
     /// A commit was acknowledged by the word of a standby that does not hold it.
     FalseAcknowledgement,
+    /// A standby that passes for one of the primary's own history holds something else.
+    Diverged,
     /// A commit was acknowledged that no electorate of the record accounts for: a failover need not find it.
     Uncovered,
     /// A destructive action was asked for where the last copy of an acknowledged commit is, or an `initdb` over data.

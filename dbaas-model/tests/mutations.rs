@@ -120,6 +120,82 @@ fn followed() -> Bounds {
     }
 }
 
+/// Two nodes. n2 was promoted in n1's place, and has marked its history.
+fn taken_over() -> Bounds {
+    let (look, act) = (Step::Look(0, Sight::CLEAR, false), Step::Do(0));
+    Bounds {
+        nodes: 2,
+        budget: Budget {
+            crashes: 3,
+            clouded: 1,
+            ..Budget::default()
+        },
+        prologue: vec![Step::Crash(0), look, act, look, act, look, act],
+        ..Bounds::default()
+    }
+}
+
+/// Four nodes, two replicas. n1 is dead, and n2 was promoted in its place while n4 was away; nobody has heard of that yet.
+fn unheard_promotion() -> Bounds {
+    let (look, act) = (Step::Look(0, Sight::CLEAR, false), Step::Do(0));
+    Bounds {
+        nodes: 4,
+        k: 2,
+        unheard: 0,
+        budget: Budget {
+            crashes: 3,
+            losses: 1,
+            ..Budget::default()
+        },
+        prologue: vec![
+            Step::Crash(3),
+            Step::Crash(0),
+            look,
+            act,
+            act,
+            Step::Restart(0),
+            look,
+            act,
+        ],
+        ..Bounds::default()
+    }
+}
+
+/// As before, but n3 was away, and holds more than n2 held. n2, promoted without anybody having heard of it, died, came back as a standby
+/// and was not heard for a moment; so that n3 is about to be chosen, while n2 is sealed like everybody else.
+fn sealed_candidate() -> Bounds {
+    let (look, act) = (Step::Look(0, Sight::CLEAR, false), Step::Do(0));
+    let without_n2 = Sight {
+        unheard: 0b10,
+        ..Sight::CLEAR
+    };
+    let stop = Step::Restart(0);
+    let mut prologue = vec![
+        Step::Commit(0),
+        Step::Receive(2),
+        Step::Commit(0),
+        Step::Receive(2),
+    ];
+    prologue.extend([Step::Crash(2), Step::Crash(0)]);
+    prologue.extend([look, act, Step::Lose(0), act, look, act, stop, Step::Crash(1)]);
+    prologue.extend([look, act, act, Step::Look(0, without_n2, false), stop]);
+    prologue.extend([look, Step::Lose(0), act, act, act]);
+    Bounds {
+        nodes: 4,
+        k: 2,
+        unheard: 0,
+        budget: Budget {
+            commits: 2,
+            crashes: 3,
+            losses: 4,
+            clouded: 1,
+            ..Budget::default()
+        },
+        prologue,
+        ..Bounds::default()
+    }
+}
+
 fn with(change: impl FnOnce(&mut Bounds)) -> Bounds {
     let mut bounds = three();
     change(&mut bounds);
@@ -130,6 +206,19 @@ macro_rules! mutations {
     ($($name:ident: $mutation:expr, $bounds:expr, $what:literal;)*) => {
         $(#[test] fn $name() { use Mutation::*; caught($mutation, $bounds, $what); })*
     };
+}
+
+/// The two situations above, in which timelines of one number are made, without a mutation.
+#[test]
+fn what_ships_holds_where_timelines_have_one_number() {
+    for bounds in [sealed_candidate(), taken_over(), unheard_promotion()] {
+        let report = check(bounds, None, 3 * AT_MOST, 2);
+        println!("one number, as shipped: {report}");
+        if let Some((what, trace)) = &report.counterexample {
+            panic!("{what}\n{trace}");
+        }
+        assert!(report.exhausted, "{report}");
+    }
 }
 
 mutations! {
@@ -155,6 +244,12 @@ mutations! {
     served_forgotten: ServedForgotten, with(|b| { b.nodes = 2; b.requests = vec![Request::Switchover] }), "destroyed";
     not_marked: NotMarked, with(|b| { b.liveness = true; b.budget.clouded = 2 }), "writable";
     silent: Silent, three(), "says why";
+    repromotion_forgotten: RepromotionForgotten, taken_over(), "history is nothing else";
+    same_number_rewound: SameNumberRewound, unheard_promotion(), "history is nothing else";
+    half_rewound_started: HalfRewoundStarted, with(|b| { b.nodes = 2; b.budget.crashes = 2 }), "history is nothing else";
+    open_when_self_started: OpenWhenSelfStarted, with(|b| { b.budget.commits = 2; b.budget.self_starts = 1 }), "acknowledge";
+    own_statements_wait: OwnStatementsWait, with(|b| b.liveness = true), "writable";
+    frozen_serves: FrozenServes, with(|b| { b.budget.crashes = 0; b.budget.freezes = 1; b.liveness = true }), "writable";
     without_persisted_epoch: Without(Guard::SealPersists), with(|b| { b.liveness = true; b.budget.clouded = 1 }), "writable";
     without_cutting: Without(Guard::SealCuts), with(|b| { b.liveness = true; b.budget.clouded = 1 }), "writable";
     without_number_of_setting: Without(Guard::Setting), with(|b| { b.k = 2; b.requests = vec![Request::Replicas(1), Request::Replicas(2)]; b.budget.delays = 1 }), "covered";

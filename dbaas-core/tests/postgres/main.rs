@@ -3,4 +3,5 @@
 mod configuration;
 mod passwords;
 mod quoting;
+mod sealing;
 mod throwaway;

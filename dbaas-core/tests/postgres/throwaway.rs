@@ -78,8 +78,8 @@ pub(crate) struct Throwaway {
 }
 
 impl Throwaway {
-    /// `initdb` with the superuser `postgres`, who needs no password.
-    pub(crate) fn init(installation: &Installation) -> Throwaway {
+    /// A directory of its own, with nothing in it.
+    fn empty(installation: &Installation) -> Throwaway {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "dbaas-core-{}-{}",
@@ -88,12 +88,38 @@ impl Throwaway {
         );
         let root = std::env::temp_dir().join(name);
         std::fs::create_dir(&root).unwrap();
-        let server = Throwaway {
+        Throwaway {
             installation: installation.clone(),
             owner: unprivileged(&root),
             root,
             server: None,
-        };
+        }
+    }
+
+    /// A standby of a server that runs: a base backup, with the settings to follow it over its socket.
+    pub(crate) fn copy_of(primary: &Throwaway) -> Throwaway {
+        let server = Throwaway::empty(&primary.installation);
+        let mut backup = server.command("pg_basebackup");
+        backup.args([
+            "-h",
+            primary.root.to_str().unwrap(),
+            "-U",
+            "postgres",
+            "-R",
+            "-c",
+            "fast",
+            "--no-sync",
+        ]);
+        backup.args(["-D", server.data().to_str().unwrap()]);
+        let output = backup.output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "pg_basebackup: {errors}");
+        server
+    }
+
+    /// `initdb` with the superuser `postgres`, who needs no password.
+    pub(crate) fn init(installation: &Installation) -> Throwaway {
+        let server = Throwaway::empty(installation);
         let data = server.data();
         let mut initdb = server.command("initdb");
         initdb.args([

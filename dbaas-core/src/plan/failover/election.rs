@@ -86,8 +86,11 @@ pub(super) fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
     // Also when there are enough: whoever can be sealed now need not be rewound later.
     for id in candidates.difference(&sealed) {
         let Some(facts) = draft.facts(*id) else { continue };
-        if facts.epoch == epoch && facts.primary_conninfo.is_empty() {
-            continue; // Sealed but for its receiver ending or its replay catching up.
+        // Sealed but for its receiver ending or its replay catching up; where a query holds replay up, sealing it again ends that query.
+        let is_replaying =
+            facts.receiver.is_none() && facts.receive_lsn.is_some_and(|received| facts.lsn < received);
+        if facts.epoch == epoch && facts.primary_conninfo.is_empty() && !is_replaying {
+            continue;
         }
         let closed_names = draft.missing_closed_names(facts);
         draft.act(
@@ -207,8 +210,9 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
         }
         // If the candidate does not know of a promotion that there was, or may have been, both will have taken the same number for their
         // timelines: a rewind, and a standby that asks for more WAL, would see no difference, and foreign content would stay. Whoever
-        // was not sealed, and so may hold some, is built anew.
-        if !newest && node.id != candidate && !sealed.contains(&node.id) && node.rejoin != Rejoin::Seed {
+        // was not sealed, and so may hold some, is built anew; and so is the candidate of before, sealed or not: that promotion was its own.
+        let may_be_foreign = node.id == old || !sealed.contains(&node.id);
+        if !newest && node.id != candidate && may_be_foreign && node.rejoin != Rejoin::Seed {
             node.rejoin = Rejoin::BaseBackup;
             node.rejoin_attempts = 0;
         }
