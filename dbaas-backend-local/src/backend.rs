@@ -20,7 +20,7 @@ use tokio::sync::broadcast;
 use crate::LocalOptions;
 use crate::account::Account;
 use crate::cgroup::Cgroups;
-use crate::discovery::{Installation, discover};
+use crate::discovery::{Installation, Installations, discover_all};
 use crate::fetch::{FetchProgress, fetch};
 use crate::files;
 use crate::node::{FORMAT, Node, NodeDir, Record, StoredProcess, Wanted, read_exit, read_json};
@@ -59,7 +59,7 @@ pub(crate) struct Inner {
     /// Chosen for a node that is not written down yet.
     pub(crate) reserved_ports: Mutex<BTreeSet<u16>>,
     nodes: Mutex<BTreeMap<NodeRef, Arc<Node>>>,
-    installations: RwLock<BTreeMap<PostgresMajor, Installation>>,
+    installations: RwLock<Installations>,
     /// One download at a time.
     fetching: Mutex<()>,
     events: broadcast::Sender<InfraEvent>,
@@ -97,7 +97,7 @@ impl Inner {
         }
         let inner = Inner {
             cgroups,
-            installations: RwLock::new(discover(&options.postgres_dirs, &downloads)),
+            installations: RwLock::new(discover_all(&options.postgres_dirs, &downloads)),
             options: LocalOptions {
                 download_dir: Some(downloads),
                 ..options
@@ -381,13 +381,19 @@ impl Inner {
         self.waiting_changed.notify_all();
     }
 
+    /// One PostgreSQL of every major version: what new instances get.
     pub(crate) fn installations(&self) -> BTreeMap<PostgresMajor, Installation> {
-        self.installations.read().clone()
+        self.installations.read().of_major.clone()
+    }
+
+    /// Every PostgreSQL.
+    pub(crate) fn every_installation(&self) -> Vec<Installation> {
+        self.installations.read().of_version.values().cloned().collect()
     }
 
     /// Looks at the machine again.
     pub(crate) fn refresh_installations(&self) {
-        let found = discover(&self.options.postgres_dirs, &self.downloads());
+        let found = discover_all(&self.options.postgres_dirs, &self.downloads());
         if *self.installations.read() != found {
             *self.installations.write() = found;
             self.pool.look_again();
@@ -401,7 +407,7 @@ impl Inner {
             .unwrap_or_else(|| self.root.join("postgresql"))
     }
 
-    /// The installation that runs an image: of its major version, the newest minor version.
+    /// The installation that runs an image: its very version if that is here, else what its major version is served by.
     pub(crate) fn installation_for(&self, image: &ImageRef) -> Result<Installation, InfraError> {
         let Some(major) = image.major() else {
             let message = format!(
@@ -409,11 +415,17 @@ impl Inner {
             );
             return Err(InfraError::new(InfraErrorKind::ImageUnavailable, message));
         };
-        if let Some(found) = self.installations.read().get(&major) {
-            return Ok(found.clone());
+        let find = |installations: &Installations| {
+            let exact = image
+                .version()
+                .and_then(|version| installations.of_version.get(&version));
+            exact.or_else(|| installations.of_major.get(&major)).cloned()
+        };
+        if let Some(found) = find(&self.installations.read()) {
+            return Ok(found);
         }
         self.refresh_installations();
-        self.installations.read().get(&major).cloned().ok_or_else(|| {
+        find(&self.installations.read()).ok_or_else(|| {
             let message = format!(
                 "PostgreSQL {major} is not installed on this machine; install it, for example `apt-get install postgresql-{major}`, or \
                  name its directory with --postgres-dir"
@@ -430,7 +442,7 @@ impl Inner {
     ) -> Result<Installation, InfraError> {
         let _one_at_a_time = self.fetching.lock();
         self.refresh_installations();
-        if let Some(found) = self.installations.read().get(&major) {
+        if let Some(found) = self.installations.read().of_major.get(&major) {
             return Ok(found.clone());
         }
         if !self.options.allow_download {

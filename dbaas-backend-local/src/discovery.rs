@@ -32,41 +32,60 @@ impl Installation {
 
 const NEEDED: [&str; 4] = ["postgres", "initdb", "pg_basebackup", "pg_rewind"];
 
+/// The PostgreSQLs of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Installations {
+    /// What serves a major version where no minor version is asked for, or none that is here.
+    pub(crate) of_major: BTreeMap<PostgresMajor, Installation>,
+    /// Every version that is here.
+    pub(crate) of_version: BTreeMap<PostgresVersion, Installation>,
+}
+
 /// A PostgreSQL of every major version, 14 to 18, that is found. What `explicit` directories hold (each a `bin` directory, or the one
 /// above it) is taken before anything else; otherwise the newest minor version of `PATH`, of the places where Debian, PGDG and Homebrew
 /// put it, and of `downloads`.
 pub fn discover(explicit: &[PathBuf], downloads: &Path) -> BTreeMap<PostgresMajor, Installation> {
+    discover_all(explicit, downloads).of_major
+}
+
+/// As [`discover`], with the minor versions beside those: an instance stays on the one that it has, and can be asked to change.
+pub(crate) fn discover_all(explicit: &[PathBuf], downloads: &Path) -> Installations {
     let asked_for = explicit
         .iter()
         .flat_map(|dir| [dir.clone(), dir.join("bin")])
         .collect();
-    let mut found = newest_of_each(asked_for);
-    for (major, installation) in newest_of_each(usual_places(downloads, std::env::var_os("PATH"))) {
-        found.entry(major).or_insert(installation);
+    let mut found = Installations::default();
+    for dirs in [asked_for, usual_places(downloads, std::env::var_os("PATH"))] {
+        let of_version = every_version(dirs);
+        // In ascending order: of each major the newest comes last.
+        let newest: BTreeMap<PostgresMajor, Installation> = of_version
+            .values()
+            .map(|i| (i.version.major, i.clone()))
+            .collect();
+        for (major, installation) in newest {
+            found.of_major.entry(major).or_insert(installation);
+        }
+        for (version, installation) in of_version {
+            found.of_version.entry(version).or_insert(installation);
+        }
     }
     found
 }
 
-fn newest_of_each(mut dirs: Vec<PathBuf>) -> BTreeMap<PostgresMajor, Installation> {
+fn every_version(mut dirs: Vec<PathBuf>) -> BTreeMap<PostgresVersion, Installation> {
     let mut seen = std::collections::HashSet::new();
     dirs.retain(|dir| NEEDED.iter().all(|name| dir.join(name).is_file()));
     dirs.retain(|dir| seen.insert(fs::canonicalize(dir).unwrap_or_else(|_| dir.clone())));
-    let mut found: BTreeMap<PostgresMajor, Installation> = BTreeMap::new();
+    let mut found = BTreeMap::new();
     for dir in dirs {
         let Some(installation) = inspect(&dir) else {
             continue;
         };
-        let major = installation.version.major;
-        if !major.is_known() {
-            let version = installation.version;
+        let version = installation.version;
+        if version.major.is_known() {
+            found.entry(version).or_insert(installation);
+        } else {
             tracing::debug!(%version, dir = %dir.display(), "PostgreSQL is not of a known major version");
-            continue;
-        }
-        if found
-            .get(&major)
-            .is_none_or(|known| known.version < installation.version)
-        {
-            found.insert(major, installation);
         }
     }
     found
@@ -202,6 +221,13 @@ mod tests {
         assert_eq!(of(14).unwrap().version, "14.999".parse().unwrap());
         assert!(of(99).is_none());
         assert!(of(17).is_none_or(|i| i.version != "17.1".parse().unwrap()));
+        // The other minor versions can be had by name.
+        let all = discover_all(&explicit, &at("downloads"));
+        assert_eq!(all.of_major, found);
+        for (version, dir) in [("16.1", "a/bin"), ("16.3", "b"), ("16.9", "downloads/16.9/bin")] {
+            let found = &all.of_version[&version.parse().unwrap()];
+            assert_eq!(found.bin_dir, fs::canonicalize(at(dir)).unwrap());
+        }
     }
 
     #[test]

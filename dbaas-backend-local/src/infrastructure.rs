@@ -187,13 +187,13 @@ impl Infrastructure for LocalBackend {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
             inner.refresh_installations();
-            let found = inner.installations();
+            let found = inner.every_installation();
             if found.is_empty() {
                 let message = "there is no PostgreSQL 14 to 18 on this machine; install one, for example `apt-get install postgresql`, or \
                                name its directory with --postgres-dir";
                 return Err(InfraError::new(InfraErrorKind::ImageUnavailable, message));
             }
-            let available = found.values().filter_map(|installation| {
+            let available = found.iter().filter_map(|installation| {
                 let image = installation.image()?;
                 let source = installation.bin_dir.display().to_string();
                 Some(AvailableVersion { version: installation.version, image, source })

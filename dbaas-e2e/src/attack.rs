@@ -21,6 +21,7 @@ use crate::cluster::Cluster;
 use crate::stack::Stack;
 
 pub(crate) mod disk;
+mod minor;
 mod moment;
 
 use disk::{SlowDisk, SmallDisk};
@@ -85,10 +86,12 @@ pub enum Fault {
     SlowDiskStandby,
     /// The primary's processes are stopped and continued some times a second.
     StutterPrimary,
+    /// To the other minor version, one node after the other, and back.
+    MinorVersion,
 }
 
 impl Fault {
-    /// Whether this machine lets it be done: some need root.
+    /// Whether this machine lets it be done: some need root. ([`Fault::MinorVersion`] needs two minor versions, which is seen when it begins.)
     pub fn is_possible(self) -> bool {
         match self {
             Fault::FullDiskPrimary | Fault::FullDiskStandby => disk::can_fill(),
@@ -99,7 +102,7 @@ impl Fault {
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 28] = [
+pub const FAULTS: [Fault; 29] = [
     Fault::KillPrimary,
     Fault::FreezePrimary,
     Fault::FreezeAndThawPrimary,
@@ -128,6 +131,7 @@ pub const FAULTS: [Fault; 28] = [
     Fault::SlowDiskPrimary,
     Fault::SlowDiskStandby,
     Fault::StutterPrimary,
+    Fault::MinorVersion,
 ];
 
 /// How to attack.
@@ -163,6 +167,19 @@ pub async fn attack(
     mut told: impl FnMut(usize, Fault, Duration),
 ) -> anyhow::Result<AttackReport> {
     let mut rng = StdRng::seed_from_u64(options.seed);
+    let mut options = options.clone();
+    let minors = if options.kinds.contains(&Fault::MinorVersion) {
+        stack.two_minors().await?
+    } else {
+        None
+    };
+    if minors.is_none() && options.kinds.contains(&Fault::MinorVersion) {
+        tracing::error!(
+            "SKIPPED: MinorVersion: there is only one minor version (with DBAAS_REQUIRE_POSTGRES=1 another one is fetched)"
+        );
+        options.kinds.retain(|kind| *kind != Fault::MinorVersion);
+    }
+    let options = &options;
     let cluster = Cluster::create(stack, "attacked", options.nodes, options.k, None).await?;
     let mut report = AttackReport::default();
     let mut bag: Vec<Fault> = Vec::new();
@@ -427,6 +444,7 @@ async fn inflict(
             tokio::time::sleep(Duration::from_secs(rng.random_range(4..10))).await;
             drop(slow);
         }
+        Fault::MinorVersion => minor::there_and_back(stack, cluster, usize::try_from(options.nodes)?).await?,
         Fault::StutterPrimary => disk::stutter(stack, cluster, primary, rng).await,
         Fault::Scale => {
             for nodes in [options.nodes.saturating_sub(2).max(1), options.nodes] {

@@ -5,16 +5,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use dbaas_controller::control_plane::NodeView;
-use dbaas_controller::request::{CreateDatabase, CreateInstance, CreateUser};
+use dbaas_controller::request::{CreateDatabase, CreateInstance, CreateUser, UpdateInstance};
 use dbaas_core::boot::ADMIN_ROLE;
-use dbaas_core::id::{DatabaseId, InstanceId, NodeId, ProjectId, UserId};
+use dbaas_core::id::{DatabaseId, InstanceId, NodeId, ProjectId, UserId, VersionId};
 use dbaas_core::infrastructure::Endpoint;
 use dbaas_core::lifecycle::{Lifecycle, ObjectLifecycle};
 use dbaas_core::node::NodeRole;
 use dbaas_core::password::Password;
 use dbaas_core::secret::Secret;
 use dbaas_store::Sealer;
-use dbaas_workload::client::{Access, Target};
+use dbaas_workload::amcheck::{check_structures, install_amcheck};
+use dbaas_workload::client::{Access, Client, ClientOptions, Target};
 use dbaas_workload::compare::compare_nodes;
 use dbaas_workload::set::SetReport;
 use rustix::process::Signal;
@@ -175,6 +176,37 @@ impl Cluster {
         })
     }
 
+    /// Asks for another version.
+    pub async fn change_version(&self, stack: &Stack, version: VersionId) -> anyhow::Result<()> {
+        let change = UpdateInstance {
+            version: Some(version),
+            ..UpdateInstance::default()
+        };
+        stack.plane()?.update_instance(self.id, change, None).await?;
+        Ok(())
+    }
+
+    /// What each node says that it runs, such as `15.18`.
+    pub async fn server_versions(&self, stack: &Stack) -> anyhow::Result<Vec<String>> {
+        let admin = self.admin(stack).await?;
+        let mut versions = Vec::new();
+        for endpoint in &admin.hosts {
+            let options = ClientOptions {
+                access: Access::Any,
+                statement_timeout: Duration::from_secs(10),
+                ..ClientOptions::default()
+            };
+            let mut client = Client::new(admin.at(vec![endpoint.clone()]), options);
+            let until = Instant::now() + Duration::from_secs(30);
+            let rows = client.send_until_done("SHOW server_version", until).await?;
+            let said = rows.first().and_then(|row| row.first()?.as_deref());
+            // Distributions add what is theirs: `15.18 (Debian 15.18-0+deb12u1)`.
+            let version = said.and_then(|said| said.split_whitespace().next());
+            versions.push(version.context("a server names no version")?.to_owned());
+        }
+        Ok(versions)
+    }
+
     /// Waits until the instance is ACTIVE with so many nodes, all of them ACTIVE, one of them primary.
     pub async fn wait_healed(&self, stack: &Stack, nodes: usize) -> anyhow::Result<()> {
         let until = Instant::now() + HEAL;
@@ -225,7 +257,7 @@ impl Cluster {
             .collect())
     }
 
-    /// Holds the cluster to its promise: every acknowledged row is there, on the primary and on every other node.
+    /// Holds the cluster to its promise: every acknowledged row is there, on the primary and on every other node, and all their tables and indexes are sound.
     pub async fn assert_nothing_lost(&self, stack: &Stack, report: &SetReport) -> anyhow::Result<()> {
         let target = self.target(stack).await?;
         let verdict = report.verify(&target, Access::ReadWrite).await?;
@@ -234,8 +266,10 @@ impl Cluster {
             "acknowledged rows are missing or changed: {verdict:?}; events: {}",
             self.events(stack).await?.join("\n")
         );
-        let comparison =
-            compare_nodes(&target.hosts, &self.admin(stack).await?, Duration::from_secs(60)).await?;
+        let admin = self.admin(stack).await?;
+        let amcheck = install_amcheck(&admin, Instant::now() + Duration::from_secs(60)).await?;
+        // Waits until all nodes have all of it, the extension too.
+        let comparison = compare_nodes(&target.hosts, &admin, Duration::from_secs(60)).await?;
         ensure!(
             comparison.is_equal(),
             "nodes differ: {:?}",
@@ -246,6 +280,17 @@ impl Cluster {
             "compared {} rows of {}",
             comparison.rows,
             report.acknowledged
+        );
+        if !amcheck {
+            tracing::error!(
+                "SKIPPED: this PostgreSQL has no amcheck: tables and indexes are compared, not verified"
+            );
+            return Ok(());
+        }
+        let corrupted = check_structures(&target.hosts, &admin, Duration::from_secs(120)).await?;
+        ensure!(
+            corrupted.is_empty(),
+            "tables or indexes are broken: {corrupted:?}"
         );
         Ok(())
     }

@@ -7,8 +7,10 @@ pub mod bench;
 pub mod cluster;
 pub mod docker;
 pub mod fault;
+pub mod load;
 pub mod soak;
 pub mod stack;
 
 pub use cluster::Cluster;
+pub use load::under_load;
 pub use stack::Stack;

@@ -1,15 +1,16 @@
 //! [`Stack`]: a control plane over real PostgreSQL in a directory of its own.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use dbaas_backend_docker::DockerBackend;
-use dbaas_backend_local::{LocalOptions, WarmPool};
+use dbaas_backend_local::{FetchProgress, LocalOptions, WarmPool, fetch};
 use dbaas_controller::ControlPlane;
 use dbaas_controller::request::Page;
 use dbaas_core::id::VersionId;
-use dbaas_core::version::PostgresMajor;
+use dbaas_core::version::{PostgresMajor, PostgresVersion, VersionRecord};
 use dbaas_embedded::{Embedded, EmbeddedOptions};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -156,7 +157,7 @@ impl Stack {
             // The engine has its image, or it has not.
             return Ok(());
         }
-        let progress = std::sync::Arc::new(|_: &str, _| {});
+        let progress = Arc::new(|_: &str, _| {});
         self.embedded()?
             .backend
             .ensure_major(PostgresMajor::new(major)?, progress)
@@ -212,21 +213,66 @@ impl Stack {
     /// The version of the catalogue with this major, or the newest.
     pub async fn version(&self, major: Option<u32>) -> anyhow::Result<VersionId> {
         let major = major.or(test_major()?);
-        let versions = self
-            .plane()?
-            .versions(Page {
-                after: None,
-                limit: 100,
-            })
-            .await?
-            .items;
-        versions
-            .iter()
-            .map(|v| &v.record)
-            .filter(|v| major.is_none_or(|major| v.image.major().is_some_and(|m| m.get() == major)))
-            .max_by_key(|v| v.image.major())
-            .map(|v| v.id)
-            .with_context(|| format!("no PostgreSQL {major:?} in the catalogue"))
+        let versions = self.versions(major).await?;
+        let newest = versions.last().map(|(_, record)| record.id);
+        newest.with_context(|| format!("no PostgreSQL {major:?} in the catalogue"))
+    }
+
+    /// The catalogue's versions of a major, or all of them, the oldest first.
+    async fn versions(
+        &self,
+        major: Option<u32>,
+    ) -> anyhow::Result<Vec<(Option<PostgresVersion>, VersionRecord)>> {
+        let page = Page {
+            after: None,
+            limit: 100,
+        };
+        let found = self.plane()?.versions(page).await?.items;
+        let mut versions: Vec<VersionRecord> = found.into_iter().map(|v| v.record).collect();
+        versions.retain(|v| major.is_none_or(|major| v.image.major().is_some_and(|m| m.get() == major)));
+        versions.sort_by_key(|v| (v.image.major(), v.image.version()));
+        Ok(versions.into_iter().map(|v| (v.image.version(), v)).collect())
+    }
+
+    /// Two minor versions of the major that tests run on, the older first. Where the machine has one, the other is fetched if that is allowed and there is another to
+    /// fetch. `None`: there is only one.
+    pub async fn two_minors(&mut self) -> anyhow::Result<Option<[VersionRecord; 2]>> {
+        if let Some(two) = self.newest_two_minors().await? {
+            return Ok(Some(two));
+        }
+        if self.docker.is_some() || !self.options.local.allow_download {
+            return Ok(None);
+        }
+        let Some(major) = self.newest_major().await? else {
+            return Ok(None);
+        };
+        // In a place of their own: what only this stack wants is not to become what everybody's instances get.
+        let downloads = self.options.local.download_dir.clone();
+        let place = downloads
+            .unwrap_or_else(|| self.directory.path().join("postgresql"))
+            .join("minors");
+        std::fs::create_dir_all(&place)?;
+        let fetched = tokio::task::spawn_blocking(move || {
+            let quiet: FetchProgress = Arc::new(|_, _| {});
+            fetch(major, &place, &quiet)
+        });
+        self.options.local.postgres_dirs.push(fetched.await??.bin_dir);
+        self.close().await;
+        self.open().await?;
+        self.newest_two_minors().await
+    }
+
+    async fn newest_major(&self) -> anyhow::Result<Option<PostgresMajor>> {
+        let versions = self.versions(test_major()?).await?;
+        Ok(versions.last().and_then(|(_, record)| record.image.major()))
+    }
+
+    async fn newest_two_minors(&self) -> anyhow::Result<Option<[VersionRecord; 2]>> {
+        let major = self.newest_major().await?.map(PostgresMajor::get);
+        let mut versions = self.versions(major).await?;
+        versions.retain(|(exact, _)| exact.is_some());
+        let newest = versions.pop().zip(versions.pop());
+        Ok(newest.map(|((_, newer), (_, older))| [older, newer]))
     }
 }
 

@@ -10,31 +10,10 @@ use dbaas_core::lifecycle::{Lifecycle, ObjectLifecycle};
 use dbaas_core::password::Password;
 use dbaas_core::secret::Secret;
 use dbaas_e2e::cluster::{HEAL, PASSWORD};
-use dbaas_e2e::{Cluster, Stack, fault};
+use dbaas_e2e::{Cluster, Stack, fault, under_load};
 use dbaas_workload::client::{Client, ClientOptions, Target};
-use dbaas_workload::set::{SetOptions, SetWorkload};
 
 type Result = anyhow::Result<()>;
-
-async fn under_load<F>(stack: &mut Stack, cluster: &Cluster, nodes: usize, change: F) -> Result
-where
-    F: AsyncFnOnce(&mut Stack) -> Result,
-{
-    let target = cluster.target(stack).await?;
-    let workload = SetWorkload::start(&target, &SetOptions::default()).await?;
-    anyhow::ensure!(
-        workload.wait_for_acknowledged(100, Duration::from_secs(20)).await,
-        "no writes"
-    );
-    change(stack).await?;
-    cluster.wait_healed(stack, nodes).await?;
-    anyhow::ensure!(
-        workload.wait_for_acknowledged(100, Duration::from_secs(60)).await,
-        "writes did not resume"
-    );
-    let report = workload.stop().await;
-    cluster.assert_nothing_lost(stack, &report).await
-}
 
 async fn update(stack: &Stack, cluster: &Cluster, update: UpdateInstance) -> Result {
     stack.plane()?.update_instance(cluster.id, update, None).await?;
@@ -177,6 +156,44 @@ async fn sizes_restart_and_switchover() -> Result {
         })
         .await?;
         assert_eq!(cluster.primary(&stack).await?.record.id, to);
+    }
+    Ok(())
+}
+
+/// One node after the other changes its minor version, forth and back; a third node that is made meanwhile has the new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn minor_version() -> Result {
+    let Some(mut stack) = Stack::start().await? else {
+        return Ok(());
+    };
+    let Some([older, newer]) = stack.two_minors().await? else {
+        tracing::error!("SKIPPED: there is only one minor version of this major");
+        return Ok(());
+    };
+    let cluster = Cluster::create(&stack, "minor", 2, 1, None).await?;
+    for (version, nodes) in [(&older, 2u64), (&newer, 3), (&older, 3)] {
+        let c = cluster.clone();
+        under_load(
+            &mut stack,
+            &cluster,
+            usize::try_from(nodes)?,
+            async |stack: &mut Stack| {
+                let change = UpdateInstance {
+                    version: Some(version.id),
+                    nodes: Some(nodes.try_into()?),
+                    ..UpdateInstance::default()
+                };
+                update(stack, &c, change).await
+            },
+        )
+        .await?;
+        let wanted = version.image.version().map(|v| v.to_string());
+        let running = cluster.server_versions(&stack).await?;
+        assert_eq!(running.len(), usize::try_from(nodes)?);
+        assert!(
+            running.iter().all(|v| Some(v) == wanted.as_ref()),
+            "nodes run {running:?} and not {wanted:?}"
+        );
     }
     Ok(())
 }

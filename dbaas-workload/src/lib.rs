@@ -5,10 +5,12 @@
 //! * [`bank::BankWorkload`]: transfers between accounts; no money appears or vanishes, every acknowledged transfer is in the ledger.
 //! * [`probe::TwoWritersProbe`]: writes to every node directly, all the time: no two nodes may acknowledge out of the order of epochs.
 //! * [`compare::compare_nodes`]: all nodes hold the same rows.
+//! * [`amcheck::check_structures`]: the tables and indexes of all nodes are sound.
 //! * [`server::ThrowawayServer`]: a real server for a test, gone with all its processes when it is dropped.
 //!
 //! Nothing here prints. What was measured is returned.
 
+pub mod amcheck;
 pub mod bank;
 pub mod client;
 pub mod compare;

@@ -1,16 +1,19 @@
 //! PostgreSQL reads what we rendered: against real servers.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::throwaway::{Numbers, Throwaway, installations, literal};
+use crate::throwaway::{Throwaway, hold, installations, literal};
+use dbaas_core::boot::{ADMIN_ROLE, REPLICATION_ROLE};
 use dbaas_core::cluster::Epoch;
 use dbaas_core::config::{
-    AutoConf, CONFIG_HASH_SETTING, EPOCH_SETTING, HbaRules, PgpassEntry, PrimaryConninfo, Setting, Settings,
-    parse_conf, sync_names,
+    AutoConf, CONFIG_HASH_SETTING, Cidr, EPOCH_SETTING, HbaRules, PgpassEntry, PrimaryConninfo, Setting,
+    Settings, parse_conf, render_setting, sync_names,
 };
 use dbaas_core::secret::Secret;
 use dbaas_core::size::{CpuCores, DiskGb, RamMb};
 use dbaas_core::version::PostgresMajor;
+use proptest::prelude::*;
 
 fn settings(major: u32, (cpu, ram, disk): (u64, u64, u64)) -> Settings {
     Settings::derive(
@@ -30,15 +33,12 @@ const SIZES: [(u64, u64, u64); 5] = [
 ];
 
 /// Values with everything that quoting has to deal with.
-fn random_value(numbers: &mut Numbers) -> String {
-    let length = numbers.below(20);
-    (0..length)
-        .map(|_| {
-            numbers.pick(&[
-                '\'', '\\', '\n', '\r', '\t', '"', '#', '=', ' ', 'a', '0', '7', 'é', '数', '$', '%',
-            ])
-        })
-        .collect()
+fn value() -> impl Strategy<Value = String> {
+    const ODD: &[char] = &[
+        '\'', '\\', '\n', '\r', '\t', '"', '#', '=', ' ', 'a', '0', '7', 'é', '数', '$', '%',
+    ];
+    let odd = prop::collection::vec(prop::sample::select(ODD), 0..20);
+    odd.prop_map(|characters| characters.into_iter().collect())
 }
 
 #[test]
@@ -75,16 +75,127 @@ fn every_size_is_read_back() {
     }
 }
 
+fn hex(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn any_value_is_read_back() {
+    for installation in installations("any_value_is_read_back") {
+        let mut server = Throwaway::init(&installation);
+        server.start(&[]);
+        let file = server.data().join("values.conf");
+        let main = server.data().join("postgresql.conf");
+        let text = std::fs::read_to_string(&main).unwrap();
+        server.write(&main, &format!("{text}\ninclude 'values.conf'\n"));
+        hold(4, prop::collection::vec(value(), 1..60), |values| {
+            let lines = values.iter().enumerate();
+            let lines: String = lines
+                .map(|(i, value)| render_setting(&format!("x_test.k{i}"), value))
+                .collect();
+            server.write(&file, &lines);
+            let rows = server.sql(
+                "SELECT name || ' ' || encode(convert_to(setting, 'UTF8'), 'hex') FROM pg_file_settings \
+                 WHERE sourcefile LIKE '%values.conf' AND error IS NULL ORDER BY seqno",
+            );
+            let expected = values
+                .iter()
+                .enumerate()
+                .map(|(i, value)| format!("x_test.k{i} {}", hex(value)));
+            assert_eq!(rows.lines().collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        });
+    }
+}
+
+/// A network in the way that `pg_hba_file_rules` shows it.
+fn shown(cidr: &Cidr) -> (String, String) {
+    let text = cidr.to_string();
+    let (address, prefix) = text.split_once('/').unwrap();
+    let bits: u32 = prefix.parse().unwrap();
+    let mask = match address.parse::<IpAddr>().unwrap() {
+        IpAddr::V4(_) => IpAddr::V4(u32::MAX.checked_shl(32 - bits).unwrap_or(0).into()),
+        IpAddr::V6(_) => IpAddr::V6(u128::MAX.checked_shl(128 - bits).unwrap_or(0).into()),
+    };
+    (address.to_owned(), mask.to_string())
+}
+
+fn network() -> impl Strategy<Value = Cidr> {
+    let v4 = (any::<u32>(), 0..=32u32).prop_map(|(address, bits)| {
+        let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+        Cidr::new(IpAddr::V4((address & mask).into()), bits as u8).unwrap()
+    });
+    let v6 = (any::<u128>(), 0..=128u32).prop_map(|(address, bits)| {
+        let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
+        Cidr::new(IpAddr::V6((address & mask).into()), bits as u8).unwrap()
+    });
+    prop_oneof![v4, v6]
+}
+
+/// Each line of `pg_hba.conf` as it was meant: who, into what, from where, and how.
+#[test]
+fn any_rules_of_access_are_read_back() {
+    for installation in installations("any_rules_of_access_are_read_back") {
+        let mut server = Throwaway::init(&installation);
+        server.start(&[]);
+        let file = server.data().join("pg_hba.conf");
+        let networks = || prop::collection::vec(network(), 0..4);
+        hold(
+            40,
+            (networks(), networks(), networks()),
+            |(control, peers, clients)| {
+                let mut expected = vec![format!("local|all|{ADMIN_ROLE}|||scram-sha-256")];
+                let mut allow = |database: &str, role: &str, networks: &[Cidr]| {
+                    expected.extend(networks.iter().map(|network| {
+                        let (address, mask) = shown(network);
+                        format!("host|{database}|{role}|{address}|{mask}|scram-sha-256")
+                    }));
+                };
+                allow("all", ADMIN_ROLE, &control);
+                allow("replication", REPLICATION_ROLE, &peers);
+                allow("postgres", REPLICATION_ROLE, &peers);
+                allow("all", "all", &clients);
+                let rules = HbaRules {
+                    control,
+                    peers,
+                    clients,
+                }
+                .render();
+                // Loaded by nobody: the view reads the file.
+                server.write(&file, &rules);
+                let errors =
+                    server.sql("SELECT line_number, error FROM pg_hba_file_rules WHERE error IS NOT NULL");
+                assert_eq!(errors, "", "{rules}");
+                let rows = server.sql(
+                "SELECT concat_ws('|', type, array_to_string(database, ','), array_to_string(user_name, ','), \
+                 coalesce(address, ''), coalesce(netmask, ''), auth_method) FROM pg_hba_file_rules \
+                 WHERE auth_method <> 'reject' ORDER BY line_number",
+            );
+                assert_eq!(rows.lines().collect::<Vec<_>>(), expected, "{rules}");
+                // What is not allowed by then is refused: each of our roles before anybody else is let in, and everybody in the end.
+                let rejected = server.sql(
+                "SELECT string_agg(array_to_string(database, ',') || '/' || array_to_string(user_name, ','), ' ' ORDER BY line_number) \
+                 FROM pg_hba_file_rules WHERE auth_method = 'reject'",
+            );
+                let ends = [
+                    "all/all",
+                    &format!("all/{ADMIN_ROLE}"),
+                    &format!("all/{REPLICATION_ROLE}"),
+                    "replication/all",
+                ];
+                assert!(
+                    ends.iter().all(|end| rejected.split(' ').any(|r| r == *end)),
+                    "{rejected}"
+                );
+            },
+        );
+    }
+}
+
 #[test]
 fn a_server_runs_with_it_and_shows_it() {
     for installation in installations("a_server_runs_with_it_and_shows_it") {
         let mut server = Throwaway::init(&installation);
-        let mut settings = settings(installation.major, (2, 1024, 8));
-        let mut numbers = Numbers(7);
-        let values: Vec<String> = (0..60).map(|_| random_value(&mut numbers)).collect();
-        for (i, value) in values.iter().enumerate() {
-            settings.set(&format!("x_test.k{i}"), value).unwrap();
-        }
+        let settings = settings(installation.major, (2, 1024, 8));
         let auto = AutoConf {
             epoch: Epoch(41),
             synchronous_standby_names: Some(sync_names(2, ["a-b_e41", "we\"ird'_e41", "c_e41"])),
@@ -107,7 +218,6 @@ fn a_server_runs_with_it_and_shows_it() {
             "SELECT name || ' ' || encode(convert_to(setting, 'UTF8'), 'hex') FROM pg_file_settings \
              WHERE sourcefile LIKE '%postgresql.conf' ORDER BY seqno",
         );
-        let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
         let written = parse_conf(&settings.render()).unwrap();
         let expected: Vec<String> = written
             .iter()
@@ -127,14 +237,6 @@ fn a_server_runs_with_it_and_shows_it() {
         );
 
         // What is in effect. Some settings are ours by name only: it must be known which need a restart.
-        for (i, value) in values.iter().enumerate() {
-            assert_eq!(
-                server.sql(&format!(
-                    "SELECT encode(convert_to(current_setting('x_test.k{i}'), 'UTF8'), 'hex')"
-                )),
-                hex(value)
-            );
-        }
         assert_eq!(
             server.sql(&format!("SHOW {CONFIG_HASH_SETTING}")),
             settings.hash()

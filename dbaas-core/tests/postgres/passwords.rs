@@ -1,8 +1,11 @@
 //! What we hash is what PostgreSQL hashes, and who has the password logs in: against real servers.
 
-use crate::throwaway::{Numbers, Throwaway, installations, literal};
+use std::cell::Cell;
+
+use crate::throwaway::{Throwaway, hold, installations, literal};
 use dbaas_core::password::Password;
 use dbaas_core::scram::{Iterations, ScramVerifier};
+use proptest::prelude::*;
 
 /// Every character that a password may have beyond ASCII, alone among letters or among its own kind.
 fn usable_characters() -> Vec<char> {
@@ -13,34 +16,27 @@ fn usable_characters() -> Vec<char> {
     ('\u{80}'..=char::MAX).filter(|c| usable(*c)).collect()
 }
 
-/// Random texts, about half of which are accepted as passwords.
-fn random_text(numbers: &mut Numbers, pool: &[char]) -> String {
-    let spread = numbers.pick(&[12, 12, 12, 12, 12, 12, 12, 12, 92]);
-    let length = 8 + numbers.below(spread);
-    let kind = numbers.below(5);
-    let start = numbers.below(pool.len());
-    let mut text = String::new();
-    for _ in 0..length {
-        let ascii = char::from(b' ' + numbers.below(95) as u8);
-        text.push(match kind {
-            0 => ascii,
-            1 => {
-                let other = numbers.pick(pool);
-                numbers.pick(&[ascii, ascii, other])
-            }
-            // Of one script, as people write.
-            2 => pool[(start + numbers.below(60)).min(pool.len() - 1)],
-            // Letters with marks that combine with them, in any order.
-            3 => {
-                let mark = char::from_u32(0x300 + numbers.below(0x70) as u32).unwrap_or('a');
-                numbers.pick(&[
-                    ascii, ascii, mark, 'e', 'A', '\u{11a8}', '\u{1161}', '\u{1100}', '\u{ac00}',
-                ])
-            }
-            _ => numbers.pick(pool),
-        });
-    }
-    text
+/// Random texts that are accepted as passwords.
+fn password(pool: &'static [char]) -> impl Strategy<Value = String> {
+    let ascii = || prop::char::range(' ', '~').boxed();
+    let any = || prop::sample::select(pool).boxed();
+    // Of one script, as people write.
+    let script =
+        (0..pool.len() - 60).prop_map(|start| prop::sample::select(&pool[start..start + 60]).boxed());
+    let mark = prop::char::range('\u{300}', '\u{36f}');
+    let letter = prop::sample::select(['e', 'A', '\u{11a8}', '\u{1161}', '\u{1100}', '\u{ac00}'].as_slice());
+    let kinds = prop_oneof![
+        Just(ascii()),
+        Just(prop_oneof![2 => ascii(), 1 => any()].boxed()),
+        script,
+        // Letters with marks that combine with them, in any order.
+        Just(prop_oneof![2 => ascii(), 1 => mark, 6 => letter].boxed()),
+        Just(any()),
+    ];
+    let length = prop_oneof![8 => 8..20usize, 1 => 8..100usize];
+    let text = (kinds, length).prop_flat_map(|(kind, length)| prop::collection::vec(kind, length));
+    text.prop_map(|characters| characters.into_iter().collect::<String>())
+        .prop_filter("not a password", |text| Password::new(text).is_ok())
 }
 
 /// Has PostgreSQL hash each text as given (what a user types), and compares with what we derive from its salt.
@@ -74,21 +70,13 @@ fn random_passwords_hash_as_postgresql_hashes_them() {
         server.start(&[]);
         let pool = usable_characters();
         assert!(pool.len() > 50_000, "{}", pool.len());
-        let mut numbers = Numbers(u64::from(installation.major));
-        let mut texts = Vec::new();
-        for _ in 0..100_000 {
-            let text = random_text(&mut numbers, &pool);
-            if Password::new(&text).is_ok() {
-                texts.push(text);
-            }
-            if texts.len() == 2000 {
-                break;
-            }
-        }
-        assert_eq!(texts.len(), 2000, "too few texts are accepted");
-        let beyond_ascii = texts.iter().filter(|text| !text.is_ascii()).count();
-        assert!(beyond_ascii > 800, "{beyond_ascii}");
-        compare(&server, &texts);
+        let pool: &'static [char] = pool.leak();
+        let beyond_ascii = Cell::new(0);
+        hold(20, prop::collection::vec(password(pool), 100), |texts| {
+            beyond_ascii.set(beyond_ascii.get() + texts.iter().filter(|text| !text.is_ascii()).count());
+            compare(&server, &texts);
+        });
+        assert!(beyond_ascii.get() > 800, "{}", beyond_ascii.get());
     }
 }
 

@@ -1,18 +1,19 @@
 //! Literals, identifiers and connection URIs that we render, against what PostgreSQL and libpq read.
 
-use crate::throwaway::{Numbers, installations};
+use crate::throwaway::{Throwaway, hold, installations};
 use dbaas_core::connection::ConnectionStrings;
 use dbaas_core::infrastructure::Endpoint;
 use dbaas_core::sql::Statement;
+use proptest::prelude::*;
 
 /// A text of at most 60 bytes, with everything that quoting or a URI has to deal with; without NUL, which PostgreSQL's text cannot hold.
-fn random_text(numbers: &mut Numbers) -> String {
+fn text() -> impl Strategy<Value = String> {
     const ODD: &[char] = &[
         '\'', '"', '\\', '$', ';', '-', '/', '*', '\n', '\r', '\t', '\u{1}', '\u{7f}', ' ', '%', '@', ':',
         '?', '#', '&', '=', '+', '[', ']', ',', 'a', 'Z', '0', '_', 'é', '\u{a0}', '\u{2019}', '数', '😀',
     ];
-    let length = 1 + numbers.below(15);
-    (0..length).map(|_| numbers.pick(ODD)).collect()
+    let odd = prop::collection::vec(prop::sample::select(ODD), 1..16);
+    odd.prop_map(|characters| characters.into_iter().collect())
 }
 
 fn hex(text: &str) -> String {
@@ -22,40 +23,44 @@ fn hex(text: &str) -> String {
 #[test]
 fn literals_and_identifiers_are_read_as_they_were_meant() {
     for installation in installations("literals_and_identifiers_are_read_as_they_were_meant") {
-        let mut server = crate::throwaway::Throwaway::init(&installation);
+        let mut server = Throwaway::init(&installation);
         server.start(&[]);
-        let mut numbers = Numbers(11);
-        let mut texts: Vec<String> = (0..400).map(|_| random_text(&mut numbers)).collect();
-        texts.extend(["'; DROP TABLE x; --", "\\'", "E'", "$$", "select", "\"\"", "''"].map(String::from));
-        // Whatever the server is set to: literals with backslashes say so themselves.
-        for conforming in ["on", "off"] {
-            let mut sql = format!(
-                "SET standard_conforming_strings = {conforming}; SET backslash_quote = off; SET escape_string_warning = off;\n"
+        let known = ["'; DROP TABLE x; --", "\\'", "E'", "$$", "select", "\"\"", "''"].map(String::from);
+        read_as_meant(&server, &known);
+        hold(4, prop::collection::vec(text(), 100), |texts| {
+            read_as_meant(&server, &texts)
+        });
+    }
+}
+
+/// Whatever the server is set to: literals with backslashes say so themselves.
+fn read_as_meant(server: &Throwaway, texts: &[String]) {
+    for conforming in ["on", "off"] {
+        let mut sql = format!(
+            "SET standard_conforming_strings = {conforming}; SET backslash_quote = off; SET escape_string_warning = off;\n"
+        );
+        for text in texts {
+            let literal = Statement::fixed("SELECT encode(convert_to(")
+                .literal(text)
+                .raw(", 'UTF8'), 'hex');\n");
+            let column = Statement::fixed("CREATE TEMP TABLE probe (").ident(text).raw(
+                " int); SELECT encode(convert_to(attname::text, 'UTF8'), 'hex') FROM pg_attribute \
+                 WHERE attrelid = 'probe'::regclass AND attnum = 1; DROP TABLE probe;\n",
             );
-            for text in &texts {
-                let literal = Statement::fixed("SELECT encode(convert_to(")
-                    .literal(text)
-                    .raw(", 'UTF8'), 'hex');\n");
-                let column = Statement::fixed("CREATE TEMP TABLE probe (").ident(text).raw(
-                    " int); SELECT encode(convert_to(attname::text, 'UTF8'), 'hex') FROM pg_attribute \
-                     WHERE attrelid = 'probe'::regclass AND attnum = 1; DROP TABLE probe;\n",
-                );
-                sql += literal.text();
-                sql += column.text();
-            }
-            let rows = server.sql(&sql);
-            let expected: Vec<String> = texts.iter().flat_map(|text| [hex(text), hex(text)]).collect();
-            assert_eq!(rows.lines().collect::<Vec<_>>(), expected, "{conforming}");
+            sql += literal.text();
+            sql += column.text();
         }
+        let rows = server.sql(&sql);
+        let expected: Vec<String> = texts.iter().flat_map(|text| [hex(text), hex(text)]).collect();
+        assert_eq!(rows.lines().collect::<Vec<_>>(), expected, "{conforming}");
     }
 }
 
 #[test]
 fn libpq_takes_the_connection_uri() {
     for installation in installations("libpq_takes_the_connection_uri") {
-        let mut server = crate::throwaway::Throwaway::init(&installation);
+        let mut server = Throwaway::init(&installation);
         server.start(&[]);
-        let mut numbers = Numbers(12);
         let endpoint = Endpoint {
             host: server.root().to_str().unwrap().to_owned(),
             port: 5432,
@@ -64,8 +69,14 @@ fn libpq_takes_the_connection_uri() {
             host: server.root().join("nobody").to_str().unwrap().to_owned(),
             port: 1,
         };
-        for _ in 0..12 {
-            let (user, database) = (random_text(&mut numbers), random_text(&mut numbers));
+        hold(12, (text(), text()), |(user, database)| {
+            // What a case that failed left behind.
+            let gone = Statement::fixed("DROP DATABASE IF EXISTS ")
+                .ident(&database)
+                .raw(";\nDROP ROLE IF EXISTS ")
+                .ident(&user)
+                .raw(";\n");
+            server.sql(gone.text());
             let create = Statement::fixed("CREATE ROLE ")
                 .ident(&user)
                 .raw(" LOGIN;\nCREATE DATABASE ")
@@ -95,12 +106,7 @@ fn libpq_takes_the_connection_uri() {
                     "{uri}: {errors}"
                 );
             }
-            let drop = Statement::fixed("DROP DATABASE ")
-                .ident(&database)
-                .raw(";\nDROP ROLE ")
-                .ident(&user)
-                .raw(";\n");
-            server.sql(drop.text());
-        }
+            server.sql(gone.text());
+        });
     }
 }

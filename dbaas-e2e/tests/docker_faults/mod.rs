@@ -4,14 +4,11 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use dbaas_core::id::NodeId;
 use dbaas_e2e::docker::DockerPlace;
 use dbaas_e2e::{Cluster, Stack};
-use dbaas_workload::probe::{ProbeOptions, TwoWritersProbe};
-use dbaas_workload::set::{SetOptions, SetWorkload};
 
 pub(crate) type Result = anyhow::Result<()>;
 
@@ -26,41 +23,13 @@ pub(crate) async fn under_load<F>(
 where
     F: AsyncFnOnce(&mut Stack) -> Result,
 {
-    let target = cluster.target(stack).await?;
-    let probe = TwoWritersProbe::start(&target.hosts, &target, &ProbeOptions::default()).await?;
-    let workload = SetWorkload::start(&target, &SetOptions::default()).await?;
-    anyhow::ensure!(
-        workload.wait_for_acknowledged(200, Duration::from_secs(20)).await,
-        "{what}: no writes"
-    );
     let before = cluster.events(stack).await?.len();
-    let at = Instant::now();
-    fault(stack).await?;
-    let resumed = workload.wait_for_acknowledged(200, Duration::from_secs(90)).await;
-    if !resumed {
-        anyhow::bail!(
-            "{what}: writes did not resume: {}",
-            cluster.events(stack).await?.join("\n")
-        );
-    }
-    cluster.wait_healed(stack, nodes).await?;
-    let healed = at.elapsed();
-    let report = workload.stop().await;
-    let probe = probe.stop().await;
-    assert!(
-        probe.is_sound(),
-        "{what}: two nodes acknowledged in the wrong order: {:?} {:?}",
-        probe.violations,
-        probe.shared_epochs
-    );
-    cluster.assert_nothing_lost(stack, &report).await?;
-    let pause = report
-        .timeline
-        .longest_gap_between(at, at + Duration::from_secs(90))
-        .duration();
+    let survived = dbaas_e2e::under_load(stack, cluster, nodes, fault)
+        .await
+        .with_context(|| what.to_owned())?;
     eprintln!(
-        "{what}: write pause {pause:?}, healed after {healed:?}, {} acknowledged",
-        report.acknowledged
+        "{what}: write pause {:?}, healed after {:?}, {} acknowledged",
+        survived.pause, survived.healed, survived.acknowledged
     );
     if std::env::var_os("DBAAS_E2E_EVENTS").is_some() {
         eprintln!("{}", cluster.events(stack).await?[before..].join("\n"));
