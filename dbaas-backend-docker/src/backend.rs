@@ -21,9 +21,11 @@ use crate::archive::Account;
 use crate::container::Found;
 use crate::control::Control;
 use crate::death::Death;
+use crate::disk::Disks;
 use crate::engine::Engine;
 use crate::events;
 use crate::image::Pull;
+use crate::registry;
 
 /// Slower readers of hints are told that they missed some.
 const EVENTS_KEPT: usize = 1024;
@@ -55,7 +57,7 @@ impl DockerBackend {
     /// called within a tokio runtime.
     ///
     /// # Errors
-    /// `Unsupported` if the options make no sense.
+    /// `Unsupported` if the options make no sense, ask for disks of a fixed size where there can be none, or name a file of logins that cannot be used.
     pub fn connect(options: DockerOptions) -> Result<DockerBackend, InfraError> {
         let unsupported = |message: &str| Err(InfraError::new(InfraErrorKind::Unsupported, message));
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -66,8 +68,16 @@ impl DockerBackend {
             return unsupported("the range of ports is empty, or begins with 0");
         }
         let engine = Engine::new(options.host.as_deref(), options.request_timeout)?;
+        if let Some(file) = &options.registry_login_file {
+            registry::check(file)?;
+        }
+        let disks = match &options.disk_limits {
+            Some(directory) => Some(Disks::new(directory, &options.owner, engine.host())?),
+            None => None,
+        };
         let inner = Arc::new(Inner {
             engine,
+            disks,
             options,
             pulls: Mutex::default(),
             accounts: Mutex::default(),
@@ -81,7 +91,10 @@ impl DockerBackend {
             tasks: Mutex::default(),
         });
         let weak = Arc::downgrade(&inner);
-        inner.spawn(events::watch(weak));
+        inner.spawn(events::watch(weak.clone()));
+        if inner.disks.is_some() {
+            inner.spawn(events::clean(weak));
+        }
         Ok(DockerBackend { inner })
     }
 
@@ -227,6 +240,8 @@ impl Drop for Starting {
 pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) options: DockerOptions,
+    /// Where nodes have disks of a fixed size.
+    pub(crate) disks: Option<Disks>,
     pub(crate) pulls: Mutex<HashMap<String, Pull>>,
     /// By image.
     pub(crate) accounts: Mutex<HashMap<String, Account>>,

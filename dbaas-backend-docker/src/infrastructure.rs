@@ -62,8 +62,12 @@ impl Infrastructure for DockerBackend {
         Capabilities {
             cpu: Enforcement::Enforced,
             ram: Enforcement::Enforced,
-            disk: Enforcement::NotEnforced,
-            live_resize: true,
+            disk: match self.inner.disks {
+                Some(_) => Enforcement::Enforced,
+                None => Enforcement::NotEnforced,
+            },
+            // A disk grows while the node is off.
+            live_resize: self.inner.disks.is_none(),
             node_events: true,
         }
     }

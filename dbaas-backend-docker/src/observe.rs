@@ -1,5 +1,6 @@
 //! What is true of a node, from the engine and from the node's volume.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bollard::Docker;
@@ -17,6 +18,7 @@ use futures_util::StreamExt;
 use crate::backend::{Cached, Handle, Inner};
 use crate::container::Found;
 use crate::control::{Control, PrepareKind, Ticket};
+use crate::disk;
 use crate::engine::shown;
 use crate::names;
 
@@ -115,9 +117,17 @@ async fn look(
             boot_id: b.boot_id.clone(),
         }),
         bootstrap_password: None,
-        disk_free_bytes: None,
+        disk_free_bytes: inner.free_bytes(found),
         backend_ref: Some(format!("container {}", found.id.get(..12).unwrap_or(&found.id))),
     }))
+}
+
+impl Inner {
+    /// Room in the node's volume, where that is a directory of this machine: while the node runs, for only then is a disk of its own mounted.
+    fn free_bytes(&self, found: &Found) -> Option<u64> {
+        let here = self.engine.is_local() && found.running && !found.source.is_empty();
+        here.then(|| disk::free_bytes(Path::new(&found.source)))?
+    }
 }
 
 /// What the volume says, read once per life of the container, and again after changes of ours.

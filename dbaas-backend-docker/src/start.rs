@@ -25,13 +25,17 @@ use crate::volume::Place;
 /// The longest preparation that is followed for the sake of a hint.
 const FOLLOW_AT_MOST: Duration = Duration::from_secs(24 * 3600);
 
-pub(crate) async fn apply(inner: &Arc<Inner>, handle: &Handle, spec: NodeSpec) -> Result<(), InfraError> {
+pub(crate) async fn apply(
+    inner: &Arc<Inner>,
+    handle: &Arc<Handle>,
+    spec: NodeSpec,
+) -> Result<(), InfraError> {
     let docker = inner.engine.docker().await?;
-    let image = image::ensure(inner, &spec.image).await?;
+    let image = image::ensure(inner, &spec.image, spec.node.instance).await?;
     // Whatever is somebody else's is to be found before anything is made.
     inner.find(&docker, spec.node).await?;
     let network = inner.ensure_network(&docker, spec.node.instance).await?;
-    let volume = inner.ensure_volume(&docker, &spec, &network.subnet).await?;
+    let volume = inner.ensure_volume(&docker, &spec, &image, &network.subnet).await?;
     let found = match inner.find(&docker, spec.node).await? {
         Some(found) => found,
         None => {
@@ -40,6 +44,7 @@ pub(crate) async fn apply(inner: &Arc<Inner>, handle: &Handle, spec: NodeSpec) -
             inner.find(&docker, spec.node).await?.ok_or_else(vanished)?
         }
     };
+    grow_disk(inner, handle, &found, &spec).await?;
     let known = control(inner, &docker, handle, &found).await?;
     check_major(known.boot.as_ref(), &image)?;
     let returns = known.spec.is_none() || known.ticket == Ticket::Kept;
@@ -59,6 +64,23 @@ pub(crate) async fn apply(inner: &Arc<Inner>, handle: &Handle, spec: NodeSpec) -
     inner.kept.lock().retain(|(node, _)| *node != spec.node);
     inner.changed(spec.node);
     Ok(())
+}
+
+/// Gives the node's disk its size, if it is off: at the latest before its next start. Nothing may have the volume mounted meanwhile.
+async fn grow_disk(
+    inner: &Inner,
+    handle: &Arc<Handle>,
+    found: &Found,
+    spec: &NodeSpec,
+) -> Result<(), InfraError> {
+    let (node, size) = (spec.node.node, spec.resources.disk);
+    match &inner.disks {
+        Some(disks) if !found.running && disks.is_smaller(node, size) => {
+            let _not_looked_at = handle.starting();
+            disks.grow(node, size).await
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(crate) async fn resize(
@@ -153,6 +175,7 @@ pub(crate) async fn start(
             ))
         };
     }
+    grow_disk(inner, handle, &found, &spec).await?;
     // From here on the engine is busy with the container.
     let _starting = handle.starting();
     let image = image_of_start(inner, &docker, &spec, &found).await?;
@@ -282,7 +305,7 @@ async fn image_of_start(
         // A tag that has moved on meanwhile does not change a node behind anybody's back.
         return Ok(image);
     }
-    image::ensure(inner, &spec.image).await
+    image::ensure(inner, &spec.image, spec.node.instance).await
 }
 
 /// Makes the container anew if it is not what the node has to be, and puts it on its network.

@@ -202,6 +202,9 @@ pub(crate) async fn remove(
                 }
             })?;
         }
+        if let Some(disks) = &inner.disks {
+            disks.remove(node.node).await?;
+        }
         remove_network(inner, &docker, node).await;
     }
     handle.forget();

@@ -13,6 +13,7 @@ use rand::Rng;
 use crate::backend::Inner;
 use crate::container::collision;
 use crate::engine::{if_there, shown};
+use crate::image::Image;
 use crate::names;
 use crate::network::hosts_of;
 
@@ -51,6 +52,9 @@ impl Inner {
         if !names::is_ours(Some(&found.labels), &self.options.owner, node) {
             return Err(collision("volume", &name));
         }
+        if let Some(disks) = &self.disks {
+            disks.attach(node.node).await?;
+        }
         Ok(Some(found))
     }
 
@@ -81,23 +85,42 @@ impl Inner {
         &self,
         docker: &Docker,
         spec: &NodeSpec,
+        image: &Image,
         subnet: &str,
     ) -> Result<Volume, InfraError> {
         if let Some(volume) = self.find_volume(docker, spec.node).await? {
             return Ok(volume);
         }
+        // The file before the volume that names it: a volume that is there has its disk.
+        let driver_opts = match &self.disks {
+            Some(disks) => {
+                let device = disks.make(spec.node.node, spec.resources.disk).await?;
+                let options = [
+                    ("type", "ext4".to_owned()),
+                    ("device", device.to_string_lossy().into_owned()),
+                    // What is deleted gives its room back to the machine.
+                    ("o", "nosuid,nodev,discard".to_owned()),
+                ];
+                Some(options.map(|(name, value)| (name.to_owned(), value)).into())
+            }
+            None => None,
+        };
         let _one_at_a_time = self.ports.lock().await;
         let port = self.choose_port(docker).await?;
         let ip = self.choose_ip(docker, spec.node, subnet).await?;
         let mut labels = names::node_labels(&self.options.owner, spec.node);
         labels.insert(names::NODE_NAME.to_owned(), spec.name.clone());
         labels.insert(names::IMAGE.to_owned(), spec.image.to_string());
+        if let Some(digest) = image.digest_of(&spec.image) {
+            labels.insert(names::DIGEST.to_owned(), digest.to_owned());
+        }
         labels.insert(names::PORT.to_owned(), port.to_string());
         labels.insert(names::IP.to_owned(), ip.to_string());
         labels.insert(names::SUBNET.to_owned(), subnet.to_owned());
         let request = VolumeCreateRequest {
             name: Some(names::node(spec.node)),
             labels: Some(labels),
+            driver_opts,
             ..VolumeCreateRequest::default()
         };
         let volume = docker
