@@ -24,7 +24,7 @@ use crate::image::{self, Image};
 use crate::limits::{memory_bytes, shm_bytes, smallest};
 use crate::names;
 use crate::network::at;
-use crate::volume::{Place, volume_mount};
+use crate::volume::{Place, is_hollow, volume_mount};
 
 const NODE_SCRIPT: &str = include_str!("scripts/node.sh");
 const INIT_SCRIPT: &str = include_str!("scripts/init.sh");
@@ -239,7 +239,11 @@ impl Inner {
             stop_signal: Some("SIGINT".to_owned()),
             stop_timeout: Some(60),
             host_config: Some(HostConfig {
-                mounts: Some(vec![volume_mount(spec.node, &image.volume_path)]),
+                mounts: Some(vec![volume_mount(
+                    &self.options.owner,
+                    spec.node,
+                    &image.volume_path,
+                )]),
                 network_mode: Some(network.clone()),
                 port_bindings: Some(HashMap::from([(PORT.to_owned(), Some(bindings))])),
                 nano_cpus: Some(self.nano_cpus(docker, &spec.resources).await?),
@@ -278,7 +282,7 @@ impl Inner {
         boot_id: &str,
         seeds: &[NodeRef],
     ) -> Result<(), InfraError> {
-        let mut mounts = vec![volume_mount(node, "/dbaas/0")];
+        let mut mounts = vec![volume_mount(&self.options.owner, node, "/dbaas/0")];
         let mut cmd = vec![
             boot_id.to_owned(),
             dbaas_core::boot::ADMIN_ROLE.to_owned(),
@@ -286,7 +290,7 @@ impl Inner {
         ];
         for (index, seed) in seeds.iter().enumerate() {
             let target = format!("/dbaas/{}", index + 1);
-            mounts.push(volume_mount(*seed, &target));
+            mounts.push(volume_mount(&self.options.owner, *seed, &target));
             cmd.push(format!("{target}/{NODE_DIR}"));
         }
         let mut labels = names::node_labels(&self.options.owner, node);
@@ -353,6 +357,10 @@ impl Inner {
         let Some(volume) = self.find_volume(docker, node).await? else {
             return Ok(None);
         };
+        if is_hollow(&volume) {
+            self.remove_volume(docker, node).await?;
+            return Ok(None);
+        }
         let made_at = volume
             .created_at
             .as_ref()

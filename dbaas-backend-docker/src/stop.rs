@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::ContainerStateStatusEnum as Status;
-use bollard::query_parameters::{KillContainerOptionsBuilder, RemoveVolumeOptions};
+use bollard::query_parameters::KillContainerOptionsBuilder;
 use dbaas_core::infrastructure::{DataDisposal, InfraError, InfraErrorKind, NodeRef, PowerOff};
 use futures_util::future::try_join_all;
 
@@ -188,19 +188,7 @@ pub(crate) async fn remove(
     }
     if disposal == DataDisposal::Delete {
         if inner.find_volume(&docker, node).await?.is_some() {
-            if_there(
-                docker
-                    .remove_volume(&names::node(node), None::<RemoveVolumeOptions>)
-                    .await,
-            )
-            .map_err(|e| {
-                if status_of(&e) == Some(409) {
-                    let message = format!("the node's volume is still in use ({e}); try again");
-                    InfraError::new(InfraErrorKind::Unavailable, message)
-                } else {
-                    shown("removing the node's volume", &e)
-                }
-            })?;
+            inner.remove_volume(&docker, node).await?;
         }
         if let Some(disks) = &inner.disks {
             disks.remove(node.node).await?;

@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use bollard::Docker;
 use bollard::models::{Mount, MountType, MountVolumeOptions, Volume, VolumeCreateRequest};
-use bollard::query_parameters::ListVolumesOptionsBuilder;
+use bollard::query_parameters::{ListVolumesOptionsBuilder, RemoveVolumeOptions};
 use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::{InfraError, InfraErrorKind, NodeRef, NodeSpec};
 use rand::Rng;
 
 use crate::backend::Inner;
 use crate::container::collision;
-use crate::engine::{if_there, shown};
+use crate::engine::{if_there, shown, status_of};
 use crate::image::Image;
 use crate::names;
 use crate::network::hosts_of;
@@ -88,8 +88,15 @@ impl Inner {
         image: &Image,
         subnet: &str,
     ) -> Result<Volume, InfraError> {
-        if let Some(volume) = self.find_volume(docker, spec.node).await? {
-            return Ok(volume);
+        match self.find_volume(docker, spec.node).await? {
+            Some(hollow) if is_hollow(&hollow) => {
+                for id in self.containers_of(docker, spec.node).await? {
+                    self.remove_container(docker, &id).await?;
+                }
+                self.remove_volume(docker, spec.node).await?;
+            }
+            Some(volume) => return Ok(volume),
+            None => {}
         }
         // The file before the volume that names it: a volume that is there has its disk.
         let driver_opts = match &self.disks {
@@ -132,6 +139,21 @@ impl Inner {
             return Err(collision("volume", &names::node(spec.node)));
         }
         Ok(volume)
+    }
+
+    /// Removes the node's volume, with all that is in it.
+    pub(crate) async fn remove_volume(&self, docker: &Docker, node: NodeRef) -> Result<(), InfraError> {
+        let removed = docker
+            .remove_volume(&names::node(node), None::<RemoveVolumeOptions>)
+            .await;
+        if_there(removed).map(|_| ()).map_err(|e| {
+            if status_of(&e) == Some(409) {
+                let message = format!("the node's volume is still in use ({e}); try again");
+                InfraError::new(InfraErrorKind::Unavailable, message)
+            } else {
+                shown("removing the node's volume", &e)
+            }
+        })
     }
 
     /// An address of the network that no node of the instance has.
@@ -180,7 +202,12 @@ impl Inner {
     }
 }
 
-pub(crate) fn volume_mount(node: NodeRef, target: &str) -> Mount {
+/// Whether the engine made it for a container whose volume somebody had just removed: there is nothing in it.
+pub(crate) fn is_hollow(volume: &Volume) -> bool {
+    !volume.labels.contains_key(names::PORT)
+}
+
+pub(crate) fn volume_mount(owner: &str, node: NodeRef, target: &str) -> Mount {
     Mount {
         target: Some(target.to_owned()),
         source: Some(names::node(node)),
@@ -188,6 +215,8 @@ pub(crate) fn volume_mount(node: NodeRef, target: &str) -> Mount {
         volume_options: Some(MountVolumeOptions {
             // The image's own directory has nothing that belongs there.
             no_copy: Some(true),
+            // If it is removed before the container is made, the engine makes one of that name. That is to be known for ours.
+            labels: Some(names::node_labels(owner, node)),
             ..MountVolumeOptions::default()
         }),
         ..Mount::default()

@@ -101,6 +101,23 @@ async fn behind_the_backends_back() {
     fixture.docker(&["rm", "-f", &name]).unwrap();
     fixture.docker(&["volume", "rm", &name]).unwrap();
     assert!(backend.observe(node.instance).await.unwrap().is_empty());
+
+    // A volume that the engine made for a container whose volume was removed at that moment is nobody's data.
+    let labels = [
+        fixture.filter(),
+        format!("label=dbaas.instance={}", node.instance),
+        format!("label=dbaas.node={}", node.node),
+    ];
+    let mut hollow = vec!["volume", "create"];
+    for label in &labels {
+        hollow.extend(["--label", label.trim_start_matches("label=")]);
+    }
+    hollow.push(&name);
+    fixture.docker(&hollow).unwrap();
+    assert!(backend.observe(node.instance).await.unwrap().is_empty());
+    fixture.docker(&hollow).unwrap();
+    backend.apply(&spec(&fixture, node)).await.unwrap();
+    assert_eq!(observe(&backend, node).await.data, DataState::Empty);
 }
 
 /// A node waits for the container that initialises it no longer than that lives.
