@@ -77,6 +77,10 @@ impl Infrastructure for DockerBackend {
     }
 
     async fn observe(&self, instance: InstanceId) -> Result<Vec<ObservedNode>, InfraError> {
+        if let Some(seen) = self.inner.all_from_memory(instance) {
+            return Ok(seen);
+        }
+        let changes = self.inner.changes();
         let docker = self.inner.engine.docker().await?;
         let (with_container, volumes) = tokio::try_join!(
             self.inner.nodes_with_container(&docker, Some(instance)),
@@ -86,6 +90,7 @@ impl Infrastructure for DockerBackend {
             .into_iter()
             .chain(volumes.into_iter().map(|(n, _)| n))
             .collect();
+        self.inner.listed(instance, nodes.iter().copied().collect(), changes);
         let seen = nodes.into_iter().map(|node| {
             let docker = &docker;
             async move {

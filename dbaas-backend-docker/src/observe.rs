@@ -33,9 +33,10 @@ pub(crate) async fn observe(
     handle: &Handle,
     node: NodeRef,
 ) -> Result<Option<ObservedNode>, InfraError> {
-    if let Some(seen) = handle.while_starting() {
+    if let Some(seen) = handle.from_memory() {
         return Ok(Some(seen));
     }
+    let told = handle.told_so_far();
     if let Some(found) = handle.dead() {
         // What is known of the volume is true of a server that was up until now; of a preparation it is not.
         let known = handle.cached.lock().clone();
@@ -64,7 +65,7 @@ pub(crate) async fn observe(
         let nothing_read = found.running && up(&handle.cached.lock());
         let seen = look(inner, docker, handle, node, &found).await;
         if let Ok(Some(seen)) = &seen {
-            handle.seen(seen);
+            handle.seen(seen, told);
         }
         if nothing_read {
             return seen;
@@ -96,6 +97,7 @@ async fn look(
         PowerState::Running => DataState::Initialised,
         // The server was reached, and nothing has begun to replace its data since.
         _ if control.up => DataState::Initialised,
+        _ if handle.is_empty(found) => DataState::Empty,
         _ => data_state(inner, docker, found).await?,
     };
     let boot = control
@@ -139,6 +141,7 @@ pub(crate) async fn control(
 ) -> Result<Control, InfraError> {
     let generation = handle.generation();
     let cached = handle.cached.lock().clone().filter(|c| c.is_of(&found.life));
+    let is_empty = cached.as_ref().is_some_and(|c| c.is_empty);
     let mut control = match cached {
         Some(cached) => cached.control,
         None => inner.read_control(docker, found).await?,
@@ -158,9 +161,15 @@ pub(crate) async fn control(
     let mut cached = handle.cached.lock();
     if handle.generation() == generation {
         *cached = Some(Cached {
+            is_empty: is_empty && !found.running,
             life: found.life.clone(),
             control: control.clone(),
         });
+    }
+    drop(cached);
+    if !found.running && control.up && handle.is_stopping() {
+        // About to be written down.
+        control.ticket = Ticket::Off;
     }
     Ok(control)
 }

@@ -35,7 +35,7 @@ pub(crate) async fn apply(
     // Whatever is somebody else's is to be found before anything is made.
     inner.find(&docker, spec.node).await?;
     let network = inner.ensure_network(&docker, spec.node.instance).await?;
-    let volume = inner.ensure_volume(&docker, &spec, &image, &network.subnet).await?;
+    let (volume, is_new) = inner.ensure_volume(&docker, &spec, &image, &network.subnet).await?;
     let found = match inner.find(&docker, spec.node).await? {
         Some(found) => found,
         None => {
@@ -45,7 +45,11 @@ pub(crate) async fn apply(
         }
     };
     grow_disk(inner, handle, &found, &spec).await?;
-    let known = control(inner, &docker, handle, &found).await?;
+    let known = if is_new {
+        Control::empty()
+    } else {
+        control(inner, &docker, handle, &found).await?
+    };
     check_major(known.boot.as_ref(), &image)?;
     let returns = known.spec.is_none() || known.ticket == Ticket::Kept;
     if known.spec.as_ref() == Some(&spec) && !returns {
@@ -61,6 +65,13 @@ pub(crate) async fn apply(
     let written = inner.upload(&docker, &found, upload).await;
     handle.forget();
     written?;
+    if is_new && !found.running {
+        let control = Control {
+            spec: Some(spec.clone()),
+            ..Control::empty()
+        };
+        handle.remember_empty(found.life.clone(), control);
+    }
     inner.kept.lock().retain(|(node, _)| *node != spec.node);
     inner.changed(spec.node);
     Ok(())
@@ -157,7 +168,11 @@ pub(crate) async fn start(
     let spec = known.spec.clone().filter(|_| known.ticket != Ticket::Kept);
     let spec = spec.ok_or_else(|| not_found(node))?;
 
-    let kept = epoch_in_data(inner, &docker, &found).await?;
+    let kept = if handle.is_empty(&found) {
+        None
+    } else {
+        epoch_in_data(inner, &docker, &found).await?
+    };
     let booted = known.boot.as_ref().map(|b| b.epoch);
     if let Some(newer) = kept.max(booted).filter(|e| *e > recipe.epoch) {
         let message = format!(
@@ -180,8 +195,11 @@ pub(crate) async fn start(
     let _starting = handle.starting();
     let image = image_of_start(inner, &docker, &spec, &found).await?;
     check_major(known.boot.as_ref(), &image)?;
-    let job = job(inner, &docker, &found, &known, node, &recipe).await?;
+    let job = job(inner, &docker, handle, &found, &known, node, &recipe).await?;
 
+    if matches!(job, Job::Init | Job::InitElsewhere) {
+        handle.initialises();
+    }
     let found = converge(inner, &docker, handle, found, &spec, &image).await?;
     let account = inner.account(&docker, &found).await?;
     let boot = Boot {
@@ -254,6 +272,10 @@ async fn run(
             if inner.find_volume(docker, seed).await?.is_some() {
                 there.push(seed);
             }
+        }
+        for seed in &there {
+            // Its volume is not as empty any more as it was made.
+            inner.handle(*seed).forget();
         }
         remove_init(inner, docker, node).await?;
         // Both at once: a container takes longer to start than to wait.
@@ -343,12 +365,17 @@ async fn converge(
 async fn job(
     inner: &Arc<Inner>,
     docker: &Docker,
+    handle: &Handle,
     found: &Found,
     known: &Control,
     node: NodeRef,
     recipe: &BootRecipe,
 ) -> Result<Job, InfraError> {
-    let data = data_state(inner, docker, found).await?;
+    let data = if handle.is_empty(found) {
+        DataState::Empty
+    } else {
+        data_state(inner, docker, found).await?
+    };
     let initialised = data == DataState::Initialised;
     let kind = PrepareKind::of(&recipe.prepare);
     let by_this_start = known
@@ -406,9 +433,16 @@ async fn source_is_past(
         instance: node.instance,
         node: source,
     };
+    let of_source = inner.handle(source);
+    if of_source.is_initialising() {
+        return Ok(false);
+    }
     let Some(found) = inner.find(docker, source).await? else {
         return Ok(true);
     };
+    if of_source.is_empty(&found) {
+        return Ok(false);
+    }
     let mut known = inner.read_control(docker, &found).await?;
     if let Some(boot) = known.boot.as_ref().filter(|_| found.running && !known.up) {
         known.up = inner

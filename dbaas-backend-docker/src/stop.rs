@@ -101,6 +101,7 @@ pub(crate) async fn power_off(
     mode: PowerOff,
 ) -> Result<(), InfraError> {
     let docker = inner.engine.docker().await?;
+    let _by_our_will = handle.stopping();
     let found = inner.find(&docker, node).await?;
     handle.found(found.as_ref());
     if let (Some(found), PowerOff::Graceful { deadline_ms }) = (&found, mode)
@@ -153,10 +154,14 @@ async fn note_off(
         return Ok(known);
     }
     let account = inner.account(docker, found).await?;
-    handle.forget();
-    inner
+    // What else is known stays true meanwhile: the engine answers late about a container that has just ended, and nobody has to wait for that.
+    let written = inner
         .upload(docker, found, ticket_upload(account, &Ticket::Off)?)
-        .await?;
+        .await;
+    if written.is_err() || !known.up {
+        handle.forget();
+    }
+    written?;
     known.ticket = Ticket::Off;
     Ok(known)
 }

@@ -80,14 +80,14 @@ impl Inner {
             .collect())
     }
 
-    /// Makes the node's volume, if it is not there, with a port and an address for the node.
+    /// Makes the node's volume, if it is not there, with a port and an address for the node. Whether it was made now.
     pub(crate) async fn ensure_volume(
         &self,
         docker: &Docker,
         spec: &NodeSpec,
         image: &Image,
         subnet: &str,
-    ) -> Result<Volume, InfraError> {
+    ) -> Result<(Volume, bool), InfraError> {
         match self.find_volume(docker, spec.node).await? {
             Some(hollow) if is_hollow(&hollow) => {
                 for id in self.containers_of(docker, spec.node).await? {
@@ -95,7 +95,7 @@ impl Inner {
                 }
                 self.remove_volume(docker, spec.node).await?;
             }
-            Some(volume) => return Ok(volume),
+            Some(volume) => return Ok((volume, false)),
             None => {}
         }
         // The file before the volume that names it: a volume that is there has its disk.
@@ -138,7 +138,7 @@ impl Inner {
         if !names::is_ours(Some(&volume.labels), &self.options.owner, spec.node) {
             return Err(collision("volume", &names::node(spec.node)));
         }
-        Ok(volume)
+        Ok((volume, true))
     }
 
     /// Removes the node's volume, with all that is in it.
