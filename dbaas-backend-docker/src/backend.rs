@@ -5,8 +5,10 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use dbaas_core::config::{Cidr, HbaRules};
+use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::{
     Endpoint, InfraError, InfraErrorKind, InfraEvent, Infrastructure, NodeRef, ObservedNode, PowerOff,
     PowerState,
@@ -21,9 +23,11 @@ use crate::archive::Account;
 use crate::container::Found;
 use crate::control::Control;
 use crate::death::Death;
+use crate::disk::Disks;
 use crate::engine::Engine;
 use crate::events;
 use crate::image::Pull;
+use crate::registry;
 
 /// Slower readers of hints are told that they missed some.
 const EVENTS_KEPT: usize = 1024;
@@ -55,7 +59,7 @@ impl DockerBackend {
     /// called within a tokio runtime.
     ///
     /// # Errors
-    /// `Unsupported` if the options make no sense.
+    /// `Unsupported` if the options make no sense, ask for disks of a fixed size where there can be none, or name a file of logins that cannot be used.
     pub fn connect(options: DockerOptions) -> Result<DockerBackend, InfraError> {
         let unsupported = |message: &str| Err(InfraError::new(InfraErrorKind::Unsupported, message));
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -66,8 +70,16 @@ impl DockerBackend {
             return unsupported("the range of ports is empty, or begins with 0");
         }
         let engine = Engine::new(options.host.as_deref(), options.request_timeout)?;
+        if let Some(file) = &options.registry_login_file {
+            registry::check(file)?;
+        }
+        let disks = match &options.disk_limits {
+            Some(directory) => Some(Disks::new(directory, &options.owner, engine.host())?),
+            None => None,
+        };
         let inner = Arc::new(Inner {
             engine,
+            disks,
             options,
             pulls: Mutex::default(),
             accounts: Mutex::default(),
@@ -77,11 +89,16 @@ impl DockerBackend {
             network: tokio::sync::Mutex::default(),
             ports: tokio::sync::Mutex::default(),
             nodes: Mutex::default(),
+            changes: AtomicU64::new(0),
+            listed: Mutex::default(),
             events: broadcast::channel(EVENTS_KEPT).0,
             tasks: Mutex::default(),
         });
         let weak = Arc::downgrade(&inner);
-        inner.spawn(events::watch(weak));
+        inner.spawn(events::watch(weak.clone()));
+        if inner.disks.is_some() {
+            inner.spawn(events::clean(weak));
+        }
         Ok(DockerBackend { inner })
     }
 
@@ -101,7 +118,7 @@ impl DockerBackend {
     ///
     /// # Errors
     /// The first node's that could not be switched off; the others are off nevertheless.
-    pub async fn stop_all(&self, deadline: std::time::Duration) -> Result<(), InfraError> {
+    pub async fn stop_all(&self, deadline: Duration) -> Result<(), InfraError> {
         let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
         let nodes = self.list().await?;
         let all = nodes
@@ -111,11 +128,17 @@ impl DockerBackend {
     }
 }
 
+/// For so long a node that is being prepared need not be looked at again, unless something is told of it: each look takes the engine's time
+/// from the preparation.
+const PREPARING_FRESH: Duration = Duration::from_millis(300);
+
 /// What was read from a node's volume, and of which life of the container.
 #[derive(Debug, Clone)]
 pub(crate) struct Cached {
     pub(crate) life: Life,
     pub(crate) control: Control,
+    /// The volume was made a moment ago, and nothing was put there but what is to be known of the node.
+    pub(crate) is_empty: bool,
 }
 
 impl Cached {
@@ -149,9 +172,15 @@ pub(crate) struct Handle {
     /// The node as it was last seen.
     seen: Mutex<Option<ObservedNode>>,
     death: Mutex<Option<Death>>,
+    told: AtomicU64,
     /// Told of each death.
     pub(crate) died: tokio::sync::Notify,
     starting: AtomicBool,
+    /// The start that is under way initialises the node.
+    initialising: AtomicBool,
+    stopping: AtomicBool,
+    /// A node that is being prepared, as it was seen and when.
+    preparing: Mutex<Option<(Instant, ObservedNode)>>,
 }
 
 impl Handle {
@@ -161,9 +190,47 @@ impl Handle {
 
     /// What is known now, after a change of ours.
     pub(crate) fn remember(&self, life: Life, control: Control) {
+        self.keep(Some(Cached {
+            life,
+            control,
+            is_empty: false,
+        }));
+    }
+
+    /// The same of a node whose volume is new.
+    pub(crate) fn remember_empty(&self, life: Life, control: Control) {
+        self.keep(Some(Cached {
+            life,
+            control,
+            is_empty: true,
+        }));
+    }
+
+    fn keep(&self, known: Option<Cached>) {
         let mut cached = self.cached.lock();
         self.generation.fetch_add(1, Ordering::SeqCst);
-        *cached = Some(Cached { life, control });
+        *cached = known;
+        self.look_again();
+    }
+
+    /// Whether the node's volume is known to hold no data.
+    pub(crate) fn is_empty(&self, found: &Found) -> bool {
+        let cached = self.cached.lock();
+        cached
+            .as_ref()
+            .is_some_and(|c| c.is_empty && !found.running && c.is_of(&found.life))
+    }
+
+    /// Something is told of the node: it is to be looked at.
+    pub(crate) fn look_again(&self) {
+        let mut preparing = self.preparing.lock();
+        self.told.fetch_add(1, Ordering::SeqCst);
+        *preparing = None;
+    }
+
+    /// Changes with everything that is told of the node.
+    pub(crate) fn told_so_far(&self) -> u64 {
+        self.told.load(Ordering::SeqCst)
     }
 
     /// The container was looked at.
@@ -171,14 +238,19 @@ impl Handle {
         *self.found.lock() = found.cloned();
     }
 
-    /// The node was looked at.
-    pub(crate) fn seen(&self, seen: &ObservedNode) {
+    /// The node was looked at, from when so much had been told of it.
+    pub(crate) fn seen(&self, seen: &ObservedNode, told: u64) {
         *self.seen.lock() = Some(seen.clone());
+        let mut preparing = self.preparing.lock();
+        if seen.power == PowerState::Preparing && self.told_so_far() == told {
+            *preparing = Some((Instant::now(), seen.clone()));
+        }
     }
 
     /// The engine told of a death; `None`: what it told is not to be believed any more.
     pub(crate) fn told(&self, death: Option<Death>) {
         let is_death = death.is_some();
+        self.look_again();
         *self.death.lock() = death;
         if is_death {
             self.died.notify_waiters();
@@ -197,8 +269,39 @@ impl Handle {
         Starting(Arc::clone(self))
     }
 
+    /// The start that is under way initialises the node.
+    pub(crate) fn initialises(&self) {
+        self.initialising.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the node is being initialised, as far as that is known without asking the engine.
+    pub(crate) fn is_initialising(&self) -> bool {
+        let starting = self.starting.load(Ordering::SeqCst);
+        self.initialising.load(Ordering::SeqCst) || (!starting && self.from_memory().is_some())
+    }
+
+    /// From now on the end of the server is our will; until the guard is dropped.
+    pub(crate) fn stopping(&self) -> Stopping<'_> {
+        self.stopping.store(true, Ordering::SeqCst);
+        Stopping(self)
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// What can be said of a node without asking the engine, which has more to do just now.
+    pub(crate) fn from_memory(&self) -> Option<ObservedNode> {
+        if let Some(seen) = self.while_starting() {
+            return Some(seen);
+        }
+        let preparing = self.preparing.lock();
+        let (at, seen) = preparing.as_ref()?;
+        (at.elapsed() < PREPARING_FRESH).then(|| seen.clone())
+    }
+
     /// What is to be said of a node while it is being started: neither that it is off nor that it serves.
-    pub(crate) fn while_starting(&self) -> Option<ObservedNode> {
+    fn while_starting(&self) -> Option<ObservedNode> {
         if !self.starting.load(Ordering::SeqCst) {
             return None;
         }
@@ -209,9 +312,16 @@ impl Handle {
 
     /// What was read is not true any more.
     pub(crate) fn forget(&self) {
-        let mut cached = self.cached.lock();
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        *cached = None;
+        self.keep(None);
+    }
+}
+
+/// See [`Handle::stopping`].
+pub(crate) struct Stopping<'a>(&'a Handle);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.stopping.store(false, Ordering::SeqCst);
     }
 }
 
@@ -221,12 +331,15 @@ pub(crate) struct Starting(Arc<Handle>);
 impl Drop for Starting {
     fn drop(&mut self) {
         self.0.starting.store(false, Ordering::SeqCst);
+        self.0.initialising.store(false, Ordering::SeqCst);
     }
 }
 
 pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) options: DockerOptions,
+    /// Where nodes have disks of a fixed size.
+    pub(crate) disks: Option<Disks>,
     pub(crate) pulls: Mutex<HashMap<String, Pull>>,
     /// By image.
     pub(crate) accounts: Mutex<HashMap<String, Account>>,
@@ -239,6 +352,9 @@ pub(crate) struct Inner {
     /// Held while a port is chosen and written down.
     pub(crate) ports: tokio::sync::Mutex<()>,
     nodes: Mutex<BTreeMap<NodeRef, Arc<Handle>>>,
+    changes: AtomicU64,
+    /// The nodes of instances, and when the engine named them.
+    listed: Mutex<HashMap<InstanceId, (Instant, Vec<NodeRef>)>>,
     events: broadcast::Sender<InfraEvent>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -262,6 +378,32 @@ impl Inner {
         }
     }
 
+    /// Grows with everything that changes, by us or by what the engine tells.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    /// The engine named the nodes of an instance; it was asked after so many changes.
+    pub(crate) fn listed(&self, instance: InstanceId, nodes: Vec<NodeRef>, changes: u64) {
+        let mut listed = self.listed.lock();
+        if self.changes() != changes {
+            return;
+        }
+        listed.retain(|_, (at, _)| at.elapsed() < PREPARING_FRESH);
+        listed.insert(instance, (Instant::now(), nodes));
+    }
+
+    /// All nodes of an instance, if nothing has to be asked for that: see [`Handle::from_memory`].
+    pub(crate) fn all_from_memory(&self, instance: InstanceId) -> Option<Vec<ObservedNode>> {
+        let listed = self.listed.lock();
+        let (at, nodes) = listed.get(&instance)?;
+        if at.elapsed() >= PREPARING_FRESH || nodes.is_empty() {
+            return None;
+        }
+        let from_memory = |node: &NodeRef| self.known_handle(*node)?.from_memory();
+        nodes.iter().map(from_memory).collect()
+    }
+
     /// What was told by events is not believed any more: some may have been missed.
     pub(crate) fn doubt_events(&self) {
         for handle in self.nodes.lock().values() {
@@ -277,6 +419,13 @@ impl Inner {
     }
 
     pub(crate) fn changed(&self, node: NodeRef) {
+        let mut listed = self.listed.lock();
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        listed.remove(&node.instance);
+        drop(listed);
+        if let Some(handle) = self.known_handle(node) {
+            handle.look_again();
+        }
         // Nobody may be listening.
         let _ = self.events.send(InfraEvent::NodeChanged(node));
     }

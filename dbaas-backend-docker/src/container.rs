@@ -24,7 +24,7 @@ use crate::image::{self, Image};
 use crate::limits::{memory_bytes, shm_bytes, smallest};
 use crate::names;
 use crate::network::at;
-use crate::volume::{Place, volume_mount};
+use crate::volume::{Place, is_hollow, volume_mount};
 
 const NODE_SCRIPT: &str = include_str!("scripts/node.sh");
 const INIT_SCRIPT: &str = include_str!("scripts/init.sh");
@@ -43,6 +43,8 @@ pub(crate) struct Found {
     pub(crate) labels: HashMap<String, String>,
     /// Where the node's directory is within it.
     pub(crate) node_dir: String,
+    /// Where the volume is on the engine's machine; empty where that is not told.
+    pub(crate) source: String,
     /// Whether it is on the instance's network.
     pub(crate) on_network: bool,
     /// Which network of that name; empty before the first start.
@@ -54,12 +56,14 @@ impl Found {
         let state = found.state.unwrap_or_default();
         let id = found.id.unwrap_or_default();
         let volume = names::node(node);
-        let target = found
+        let mount = found
             .mounts
             .unwrap_or_default()
             .into_iter()
             .find(|m| m.name.as_deref() == Some(volume.as_str()))
-            .and_then(|m| m.destination)
+            .unwrap_or_default();
+        let target = mount
+            .destination
             .unwrap_or_else(|| "/var/lib/postgresql/data".to_owned());
         let networks = found
             .network_settings
@@ -78,6 +82,7 @@ impl Found {
             image_id: found.image.unwrap_or_default(),
             labels: found.config.and_then(|c| c.labels).unwrap_or_default(),
             node_dir: format!("{target}/{NODE_DIR}"),
+            source: mount.source.unwrap_or_default(),
             on_network: networks.contains_key(&names::network(node.instance)),
             network_id: networks
                 .get(&names::network(node.instance))
@@ -119,7 +124,12 @@ impl Inner {
         if !names::is_ours(labels, &self.options.owner, node) {
             return Err(collision("container", &name));
         }
-        Ok(Some(Found::read(found, node)))
+        let found = Found::read(found, node);
+        if let Some(disks) = self.disks.as_ref().filter(|_| !found.running) {
+            // Whatever is asked of it next mounts its volume.
+            disks.attach(node.node).await?;
+        }
+        Ok(Some(found))
     }
 
     /// Ids of all containers of a node, those that prepare included.
@@ -149,6 +159,16 @@ impl Inner {
         docker: &Docker,
         instance: Option<InstanceId>,
     ) -> Result<HashSet<NodeRef>, InfraError> {
+        let labels = self.labels_of_containers(docker, instance).await?;
+        Ok(labels.iter().filter_map(names::node_of).collect())
+    }
+
+    /// The labels of nodes' containers.
+    pub(crate) async fn labels_of_containers(
+        &self,
+        docker: &Docker,
+        instance: Option<InstanceId>,
+    ) -> Result<Vec<HashMap<String, String>>, InfraError> {
         let mut labels = vec![
             (names::OWNER, self.options.owner.clone()),
             (names::ROLE, names::ROLE_SERVER.to_owned()),
@@ -162,10 +182,7 @@ impl Inner {
             .list_containers(Some(options))
             .await
             .map_err(|e| shown("listing containers", &e))?;
-        Ok(found
-            .into_iter()
-            .filter_map(|c| names::node_of(&c.labels?))
-            .collect())
+        Ok(found.into_iter().filter_map(|c| c.labels).collect())
     }
 
     /// What the node's container has to be; another value makes a new container at the next start.
@@ -196,6 +213,9 @@ impl Inner {
         labels.insert(names::ROLE.to_owned(), names::ROLE_SERVER.to_owned());
         labels.insert(names::NODE_NAME.to_owned(), spec.name.clone());
         labels.insert(names::IMAGE.to_owned(), spec.image.to_string());
+        if let Some(digest) = image.digest_of(&spec.image) {
+            labels.insert(names::DIGEST.to_owned(), digest.to_owned());
+        }
         labels.insert(names::PORT.to_owned(), port.to_string());
         labels.insert(names::IP.to_owned(), place.ip.clone());
         labels.insert(names::CONFIG.to_owned(), self.config_of(spec, port));
@@ -219,7 +239,11 @@ impl Inner {
             stop_signal: Some("SIGINT".to_owned()),
             stop_timeout: Some(60),
             host_config: Some(HostConfig {
-                mounts: Some(vec![volume_mount(spec.node, &image.volume_path)]),
+                mounts: Some(vec![volume_mount(
+                    &self.options.owner,
+                    spec.node,
+                    &image.volume_path,
+                )]),
                 network_mode: Some(network.clone()),
                 port_bindings: Some(HashMap::from([(PORT.to_owned(), Some(bindings))])),
                 nano_cpus: Some(self.nano_cpus(docker, &spec.resources).await?),
@@ -258,7 +282,7 @@ impl Inner {
         boot_id: &str,
         seeds: &[NodeRef],
     ) -> Result<(), InfraError> {
-        let mut mounts = vec![volume_mount(node, "/dbaas/0")];
+        let mut mounts = vec![volume_mount(&self.options.owner, node, "/dbaas/0")];
         let mut cmd = vec![
             boot_id.to_owned(),
             dbaas_core::boot::ADMIN_ROLE.to_owned(),
@@ -266,7 +290,7 @@ impl Inner {
         ];
         for (index, seed) in seeds.iter().enumerate() {
             let target = format!("/dbaas/{}", index + 1);
-            mounts.push(volume_mount(*seed, &target));
+            mounts.push(volume_mount(&self.options.owner, *seed, &target));
             cmd.push(format!("{target}/{NODE_DIR}"));
         }
         let mut labels = names::node_labels(&self.options.owner, node);
@@ -333,6 +357,10 @@ impl Inner {
         let Some(volume) = self.find_volume(docker, node).await? else {
             return Ok(None);
         };
+        if is_hollow(&volume) {
+            self.remove_volume(docker, node).await?;
+            return Ok(None);
+        }
         let made_at = volume
             .created_at
             .as_ref()
@@ -347,7 +375,7 @@ impl Inner {
             let message = format!("the volume {} lacks the label of its image", names::node(node));
             InfraError::new(InfraErrorKind::Other, message)
         })?;
-        let found_image = image::ensure(self, &image).await?;
+        let found_image = image::ensure(self, &image, node.instance).await?;
         self.ensure_network(docker, node.instance).await?;
         // A first guess at the spec, good enough to read the true one.
         let guess = NodeSpec {
@@ -372,7 +400,7 @@ impl Inner {
             && *spec != guess
         {
             self.remove_container(docker, &found.id).await?;
-            let image = image::ensure(self, &spec.image).await?;
+            let image = image::ensure(self, &spec.image, node.instance).await?;
             self.create_container(docker, spec, &place, &image).await?;
             return self.find(docker, node).await;
         }

@@ -46,6 +46,11 @@ impl Engine {
         &self.host
     }
 
+    /// Whether it may be on this machine: a socket is seldom another machine's.
+    pub(crate) fn is_local(&self) -> bool {
+        self.host.starts_with("unix://")
+    }
+
     /// The engine, asked once which API it speaks.
     pub(crate) async fn docker(&self) -> Result<Docker, InfraError> {
         let mut connected = self.connected.lock().await;
@@ -139,6 +144,9 @@ pub(crate) fn shown(what: &str, error: &Error) -> InfraError {
             "; add `default-address-pools` to the engine's daemon.json, or remove networks that nobody needs"
         }
         Kind::Unavailable => "; the Docker Engine cannot be reached",
+        _ if error.to_string().contains("failed to mount local volume") => {
+            "; a node with a disk of a fixed size needs the control plane to be run with the directory of the disks (disk_limits)"
+        }
         _ => "",
     };
     let said = match error {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bollard::Docker;
 use bollard::query_parameters::EventsOptionsBuilder;
-use dbaas_core::infrastructure::NodeRef;
+use dbaas_core::infrastructure::{InfraError, NodeRef};
 use futures_util::StreamExt;
 
 use crate::backend::Inner;
@@ -16,6 +16,8 @@ use crate::names;
 /// Between two tries to get at the engine: doubled from the first to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(2);
+/// Between two looks for disks that belong to no node.
+const CLEAN_EVERY: Duration = Duration::from_secs(3600);
 /// A connection that fell silent (an engine on another machine) is noticed by asking.
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PING_AT_MOST: Duration = Duration::from_secs(5);
@@ -51,6 +53,26 @@ pub(crate) async fn watch(weak: Weak<Inner>) {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_LAST);
     }
+}
+
+/// Removes what nodes of a fixed disk size left behind, for as long as the backend lives.
+pub(crate) async fn clean(weak: Weak<Inner>) {
+    loop {
+        let Some(inner) = weak.upgrade() else { return };
+        if let Err(error) = clean_once(&inner).await {
+            tracing::debug!(%error, "disks without a node are not looked for");
+        }
+        drop(inner);
+        tokio::time::sleep(CLEAN_EVERY).await;
+    }
+}
+
+async fn clean_once(inner: &Inner) -> Result<(), InfraError> {
+    let Some(disks) = &inner.disks else { return Ok(()) };
+    let docker = inner.engine.docker().await?;
+    let volumes = inner.volumes(&docker, None).await?;
+    let nodes = volumes.into_iter().map(|(node, _)| node.node).collect();
+    disks.clean(&nodes).await
 }
 
 /// Follows one stream to its end.

@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bollard::auth::DockerCredentials;
+use bollard::errors::Error;
 use bollard::models::ImageInspect;
 use bollard::query_parameters::{CreateImageOptionsBuilder, ListImagesOptionsBuilder};
+use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::{AvailableVersion, InfraError, InfraErrorKind};
 use dbaas_core::version::{ImageRef, PostgresMajor, PostgresVersion};
 use futures_util::StreamExt;
 
 use crate::backend::Inner;
 use crate::engine::{if_there, shown};
+use crate::{names, registry};
 
 /// A pull takes at most so long; then it is begun anew.
 const PULL_AT_MOST: std::time::Duration = std::time::Duration::from_secs(3600);
@@ -27,6 +29,8 @@ pub(crate) struct Image {
     pub(crate) version: Option<PostgresVersion>,
     /// What processors it is for, such as `linux/amd64`.
     platform: String,
+    /// Its names by digest in registries that it came from.
+    digests: Vec<String>,
 }
 
 impl Image {
@@ -64,7 +68,17 @@ impl Image {
                 found.os.unwrap_or_default(),
                 found.architecture.unwrap_or_default()
             ),
+            digests: found.repo_digests.unwrap_or_default(),
         }
+    }
+
+    /// The name by digest that stays the same when the tag moves on; `None` where it came from no registry.
+    pub(crate) fn digest_of(&self, image: &ImageRef) -> Option<&str> {
+        let prefix = format!("{}@", image.repository());
+        self.digests
+            .iter()
+            .find(|name| name.starts_with(&prefix))
+            .map(String::as_str)
     }
 }
 
@@ -79,9 +93,18 @@ fn unavailable(message: String) -> InfraError {
     InfraError::new(InfraErrorKind::ImageUnavailable, message)
 }
 
-/// The image if the engine has it; otherwise it is pulled in the background, and the error says how far that is.
-pub(crate) async fn ensure(inner: &Arc<Inner>, image: &ImageRef) -> Result<Image, InfraError> {
+/// The image for a node of an instance, if the engine has it; otherwise it is pulled in the background, and the error says how far that is.
+/// Once a node of the instance has it, the others get the very same, also when the tag has moved on.
+pub(crate) async fn ensure(
+    inner: &Arc<Inner>,
+    image: &ImageRef,
+    instance: InstanceId,
+) -> Result<Image, InfraError> {
     let docker = inner.engine.docker().await?;
+    let resolved = resolved(inner, &docker, image, instance).await?;
+    // The tag tells what is to be in it.
+    let wanted = image.major();
+    let image = resolved.as_ref().unwrap_or(image);
     let found = if_there(docker.inspect_image(image.as_str()).await)
         .map_err(|e| shown(&format!("looking at image {image}"), &e))?;
     let Some(found) = found else {
@@ -100,7 +123,7 @@ pub(crate) async fn ensure(inner: &Arc<Inner>, image: &ImageRef) -> Result<Image
             "image {image} is not a PostgreSQL image: it has no PG_MAJOR in its environment, as the stock image has"
         )));
     };
-    if let Some(wanted) = image.major()
+    if let Some(wanted) = wanted
         && wanted != major
     {
         return Err(unavailable(format!(
@@ -108,6 +131,24 @@ pub(crate) async fn ensure(inner: &Arc<Inner>, image: &ImageRef) -> Result<Image
         )));
     }
     Ok(found)
+}
+
+/// The image by digest, as a node of the instance has it already.
+async fn resolved(
+    inner: &Arc<Inner>,
+    docker: &bollard::Docker,
+    image: &ImageRef,
+    instance: InstanceId,
+) -> Result<Option<ImageRef>, InfraError> {
+    if image.digest().is_some() {
+        return Ok(None);
+    }
+    let volumes = inner.volumes(docker, Some(instance)).await?;
+    let containers = inner.labels_of_containers(docker, Some(instance)).await?;
+    let labels = volumes.into_iter().map(|(_, v)| v.labels).chain(containers);
+    Ok(labels
+        .filter(|labels| labels.get(names::IMAGE).is_some_and(|name| name == image.as_str()))
+        .find_map(|labels| labels.get(names::DIGEST)?.parse().ok()))
 }
 
 /// What the engine's machine runs.
@@ -193,20 +234,18 @@ async fn run_pull(inner: &Arc<Inner>, image: &ImageRef) -> Result<(), String> {
     let options = CreateImageOptionsBuilder::default()
         .from_image(&reference)
         .build();
-    let login = inner
-        .options
-        .registry_login
-        .as_ref()
-        .map(|login| DockerCredentials {
-            username: Some(login.user.clone()),
-            password: Some(login.password.expose().to_owned()),
-            serveraddress: image.registry().map(str::to_owned),
-            ..DockerCredentials::default()
-        });
+    let options_of = &inner.options;
+    let login = registry::credentials(
+        &options_of.registry_logins,
+        options_of.registry_login_file.as_deref(),
+        image,
+    )
+    .map_err(|e| e.to_string())?;
+    let anonymous = login.is_none();
     let mut steps = docker.create_image(Some(options), None, login);
     let mut layers: HashMap<String, (i64, i64)> = HashMap::new();
     while let Some(step) = steps.next().await {
-        let step = step.map_err(|e| e.to_string())?;
+        let step = step.map_err(|e| refused(&e, image, anonymous))?;
         if let (Some(id), Some(detail)) = (&step.id, &step.progress_detail)
             && let (Some(current), Some(total)) = (detail.current, detail.total)
         {
@@ -226,6 +265,24 @@ async fn run_pull(inner: &Arc<Inner>, image: &ImageRef) -> Result<(), String> {
             .insert(image.to_string(), Pull::Running(progress));
     }
     Ok(())
+}
+
+/// Why a registry gave nothing, with what to do where that is known.
+fn refused(error: &Error, image: &ImageRef, anonymous: bool) -> String {
+    let said = match error {
+        Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
+        Error::DockerStreamError { error } => error.trim().to_owned(),
+        other => other.to_string(),
+    };
+    let registry = image.registry().unwrap_or("docker.io");
+    let denied = ["unauthorized", "no basic auth", "denied", "authentication required"]
+        .iter()
+        .any(|word| said.contains(word));
+    match (denied, anonymous) {
+        (true, true) => format!("{said} (there is no login for {registry})"),
+        (true, false) => format!("{said} (the login for {registry} was refused)"),
+        (false, _) => said,
+    }
 }
 
 /// The local images of the repositories that count, newest minor of each tag as it stands.

@@ -62,8 +62,12 @@ impl Infrastructure for DockerBackend {
         Capabilities {
             cpu: Enforcement::Enforced,
             ram: Enforcement::Enforced,
-            disk: Enforcement::NotEnforced,
-            live_resize: true,
+            disk: match self.inner.disks {
+                Some(_) => Enforcement::Enforced,
+                None => Enforcement::NotEnforced,
+            },
+            // A disk grows while the node is off.
+            live_resize: self.inner.disks.is_none(),
             node_events: true,
         }
     }
@@ -73,6 +77,10 @@ impl Infrastructure for DockerBackend {
     }
 
     async fn observe(&self, instance: InstanceId) -> Result<Vec<ObservedNode>, InfraError> {
+        if let Some(seen) = self.inner.all_from_memory(instance) {
+            return Ok(seen);
+        }
+        let changes = self.inner.changes();
         let docker = self.inner.engine.docker().await?;
         let (with_container, volumes) = tokio::try_join!(
             self.inner.nodes_with_container(&docker, Some(instance)),
@@ -82,6 +90,7 @@ impl Infrastructure for DockerBackend {
             .into_iter()
             .chain(volumes.into_iter().map(|(n, _)| n))
             .collect();
+        self.inner.listed(instance, nodes.iter().copied().collect(), changes);
         let seen = nodes.into_iter().map(|node| {
             let docker = &docker;
             async move {

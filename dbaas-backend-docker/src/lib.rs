@@ -28,6 +28,7 @@ mod backend;
 mod container;
 mod control;
 mod death;
+mod disk;
 mod engine;
 mod events;
 mod files;
@@ -37,17 +38,18 @@ mod limits;
 mod names;
 mod network;
 mod observe;
+mod registry;
 mod start;
 mod stop;
 mod volume;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use dbaas_core::secret::Secret;
-
 pub use backend::DockerBackend;
+pub use registry::RegistryLogin;
 
 /// How nodes are run on an engine.
 #[derive(Debug, Clone)]
@@ -69,19 +71,16 @@ pub struct DockerOptions {
     pub repositories: Vec<String>,
     /// Whether images that the engine does not have may be pulled.
     pub pull: bool,
-    /// Who pulls.
-    pub registry_login: Option<RegistryLogin>,
+    /// Who pulls, from which registry.
+    pub registry_logins: Vec<RegistryLogin>,
+    /// More logins: a file as `docker login` writes it (`~/.docker/config.json`). Read before each pull.
+    pub registry_login_file: Option<PathBuf>,
+    /// Gives every new node a disk of the size asked for, an image file in this directory: a node then uses no more than its `disk_size`. Only
+    /// for an engine of this machine, on Linux, as root; needs `losetup`, `mkfs.ext4`, `e2fsck` and `resize2fs`. The files take up what is
+    /// written to them, so the directory's file system may be promised more than once. `None`: volumes grow as far as the engine's disk does.
+    pub disk_limits: Option<PathBuf>,
     /// How long a single request may take.
     pub request_timeout: Duration,
-}
-
-/// A login at an image registry.
-#[derive(Debug, Clone)]
-pub struct RegistryLogin {
-    /// The user.
-    pub user: String,
-    /// The password or token.
-    pub password: Secret,
 }
 
 impl Default for DockerOptions {
@@ -94,7 +93,9 @@ impl Default for DockerOptions {
             port_range: 25432..=32431,
             repositories: vec!["postgres".to_owned()],
             pull: true,
-            registry_login: None,
+            registry_logins: Vec::new(),
+            registry_login_file: None,
+            disk_limits: None,
             request_timeout: Duration::from_secs(60),
         }
     }

@@ -1,5 +1,6 @@
 //! What is true of a node, from the engine and from the node's volume.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bollard::Docker;
@@ -17,6 +18,7 @@ use futures_util::StreamExt;
 use crate::backend::{Cached, Handle, Inner};
 use crate::container::Found;
 use crate::control::{Control, PrepareKind, Ticket};
+use crate::disk;
 use crate::engine::shown;
 use crate::names;
 
@@ -31,9 +33,10 @@ pub(crate) async fn observe(
     handle: &Handle,
     node: NodeRef,
 ) -> Result<Option<ObservedNode>, InfraError> {
-    if let Some(seen) = handle.while_starting() {
+    if let Some(seen) = handle.from_memory() {
         return Ok(Some(seen));
     }
+    let told = handle.told_so_far();
     if let Some(found) = handle.dead() {
         // What is known of the volume is true of a server that was up until now; of a preparation it is not.
         let known = handle.cached.lock().clone();
@@ -62,7 +65,7 @@ pub(crate) async fn observe(
         let nothing_read = found.running && up(&handle.cached.lock());
         let seen = look(inner, docker, handle, node, &found).await;
         if let Ok(Some(seen)) = &seen {
-            handle.seen(seen);
+            handle.seen(seen, told);
         }
         if nothing_read {
             return seen;
@@ -94,6 +97,7 @@ async fn look(
         PowerState::Running => DataState::Initialised,
         // The server was reached, and nothing has begun to replace its data since.
         _ if control.up => DataState::Initialised,
+        _ if handle.is_empty(found) => DataState::Empty,
         _ => data_state(inner, docker, found).await?,
     };
     let boot = control
@@ -115,9 +119,17 @@ async fn look(
             boot_id: b.boot_id.clone(),
         }),
         bootstrap_password: None,
-        disk_free_bytes: None,
+        disk_free_bytes: inner.free_bytes(found),
         backend_ref: Some(format!("container {}", found.id.get(..12).unwrap_or(&found.id))),
     }))
+}
+
+impl Inner {
+    /// Room in the node's volume, where that is a directory of this machine: while the node runs, for only then is a disk of its own mounted.
+    fn free_bytes(&self, found: &Found) -> Option<u64> {
+        let here = self.engine.is_local() && found.running && !found.source.is_empty();
+        here.then(|| disk::free_bytes(Path::new(&found.source)))?
+    }
 }
 
 /// What the volume says, read once per life of the container, and again after changes of ours.
@@ -129,6 +141,7 @@ pub(crate) async fn control(
 ) -> Result<Control, InfraError> {
     let generation = handle.generation();
     let cached = handle.cached.lock().clone().filter(|c| c.is_of(&found.life));
+    let is_empty = cached.as_ref().is_some_and(|c| c.is_empty);
     let mut control = match cached {
         Some(cached) => cached.control,
         None => inner.read_control(docker, found).await?,
@@ -148,9 +161,15 @@ pub(crate) async fn control(
     let mut cached = handle.cached.lock();
     if handle.generation() == generation {
         *cached = Some(Cached {
+            is_empty: is_empty && !found.running,
             life: found.life.clone(),
             control: control.clone(),
         });
+    }
+    drop(cached);
+    if !found.running && control.up && handle.is_stopping() {
+        // About to be written down.
+        control.ticket = Ticket::Off;
     }
     Ok(control)
 }

@@ -25,13 +25,17 @@ use crate::volume::Place;
 /// The longest preparation that is followed for the sake of a hint.
 const FOLLOW_AT_MOST: Duration = Duration::from_secs(24 * 3600);
 
-pub(crate) async fn apply(inner: &Arc<Inner>, handle: &Handle, spec: NodeSpec) -> Result<(), InfraError> {
+pub(crate) async fn apply(
+    inner: &Arc<Inner>,
+    handle: &Arc<Handle>,
+    spec: NodeSpec,
+) -> Result<(), InfraError> {
     let docker = inner.engine.docker().await?;
-    let image = image::ensure(inner, &spec.image).await?;
+    let image = image::ensure(inner, &spec.image, spec.node.instance).await?;
     // Whatever is somebody else's is to be found before anything is made.
     inner.find(&docker, spec.node).await?;
     let network = inner.ensure_network(&docker, spec.node.instance).await?;
-    let volume = inner.ensure_volume(&docker, &spec, &network.subnet).await?;
+    let (volume, is_new) = inner.ensure_volume(&docker, &spec, &image, &network.subnet).await?;
     let found = match inner.find(&docker, spec.node).await? {
         Some(found) => found,
         None => {
@@ -40,7 +44,12 @@ pub(crate) async fn apply(inner: &Arc<Inner>, handle: &Handle, spec: NodeSpec) -
             inner.find(&docker, spec.node).await?.ok_or_else(vanished)?
         }
     };
-    let known = control(inner, &docker, handle, &found).await?;
+    grow_disk(inner, handle, &found, &spec).await?;
+    let known = if is_new {
+        Control::empty()
+    } else {
+        control(inner, &docker, handle, &found).await?
+    };
     check_major(known.boot.as_ref(), &image)?;
     let returns = known.spec.is_none() || known.ticket == Ticket::Kept;
     if known.spec.as_ref() == Some(&spec) && !returns {
@@ -56,9 +65,33 @@ pub(crate) async fn apply(inner: &Arc<Inner>, handle: &Handle, spec: NodeSpec) -
     let written = inner.upload(&docker, &found, upload).await;
     handle.forget();
     written?;
+    if is_new && !found.running {
+        let control = Control {
+            spec: Some(spec.clone()),
+            ..Control::empty()
+        };
+        handle.remember_empty(found.life.clone(), control);
+    }
     inner.kept.lock().retain(|(node, _)| *node != spec.node);
     inner.changed(spec.node);
     Ok(())
+}
+
+/// Gives the node's disk its size, if it is off: at the latest before its next start. Nothing may have the volume mounted meanwhile.
+async fn grow_disk(
+    inner: &Inner,
+    handle: &Arc<Handle>,
+    found: &Found,
+    spec: &NodeSpec,
+) -> Result<(), InfraError> {
+    let (node, size) = (spec.node.node, spec.resources.disk);
+    match &inner.disks {
+        Some(disks) if !found.running && disks.is_smaller(node, size) => {
+            let _not_looked_at = handle.starting();
+            disks.grow(node, size).await
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(crate) async fn resize(
@@ -135,7 +168,11 @@ pub(crate) async fn start(
     let spec = known.spec.clone().filter(|_| known.ticket != Ticket::Kept);
     let spec = spec.ok_or_else(|| not_found(node))?;
 
-    let kept = epoch_in_data(inner, &docker, &found).await?;
+    let kept = if handle.is_empty(&found) {
+        None
+    } else {
+        epoch_in_data(inner, &docker, &found).await?
+    };
     let booted = known.boot.as_ref().map(|b| b.epoch);
     if let Some(newer) = kept.max(booted).filter(|e| *e > recipe.epoch) {
         let message = format!(
@@ -153,12 +190,16 @@ pub(crate) async fn start(
             ))
         };
     }
+    grow_disk(inner, handle, &found, &spec).await?;
     // From here on the engine is busy with the container.
     let _starting = handle.starting();
     let image = image_of_start(inner, &docker, &spec, &found).await?;
     check_major(known.boot.as_ref(), &image)?;
-    let job = job(inner, &docker, &found, &known, node, &recipe).await?;
+    let job = job(inner, &docker, handle, &found, &known, node, &recipe).await?;
 
+    if matches!(job, Job::Init | Job::InitElsewhere) {
+        handle.initialises();
+    }
     let found = converge(inner, &docker, handle, found, &spec, &image).await?;
     let account = inner.account(&docker, &found).await?;
     let boot = Boot {
@@ -232,6 +273,10 @@ async fn run(
                 there.push(seed);
             }
         }
+        for seed in &there {
+            // Its volume is not as empty any more as it was made.
+            inner.handle(*seed).forget();
+        }
         remove_init(inner, docker, node).await?;
         // Both at once: a container takes longer to start than to wait.
         let init = inner.run_init(docker, node, &found.image_id, &boot.boot_id, &there);
@@ -282,7 +327,7 @@ async fn image_of_start(
         // A tag that has moved on meanwhile does not change a node behind anybody's back.
         return Ok(image);
     }
-    image::ensure(inner, &spec.image).await
+    image::ensure(inner, &spec.image, spec.node.instance).await
 }
 
 /// Makes the container anew if it is not what the node has to be, and puts it on its network.
@@ -320,12 +365,17 @@ async fn converge(
 async fn job(
     inner: &Arc<Inner>,
     docker: &Docker,
+    handle: &Handle,
     found: &Found,
     known: &Control,
     node: NodeRef,
     recipe: &BootRecipe,
 ) -> Result<Job, InfraError> {
-    let data = data_state(inner, docker, found).await?;
+    let data = if handle.is_empty(found) {
+        DataState::Empty
+    } else {
+        data_state(inner, docker, found).await?
+    };
     let initialised = data == DataState::Initialised;
     let kind = PrepareKind::of(&recipe.prepare);
     let by_this_start = known
@@ -383,9 +433,16 @@ async fn source_is_past(
         instance: node.instance,
         node: source,
     };
+    let of_source = inner.handle(source);
+    if of_source.is_initialising() {
+        return Ok(false);
+    }
     let Some(found) = inner.find(docker, source).await? else {
         return Ok(true);
     };
+    if of_source.is_empty(&found) {
+        return Ok(false);
+    }
     let mut known = inner.read_control(docker, &found).await?;
     if let Some(boot) = known.boot.as_ref().filter(|_| found.running && !known.up) {
         known.up = inner

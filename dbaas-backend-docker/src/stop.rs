@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::ContainerStateStatusEnum as Status;
-use bollard::query_parameters::{KillContainerOptionsBuilder, RemoveVolumeOptions};
+use bollard::query_parameters::KillContainerOptionsBuilder;
 use dbaas_core::infrastructure::{DataDisposal, InfraError, InfraErrorKind, NodeRef, PowerOff};
 use futures_util::future::try_join_all;
 
@@ -101,6 +101,7 @@ pub(crate) async fn power_off(
     mode: PowerOff,
 ) -> Result<(), InfraError> {
     let docker = inner.engine.docker().await?;
+    let _by_our_will = handle.stopping();
     let found = inner.find(&docker, node).await?;
     handle.found(found.as_ref());
     if let (Some(found), PowerOff::Graceful { deadline_ms }) = (&found, mode)
@@ -153,10 +154,14 @@ async fn note_off(
         return Ok(known);
     }
     let account = inner.account(docker, found).await?;
-    handle.forget();
-    inner
+    // What else is known stays true meanwhile: the engine answers late about a container that has just ended, and nobody has to wait for that.
+    let written = inner
         .upload(docker, found, ticket_upload(account, &Ticket::Off)?)
-        .await?;
+        .await;
+    if written.is_err() || !known.up {
+        handle.forget();
+    }
+    written?;
     known.ticket = Ticket::Off;
     Ok(known)
 }
@@ -188,19 +193,10 @@ pub(crate) async fn remove(
     }
     if disposal == DataDisposal::Delete {
         if inner.find_volume(&docker, node).await?.is_some() {
-            if_there(
-                docker
-                    .remove_volume(&names::node(node), None::<RemoveVolumeOptions>)
-                    .await,
-            )
-            .map_err(|e| {
-                if status_of(&e) == Some(409) {
-                    let message = format!("the node's volume is still in use ({e}); try again");
-                    InfraError::new(InfraErrorKind::Unavailable, message)
-                } else {
-                    shown("removing the node's volume", &e)
-                }
-            })?;
+            inner.remove_volume(&docker, node).await?;
+        }
+        if let Some(disks) = &inner.disks {
+            disks.remove(node.node).await?;
         }
         remove_network(inner, &docker, node).await;
     }

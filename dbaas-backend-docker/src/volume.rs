@@ -5,14 +5,15 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use bollard::Docker;
 use bollard::models::{Mount, MountType, MountVolumeOptions, Volume, VolumeCreateRequest};
-use bollard::query_parameters::ListVolumesOptionsBuilder;
+use bollard::query_parameters::{ListVolumesOptionsBuilder, RemoveVolumeOptions};
 use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::{InfraError, InfraErrorKind, NodeRef, NodeSpec};
 use rand::Rng;
 
 use crate::backend::Inner;
 use crate::container::collision;
-use crate::engine::{if_there, shown};
+use crate::engine::{if_there, shown, status_of};
+use crate::image::Image;
 use crate::names;
 use crate::network::hosts_of;
 
@@ -51,6 +52,9 @@ impl Inner {
         if !names::is_ours(Some(&found.labels), &self.options.owner, node) {
             return Err(collision("volume", &name));
         }
+        if let Some(disks) = &self.disks {
+            disks.attach(node.node).await?;
+        }
         Ok(Some(found))
     }
 
@@ -76,28 +80,54 @@ impl Inner {
             .collect())
     }
 
-    /// Makes the node's volume, if it is not there, with a port and an address for the node.
+    /// Makes the node's volume, if it is not there, with a port and an address for the node. Whether it was made now.
     pub(crate) async fn ensure_volume(
         &self,
         docker: &Docker,
         spec: &NodeSpec,
+        image: &Image,
         subnet: &str,
-    ) -> Result<Volume, InfraError> {
-        if let Some(volume) = self.find_volume(docker, spec.node).await? {
-            return Ok(volume);
+    ) -> Result<(Volume, bool), InfraError> {
+        match self.find_volume(docker, spec.node).await? {
+            Some(hollow) if is_hollow(&hollow) => {
+                for id in self.containers_of(docker, spec.node).await? {
+                    self.remove_container(docker, &id).await?;
+                }
+                self.remove_volume(docker, spec.node).await?;
+            }
+            Some(volume) => return Ok((volume, false)),
+            None => {}
         }
+        // The file before the volume that names it: a volume that is there has its disk.
+        let driver_opts = match &self.disks {
+            Some(disks) => {
+                let device = disks.make(spec.node.node, spec.resources.disk).await?;
+                let options = [
+                    ("type", "ext4".to_owned()),
+                    ("device", device.to_string_lossy().into_owned()),
+                    // What is deleted gives its room back to the machine.
+                    ("o", "nosuid,nodev,discard".to_owned()),
+                ];
+                Some(options.map(|(name, value)| (name.to_owned(), value)).into())
+            }
+            None => None,
+        };
         let _one_at_a_time = self.ports.lock().await;
         let port = self.choose_port(docker).await?;
         let ip = self.choose_ip(docker, spec.node, subnet).await?;
         let mut labels = names::node_labels(&self.options.owner, spec.node);
         labels.insert(names::NODE_NAME.to_owned(), spec.name.clone());
         labels.insert(names::IMAGE.to_owned(), spec.image.to_string());
+        if let Some(digest) = image.digest_of(&spec.image) {
+            labels.insert(names::DIGEST.to_owned(), digest.to_owned());
+        }
         labels.insert(names::PORT.to_owned(), port.to_string());
         labels.insert(names::IP.to_owned(), ip.to_string());
         labels.insert(names::SUBNET.to_owned(), subnet.to_owned());
         let request = VolumeCreateRequest {
             name: Some(names::node(spec.node)),
             labels: Some(labels),
+            driver_opts,
             ..VolumeCreateRequest::default()
         };
         let volume = docker
@@ -108,7 +138,22 @@ impl Inner {
         if !names::is_ours(Some(&volume.labels), &self.options.owner, spec.node) {
             return Err(collision("volume", &names::node(spec.node)));
         }
-        Ok(volume)
+        Ok((volume, true))
+    }
+
+    /// Removes the node's volume, with all that is in it.
+    pub(crate) async fn remove_volume(&self, docker: &Docker, node: NodeRef) -> Result<(), InfraError> {
+        let removed = docker
+            .remove_volume(&names::node(node), None::<RemoveVolumeOptions>)
+            .await;
+        if_there(removed).map(|_| ()).map_err(|e| {
+            if status_of(&e) == Some(409) {
+                let message = format!("the node's volume is still in use ({e}); try again");
+                InfraError::new(InfraErrorKind::Unavailable, message)
+            } else {
+                shown("removing the node's volume", &e)
+            }
+        })
     }
 
     /// An address of the network that no node of the instance has.
@@ -157,7 +202,12 @@ impl Inner {
     }
 }
 
-pub(crate) fn volume_mount(node: NodeRef, target: &str) -> Mount {
+/// Whether the engine made it for a container whose volume somebody had just removed: there is nothing in it.
+pub(crate) fn is_hollow(volume: &Volume) -> bool {
+    !volume.labels.contains_key(names::PORT)
+}
+
+pub(crate) fn volume_mount(owner: &str, node: NodeRef, target: &str) -> Mount {
     Mount {
         target: Some(target.to_owned()),
         source: Some(names::node(node)),
@@ -165,6 +215,8 @@ pub(crate) fn volume_mount(node: NodeRef, target: &str) -> Mount {
         volume_options: Some(MountVolumeOptions {
             // The image's own directory has nothing that belongs there.
             no_copy: Some(true),
+            // If it is removed before the container is made, the engine makes one of that name. That is to be known for ours.
+            labels: Some(names::node_labels(owner, node)),
             ..MountVolumeOptions::default()
         }),
         ..Mount::default()

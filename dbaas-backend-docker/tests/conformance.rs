@@ -44,8 +44,8 @@ impl Site for AnEngine {
     }
 }
 
-async fn conforms(major: u32) {
-    let Some(fixture) = Fixture::new(major) else {
+async fn conforms(fixture: Option<Fixture>) {
+    let Some(fixture) = fixture else {
         return;
     };
     let site = AnEngine(fixture);
@@ -59,10 +59,11 @@ async fn conforms(major: u32) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn conforms_with_postgresql_15() {
-    conforms(15).await;
+    conforms(Fixture::new(15)).await;
 }
 
+/// Where the engine is the tests' own, with disks of a fixed size.
 #[tokio::test(flavor = "multi_thread")]
 async fn conforms_with_postgresql_18() {
-    conforms(18).await;
+    conforms(Fixture::new(18).map(Fixture::with_disks)).await;
 }

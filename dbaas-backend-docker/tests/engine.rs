@@ -1,93 +1,17 @@
 //! What only an engine can tell: whose things are touched, where secrets show, what happens behind the backend's back.
 
 mod fixture;
+mod node;
 
 use std::time::{Duration, Instant};
 
 use dbaas_backend_docker::{DockerBackend, DockerOptions};
-use dbaas_core::boot::{BootFile, BootRecipe, BootRole, Prepare};
-use dbaas_core::cluster::Epoch;
-use dbaas_core::id::{InstanceId, NodeId};
-use dbaas_core::infrastructure::{
-    DataState, InfraErrorKind, Infrastructure, NodeRef, NodeSpec, ObservedNode, PowerOff, PowerState,
-    Resources,
-};
+use dbaas_core::boot::Prepare;
+use dbaas_core::infrastructure::{DataState, InfraErrorKind, Infrastructure, PowerOff, PowerState};
 use dbaas_core::secret::Secret;
-use dbaas_core::size::{CpuCores, DiskGb, RamMb};
 use fixture::Fixture;
+use node::{PASSWORD, init, node, observe, recipe, resources, spec, until};
 use uuid::Uuid;
-
-const PASSWORD: &str = "a-secret-that-shows-nowhere";
-
-fn node() -> NodeRef {
-    NodeRef {
-        instance: InstanceId::from_uuid(Uuid::now_v7()),
-        node: NodeId::from_uuid(Uuid::now_v7()),
-    }
-}
-
-fn resources(ram: u64) -> Resources {
-    Resources {
-        cpu: CpuCores::new(1).unwrap(),
-        ram: RamMb::new(ram).unwrap(),
-        disk: DiskGb::new(8).unwrap(),
-    }
-}
-
-fn spec(fixture: &Fixture, node: NodeRef) -> NodeSpec {
-    NodeSpec {
-        node,
-        name: "n1".into(),
-        image: fixture.image().parse().unwrap(),
-        resources: resources(512),
-    }
-}
-
-fn recipe(epoch: u64, prepare: Prepare) -> BootRecipe {
-    let file = |name: &str, content: String| BootFile {
-        name: name.into(),
-        content: Secret::new(content),
-    };
-    BootRecipe {
-        epoch: Epoch(epoch),
-        prepare,
-        role: BootRole::Primary,
-        files: vec![
-            file(
-                "postgresql.conf",
-                "listen_addresses = ''\nshared_buffers = 16MB\n".into(),
-            ),
-            file("postgresql.auto.conf", format!("dbaas.epoch = '{epoch}'\n")),
-            file("dbaas.pgpass", format!("*:*:*:x:{PASSWORD}\n")),
-        ],
-    }
-}
-
-fn init() -> BootRecipe {
-    let prepare = Prepare::Init {
-        admin_password: Secret::new(PASSWORD),
-        seeds: vec![],
-    };
-    recipe(1, prepare)
-}
-
-async fn observe(backend: &DockerBackend, node: NodeRef) -> ObservedNode {
-    let mut all = backend.observe(node.instance).await.unwrap();
-    assert_eq!(all.len(), 1);
-    all.remove(0)
-}
-
-async fn until(backend: &DockerBackend, node: NodeRef, power: PowerState) -> ObservedNode {
-    let begin = Instant::now();
-    loop {
-        let seen = observe(backend, node).await;
-        if seen.power == power {
-            return seen;
-        }
-        assert!(begin.elapsed() < Duration::from_secs(60), "{seen:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_the_backends_back() {
@@ -177,6 +101,23 @@ async fn behind_the_backends_back() {
     fixture.docker(&["rm", "-f", &name]).unwrap();
     fixture.docker(&["volume", "rm", &name]).unwrap();
     assert!(backend.observe(node.instance).await.unwrap().is_empty());
+
+    // A volume that the engine made for a container whose volume was removed at that moment is nobody's data.
+    let labels = [
+        fixture.filter(),
+        format!("label=dbaas.instance={}", node.instance),
+        format!("label=dbaas.node={}", node.node),
+    ];
+    let mut hollow = vec!["volume", "create"];
+    for label in &labels {
+        hollow.extend(["--label", label.trim_start_matches("label=")]);
+    }
+    hollow.push(&name);
+    fixture.docker(&hollow).unwrap();
+    assert!(backend.observe(node.instance).await.unwrap().is_empty());
+    fixture.docker(&hollow).unwrap();
+    backend.apply(&spec(&fixture, node)).await.unwrap();
+    assert_eq!(observe(&backend, node).await.data, DataState::Empty);
 }
 
 /// A node waits for the container that initialises it no longer than that lives.
@@ -245,7 +186,7 @@ async fn nothing_of_others_is_touched() {
     fixture.docker(&["inspect", &name]).unwrap();
 
     // Another control plane on the same engine sees nothing of it.
-    let (theirs, ours) = (Fixture::new(15).unwrap(), self::node());
+    let (theirs, ours) = (Fixture::new(15).unwrap(), node::node());
     backend.apply(&spec(&fixture, ours)).await.unwrap();
     let other = theirs.open();
     assert!(other.list().await.unwrap().is_empty());

@@ -151,6 +151,9 @@ fn start(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, serving: Op
     }
     let Some(cluster) = draft.cluster() else { return };
     let (primary, phase) = (cluster.primary, cluster.phase.clone());
+    if phase == ClusterPhase::Promoting && can_do_without(draft, id) {
+        return draft.pending(format!("{name} is started when the new primary takes writes"));
+    }
     let source = serving.and_then(|s| Some((s.node, draft.peer_endpoint(s.node)?)));
     let prepare = match rejoin {
         Rejoin::Seed => {
@@ -226,6 +229,22 @@ fn start(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, serving: Op
         },
         why,
     );
+}
+
+/// Whether a promotion that goes well ends without this node, which is off. Its start would only take time from those that writes wait for;
+/// where one of them keeps the promotion waiting, it is started.
+fn can_do_without(draft: &Draft<'_>, id: NodeId) -> bool {
+    let Some(cluster) = draft.cluster() else { return false };
+    let patience_ms = draft.situation.policy.voter_gone_ms;
+    let well = |other: &NodeId| {
+        *other != id
+            && draft.facts(*other).is_some()
+            && draft.seen(*other).is_some_and(|seen| seen.waiting_ms < patience_ms)
+    };
+    let voters = cluster.current().voters;
+    let others = voters.iter().filter(|v| **v != cluster.primary && well(v)).count();
+    let needed = cluster.electorates.iter().map(|e| usize::from(e.k)).max().unwrap_or(0);
+    well(&cluster.primary) && others >= needed
 }
 
 /// How a standby that is off gets its data: heavier where the lighter way has failed or cannot work.

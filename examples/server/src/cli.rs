@@ -61,6 +61,16 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) no_pull: bool,
 
+    /// With --backend docker: gives each new node a disk of its disk_size, an image file in this directory, mounted through a loop device. Only
+    /// for an engine of this machine, as root. Without it, disk_size is not enforced.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) docker_disk_limits: Option<PathBuf>,
+
+    /// With --backend docker: logins at image registries, a file as `docker login` writes it, such as ~/.docker/config.json. It is read before
+    /// each pull.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) registry_logins: Option<PathBuf>,
+
     /// Who may call: a file with lines admin:TOKEN or PROJECT-UUID:TOKEN, readable by its owner only. Without it, whoever reaches the
     /// (loopback) address may do everything.
     #[arg(long, value_name = "FILE", env = "DBAAS_TOKEN_FILE")]

@@ -202,6 +202,8 @@ async fn open_on_docker(cli: &Cli, directory: &Path) -> Result<Running, OpenErro
         publish_address: cli.publish_address,
         advertise_host: cli.advertise_host.clone(),
         pull: !cli.no_pull,
+        registry_login_file: cli.registry_logins.clone(),
+        disk_limits: cli.docker_disk_limits.clone(),
         ..DockerOptions::default()
     };
     let mut controller = ControllerSettings::default();
