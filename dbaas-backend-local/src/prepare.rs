@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dbaas_core::boot::{ADMIN_ROLE, BootRecipe, Prepare, ReplicationSource};
-use dbaas_core::boot_output::{first_error, preparation_failure, rewind_failure};
+use dbaas_core::boot_output::{first_error, preparation_failure, rewind_added_wal, rewind_failure};
 use dbaas_core::id::NodeId;
 use dbaas_core::infrastructure::{DataState, Exit, ExitReason, NodeRef, PowerState};
 use dbaas_core::secret::Secret;
@@ -331,8 +331,15 @@ impl Work<'_> {
             .arg("--no-sync")
             .arg("--source-server")
             .arg(source.conninfo(Some("postgres")));
+        let before = files::length(&dir.log());
         let result = self.run_tool("pg_rewind", command, &rewind_failure);
         drop(passfile);
+        if result.is_ok() && rewind_added_wal(&files::appended_since(&dir.log(), before)) {
+            return Err(Failure::new(
+                ExitReason::CannotRewind,
+                "pg_rewind: there was nothing to rewind, but the recovery before it has written WAL that the primary does not have",
+            ));
+        }
         if let Err(Failure::Exit(exit)) = &result {
             // It connects before it touches anything: then the data is as whole as it was.
             if exit.reason == ExitReason::PreparationFailed && exit.message.contains("connection to server") {

@@ -291,6 +291,33 @@ async fn base_backup_then_rewind_after_divergence(major: u32) {
     fixture.sql(&backend, b, "INSERT INTO t VALUES (5)").await;
     until(&fixture, &seen_a, "SELECT count(*) FROM t", "3").await;
 
+    // But not if it was killed: the recovery that comes first writes WAL that its primary does not have.
+    backend.power_off(a, PowerOff::Immediate).await.unwrap();
+    backend.start(a, &rewind(source(&seen_b))).await.unwrap();
+    let seen = fixture
+        .wait(&backend, a, "exited", |p| matches!(p, PowerState::Exited(_)))
+        .await;
+    assert!(
+        matches!(&seen.power, PowerState::Exited(e) if e.reason == ExitReason::CannotRewind),
+        "{seen:?}"
+    );
+    assert_eq!(seen.data, DataState::Incomplete);
+    fixture
+        .sql(
+            &backend,
+            b,
+            "SELECT pg_create_physical_replication_slot('a', true)",
+        )
+        .await;
+    let anew = Prepare::BaseBackup {
+        source: source(&seen_b),
+        slot: "a".into(),
+    };
+    let anew = recipe(2, anew, BootRole::Standby, Some((&seen_b, "a")));
+    backend.start(a, &anew).await.unwrap();
+    assert_eq!(fixture.wait_running(&backend, a).await.power, PowerState::Running);
+    until(&fixture, &seen_a, "SELECT count(*) FROM t", "3").await;
+
     // Another cluster cannot be a source.
     let c = fixture.node();
     fixture.primary(&backend, c, vec![]).await;

@@ -79,8 +79,9 @@ pub enum Prepare {
         /// The physical slot that keeps the WAL for it; it exists already.
         slot: String,
     },
-    /// `pg_rewind` against a running server; where the source says that there is nothing to do, that is fine. The target is known to
-    /// be off. If it fails the data is marked incomplete.
+    /// `pg_rewind` against a running server; where the source says that there is nothing to do, that is fine, unless the target had to recover
+    /// first ([`rewind_added_wal`](crate::boot_output::rewind_added_wal)): that is a failure,
+    /// [`CannotRewind`](crate::infrastructure::ExitReason). The target is known to be off. If it fails the data is marked incomplete.
     Rewind {
         /// The server to follow afterwards.
         source: ReplicationSource,

@@ -64,7 +64,8 @@ pub fn rewind_failure(output: &str) -> ExitReason {
         "could not read WAL record",
         "requested WAL segment",
     ];
-    let cannot = CANNOT.iter().any(|text| output.contains(text))
+    let cannot = rewind_added_wal(output)
+        || CANNOT.iter().any(|text| output.contains(text))
         || output.contains("could not open file") && output.contains("pg_wal");
     match preparation_failure(output) {
         ExitReason::PreparationFailed if cannot => ExitReason::CannotRewind,
@@ -72,9 +73,30 @@ pub fn rewind_failure(output: &str) -> ExitReason {
     }
 }
 
+/// Whether a `pg_rewind` that ended well has left a data directory that must not be started. One that was not shut down cleanly recovers
+/// first, in single-user mode and so as a primary would: that writes checkpoints. Where it then turns out that there is nothing to rewind
+/// (both are on the same timeline, or the fork lies further on), they stay, where the source's WAL has other records. Only a base backup helps.
+pub fn rewind_added_wal(output: &str) -> bool {
+    output.contains("to complete crash recovery") && output.contains("no rewind required")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_recovery_without_a_rewind_is_told_from_both_alone() {
+        let recovery = "pg_rewind: executing \"/b/postgres\" for target server to complete crash recovery\n";
+        let nothing =
+            "pg_rewind: source and target cluster are on the same timeline\npg_rewind: no rewind required\n";
+        assert!(rewind_added_wal(&format!("{recovery}{nothing}")));
+        assert_eq!(
+            rewind_failure(&format!("{recovery}{nothing}")),
+            ExitReason::CannotRewind
+        );
+        assert!(!rewind_added_wal(nothing));
+        assert!(!rewind_added_wal(&format!("{recovery}pg_rewind: Done!\n")));
+    }
 
     #[test]
     fn the_telling_line_is_the_last_grave_one_of_the_server_itself() {

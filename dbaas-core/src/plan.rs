@@ -43,7 +43,8 @@ pub struct Policy {
     pub receiver_fresh_ms: u64,
     /// A voter that does not stream is taken out of the electorate after so long, if enough others are left.
     pub voter_gone_ms: u64,
-    /// A standby that runs and does not stream is rewound, then rebuilt, after so long.
+    /// A standby that runs and does not stream is rewound, then rebuilt, after so long. Longer than the 10 s (`WALRCV_STARTUP_TIMEOUT`) after
+    /// which PostgreSQL itself starts a walreceiver again that has not come up.
     pub stuck_standby_ms: u64,
     /// How far behind, in bytes, a standby may be to be chosen for a switchover or counted as caught up.
     pub caught_up_bytes: u64,
@@ -67,7 +68,7 @@ impl Default for Policy {
             silent_ms: 2_500,
             receiver_fresh_ms: 2_200,
             voter_gone_ms: 10_000,
-            stuck_standby_ms: 10_000,
+            stuck_standby_ms: 15_000,
             caught_up_bytes: 1 << 20,
             heartbeat_ms: 1_000,
             progress_ms: 20,

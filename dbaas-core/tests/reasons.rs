@@ -169,3 +169,25 @@ fn a_node_that_is_about_to_be_made_is_not_there_yet() {
     assert_eq!(status.lifecycle, Lifecycle::InProgress);
     assert!(status.reason.contains("n3"), "{}", status.reason);
 }
+
+#[test]
+fn little_space_is_told_with_what_helps() {
+    use dbaas_core::infrastructure::Enforcement;
+    for (disk, advice) in [
+        (Enforcement::NotEnforced, "free space where its data is"),
+        (Enforcement::Enforced, "enlarge disk_size"),
+    ] {
+        let mut scene = Scene::running(1, 0);
+        scene.policy.capabilities.disk = disk;
+        let bound = (10u64 << 30) / 100 * scene.policy.low_disk_percent;
+        for (free, warned) in [(bound, false), (bound - 1, true)] {
+            if let Seen::Present(observed) = &mut scene.seen(1).infra {
+                observed.disk_free_bytes = Some(free);
+            }
+            let warnings = told(&scene).status.warnings;
+            let low: Vec<_> = warnings.iter().filter(|w| w.contains("disk space")).collect();
+            assert_eq!(low.len(), usize::from(warned), "{free}: {warnings:?}");
+            assert!(low.iter().all(|w| w.contains(advice)), "{low:?}");
+        }
+    }
+}

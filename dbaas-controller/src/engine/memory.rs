@@ -17,6 +17,8 @@ use crate::repository::Loaded;
 const WELL_AGAIN_MS: u64 = 10_000;
 /// Events that are compared with, so that a repeated plan does not repeat them in the log.
 const RECENT_EVENTS: usize = 32;
+/// How the kinds of events begin that tell the state of something.
+const STATES: [&str; 3] = ["instance_", "user_", "database_"];
 /// For how long an equal event is not repeated.
 const EVENT_REPEAT_MS: u64 = 10_000;
 
@@ -136,10 +138,18 @@ impl InstanceMemory {
     pub(super) fn fresh_events(&mut self, now: Timestamp, events: &[PlannedEvent]) -> Vec<PlannedEvent> {
         let mut fresh = Vec::new();
         for event in events {
+            // A state that was come back to is news, however soon: else the log would end with the one before.
+            let state = |event: &PlannedEvent| STATES.iter().find(|of| event.kind.starts_with(**of));
+            let same = |old: &PlannedEvent| match state(event) {
+                Some(of) => state(old) == Some(of),
+                None => old == event,
+            };
             let repeated = self
                 .recent_events
                 .iter()
-                .any(|(at, old)| old == event && now.since_ms(*at) < EVENT_REPEAT_MS);
+                .rev()
+                .find(|(_, old)| same(old))
+                .is_some_and(|(at, old)| old == event && now.since_ms(*at) < EVENT_REPEAT_MS);
             if !repeated {
                 self.recent_events.push_back((now, event.clone()));
                 fresh.push(event.clone());
@@ -205,6 +215,25 @@ mod tests {
         assert_eq!(node.waiting_ms(t.plus_ms(900), Epoch(3), true), 100);
         assert_eq!(node.waiting_ms(t.plus_ms(901), Epoch(3), false), 0);
         assert_eq!(node.waiting_ms(t.plus_ms(999), Epoch(3), true), 0);
+    }
+
+    #[test]
+    fn a_state_that_is_come_back_to_is_news() {
+        let t = Timestamp::from_unix_ms(0);
+        let event = |kind| PlannedEvent {
+            kind,
+            message: "m".to_owned(),
+            node: None,
+        };
+        let mut memory = InstanceMemory::default();
+        let log = [
+            "instance_active",
+            "instance_error",
+            "instance_active",
+            "instance_active",
+        ];
+        let news = log.map(|kind| memory.fresh_events(t, &[event(kind)]).len());
+        assert_eq!(news, [1, 1, 1, 0]);
     }
 
     #[test]

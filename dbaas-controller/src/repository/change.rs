@@ -127,11 +127,6 @@ impl Change {
             .require_unreferenced(instance.record.id.uuid())
     }
 
-    /// How many operations there are; the next one has this index in errors of the store.
-    pub(crate) fn len(&self) -> usize {
-        self.ops.len()
-    }
-
     /// What the store is to carry out.
     pub(crate) fn into_batch(self) -> Result<Batch, StoreError> {
         match self.failed {

@@ -7,7 +7,7 @@ use crate::boot_plan::{BootPlan, PreparePlan};
 use crate::cluster::{ClusterState, Epoch, slot_name, standby_name};
 use crate::config::{Settings, hot_standby_floor, sync_names};
 use crate::id::NodeId;
-use crate::infrastructure::{Endpoint, NodeRef, NodeSpec, PowerState};
+use crate::infrastructure::{Endpoint, Enforcement, NodeRef, NodeSpec, PowerState};
 use crate::instance::InstanceRecord;
 use crate::node::NodeRecord;
 use crate::observation::{FollowTarget, NodeFacts, NodeObservation};
@@ -140,6 +140,19 @@ impl<'a> Draft<'a> {
 
     pub(super) fn problem(&mut self, what: impl Into<String>) {
         self.problems.push(what.into());
+    }
+
+    /// What helps against a full disk: a size that nobody holds is no use enlarging.
+    pub(super) fn disk_advice(&self) -> &'static str {
+        match self.situation.policy.capabilities.disk {
+            Enforcement::Enforced => "enlarge disk_size or free space",
+            Enforcement::NotEnforced => "free space where its data is (disk_size is not what limits it)",
+        }
+    }
+
+    pub(super) fn disk_is_full(&self, name: &str) -> String {
+        let advice = self.disk_advice();
+        format!("the disk of {name} is full: {advice}; starting is tried again")
     }
 
     pub(super) fn facts(&self, node: NodeId) -> Option<&'a NodeFacts> {

@@ -167,9 +167,7 @@ fn restart_in_place(draft: &mut Draft<'_>, primary: NodeId) {
     if let Some(PowerState::Exited(exit)) = draft.power(primary)
         && exit.reason == ExitReason::DiskFull
     {
-        draft.problem(format!(
-            "the disk of {name} is full: enlarge disk_size or free space; starting is tried again"
-        ));
+        draft.problem(draft.disk_is_full(&name));
     }
     if hold_off > 0 {
         draft.problem(format!("{why}; next try in {} s", hold_off.div_ceil(1000)));

@@ -13,6 +13,8 @@ use super::draft::{Draft, Serving};
 
 /// Starts that ended by themselves before a heavier way of rejoining is taken.
 const ATTEMPTS: u32 = 3;
+/// How long a standby that is to be rewound may take to shut down, in milliseconds.
+const STUCK_SHUTDOWN_MS: u32 = 5_000;
 /// Prefix of our slots: others are not touched.
 pub(super) const SLOT_PREFIX: &str = "dbaas_";
 
@@ -133,9 +135,7 @@ fn start(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, serving: Op
     set_rejoin(draft, id, rejoin);
     if let PowerState::Exited(exit) = &observed.power {
         if exit.reason == ExitReason::DiskFull {
-            draft.problem(format!(
-                "the disk of {name} is full: enlarge disk_size or free space; starting is tried again"
-            ));
+            draft.problem(draft.disk_is_full(&name));
         } else if record.rejoin != Rejoin::Seed {
             draft.pending(format!("{name} is off ({})", exit.message));
         }
@@ -386,15 +386,16 @@ fn running(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving: Option
     } else {
         "rebuilding it"
     };
+    // A rewind wants a clean shutdown: recovery after a kill would write WAL of its own.
+    let mode = match rejoin {
+        Rejoin::Rewind => PowerOff::Graceful {
+            deadline_ms: STUCK_SHUTDOWN_MS,
+        },
+        _ => PowerOff::Immediate,
+    };
     let why = format!("{name} cannot follow the primary: {what}");
     draft.event("standby_rebuilding", Some(id), why.clone());
-    draft.act(
-        Action::PowerOff {
-            node: id,
-            mode: PowerOff::Immediate,
-        },
-        why,
-    );
+    draft.act(Action::PowerOff { node: id, mode }, why);
 }
 
 /// One slot per other node; none for nodes that are gone; one that lost its WAL is made anew.

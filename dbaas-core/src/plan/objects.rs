@@ -131,9 +131,16 @@ fn set_user(draft: &mut Draft<'_>, index: usize, event: LifecycleEvent, reason: 
     let user = &mut draft.users[index];
     // A failure that the engine recorded stays to be read until it has succeeded.
     let keep = user.lifecycle == ObjectLifecycle::Error && event == LifecycleEvent::WorkBegan;
-    user.lifecycle = user.lifecycle.transition(event);
+    let before = user.lifecycle;
+    user.lifecycle = before.transition(event);
     if !keep {
         user.reason = reason;
+    }
+    let (after, message) = (user.lifecycle, format!("user {}: {}", user.name, user.reason));
+    match after {
+        ObjectLifecycle::Active if before != after => draft.event("user_active", None, message),
+        ObjectLifecycle::Error if before != after => draft.event("user_error", None, message),
+        _ => {}
     }
 }
 
@@ -253,9 +260,17 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
 fn set_database(draft: &mut Draft<'_>, index: usize, event: LifecycleEvent, reason: String) {
     let database = &mut draft.databases[index];
     let keep = database.lifecycle == ObjectLifecycle::Error && event == LifecycleEvent::WorkBegan;
-    database.lifecycle = database.lifecycle.transition(event);
+    let before = database.lifecycle;
+    database.lifecycle = before.transition(event);
     if !keep {
         database.reason = reason;
+    }
+    let after = database.lifecycle;
+    let message = format!("database {}: {}", database.name, database.reason);
+    match after {
+        ObjectLifecycle::Active if before != after => draft.event("database_active", None, message),
+        ObjectLifecycle::Error if before != after => draft.event("database_error", None, message),
+        _ => {}
     }
 }
 

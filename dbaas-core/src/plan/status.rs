@@ -218,17 +218,21 @@ fn warnings(draft: &mut Draft<'_>) {
         ));
     }
     let disk_bytes = u64::from(draft.record.spec.resources.disk.get()) << 30;
-    let floor = disk_bytes / 100 * policy.low_disk_percent;
+    // More than this is enough for any disk, however large.
+    let floor = (disk_bytes / 100 * policy.low_disk_percent).min(4 << 30);
+    let advice = draft.disk_advice();
     for node in &draft.record.nodes {
         let free = draft
             .situation
             .observation
             .infra(node.id)
             .and_then(|n| n.disk_free_bytes);
-        if free.is_some_and(|free| free < floor.min(4 << 30)) {
+        if free.is_some_and(|free| free < floor) {
+            // The bound, not what is left: that changes with each look, and is in the list of nodes.
             draft.warnings.push(format!(
-                "{}: little disk space is left; enlarge disk_size or free space",
-                node.name
+                "{}: less than {} MB of disk space are left; {advice}",
+                node.name,
+                floor >> 20
             ));
         }
     }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use dbaas_controller::request::{CreateDatabase, CreateInstance, CreateUser, Page};
-use dbaas_core::lifecycle::Lifecycle::Active;
-use dbaas_core::lifecycle::ObjectLifecycle;
+use dbaas_core::connection::ConnectionStrings;
+use dbaas_core::lifecycle::{Lifecycle::Active, ObjectLifecycle};
 use dbaas_core::password::Password;
 
 #[tokio::main]
@@ -31,10 +31,9 @@ async fn main() -> anyhow::Result<()> {
     plane.wait_for_instance(id, Active, minute).await?;
     let active = ObjectLifecycle::Active;
     plane.wait_for_database(id, shop, active, minute).await?;
-    let hosts = plane.connection(id).await?.endpoints;
-    let hosts: Vec<_> = hosts.iter().map(|host| host.to_string()).collect();
-    let hosts = hosts.join(",");
-    println!("psql 'postgresql://app@{hosts}/shop?target_session_attrs=read-write'");
+    let nodes = ConnectionStrings::new(plane.connection(id).await?.endpoints);
+    let uri = nodes.with_user("app").with_database("shop").uri();
+    println!("psql '{uri}'");
     plane.shutdown(Duration::from_secs(5)).await; // The servers go on.
     Ok(())
 }
