@@ -4,6 +4,7 @@
 mod elections;
 mod electorates;
 mod situation;
+mod standbys;
 
 use dbaas_core::cluster::{ClusterPhase, Epoch, FailoverCause, Lsn};
 use dbaas_core::infrastructure::{Exit, ExitReason, PowerOff, PowerState};
