@@ -1,7 +1,10 @@
 //! Golden plans: what the planner decides in the situations that matter. To change one on purpose: `INSTA_UPDATE=always cargo test -p
 //! dbaas-core --test plans`, then read the difference.
 
+mod elections;
+mod electorates;
 mod situation;
+mod standbys;
 
 use dbaas_core::cluster::{ClusterPhase, Epoch, FailoverCause, Lsn};
 use dbaas_core::infrastructure::{Exit, ExitReason, PowerOff, PowerState};

@@ -66,6 +66,9 @@ struct Arguments {
     /// Looks at the infrastructure may fail.
     #[arg(long)]
     blind: bool,
+    /// Standbys may hear from a primary that a controller does not reach.
+    #[arg(long)]
+    heard: bool,
     /// Replay and connections take time of their own.
     #[arg(long)]
     lazy: bool,
@@ -115,6 +118,7 @@ fn main() -> ExitCode {
         requests,
         unheard: a.unheard,
         blind: a.blind,
+        heard: a.heard,
         lazy: a.lazy,
         from_empty: a.from_empty,
         prologue: Vec::new(),

@@ -49,6 +49,8 @@ pub struct Bounds {
     pub unheard: u32,
     /// Looks at the infrastructure may fail.
     pub blind: bool,
+    /// Standbys may hear from a primary that a controller has not heard from for long.
+    pub heard: bool,
     /// Replay and connections take time of their own.
     pub lazy: bool,
     /// Begin before the instance is made.
@@ -74,6 +76,7 @@ impl Default for Bounds {
             requests: Vec::new(),
             unheard: 1,
             blind: false,
+            heard: false,
             lazy: false,
             from_empty: false,
             prologue: Vec::new(),
@@ -227,7 +230,8 @@ impl Protocol {
                             continue;
                         }
                         let mut hasher = DefaultHasher::new();
-                        decision.hash(&mut hasher);
+                        // Giving up a primary that is heard is another thing than giving up one that is not.
+                        (&decision, sight.heard).hash(&mut hasher);
                         let key = hasher.finish();
                         if seen.contains(&key) {
                             continue;
@@ -280,6 +284,7 @@ impl Protocol {
         if all {
             sight.silent_long = false;
         }
+        sight.heard &= sight.silent_long;
         sight
     }
 
@@ -468,6 +473,13 @@ impl Protocol {
         let decision = self.decide(state, sight);
         if !decision.is_explained {
             state.violate(Violation::NoReason);
+        }
+        let gives_up = decision
+            .record
+            .as_ref()
+            .is_some_and(|r| r.epoch() > state.record.epoch());
+        if gives_up && sight.heard && is_heard_of(state, sight) {
+            state.violate(Violation::NeedlessFailover);
         }
         let (record, acts) = (decision.record.clone(), decision.acts.clone());
         if pause {
@@ -667,6 +679,17 @@ fn lose(budget: &mut Budget) {
     }
 }
 
+/// Its primary runs, and a standby that answers in this look receives from it.
+fn is_heard_of(state: &State, sight: Sight) -> bool {
+    let Some(primary) = state.record.primary().filter(|p| state.nodes[*p].is_writable()) else {
+        return false;
+    };
+    state.nodes.iter().enumerate().any(|(s, n)| {
+        let receives = n.receiver.is_some_and(|t| usize::from(t.node) == primary);
+        n.runs() && receives && state.linked(s, primary) && sight.unheard & (1 << s) == 0
+    })
+}
+
 /// Its primary takes a commit and has it acknowledged.
 fn is_writable(state: &State) -> bool {
     let Some(cluster) = &state.record.get().cluster else {
@@ -697,19 +720,19 @@ fn sights(bounds: &Bounds) -> Vec<Sight> {
             if unheard.count_ones() > bounds.unheard {
                 continue;
             }
-            sights.push(Sight {
+            let sight = Sight {
                 unheard,
                 blind: false,
                 silent_long,
+                heard: false,
                 gone_long,
-            });
+            };
+            sights.push(sight);
             if bounds.blind {
-                sights.push(Sight {
-                    unheard,
-                    blind: true,
-                    silent_long,
-                    gone_long,
-                });
+                sights.push(Sight { blind: true, ..sight });
+            }
+            if bounds.heard && silent_long {
+                sights.push(Sight { heard: true, ..sight });
             }
         }
     }
@@ -773,6 +796,10 @@ impl Model for Protocol {
             never!(
                 "the last good copy is never destroyed",
                 Violation::LastCopyDestroyed
+            ),
+            never!(
+                "a primary that its standbys hear is left alone",
+                Violation::NeedlessFailover
             ),
             never!("what does not serve says why", Violation::NoReason),
             never!("without further faults it becomes writable", Violation::Stuck),

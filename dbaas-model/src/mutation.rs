@@ -101,6 +101,8 @@ pub enum Mutation {
     OpenWhenSelfStarted,
     /// The control plane's own statements wait for standbys.
     OwnStatementsWait,
+    /// A primary that a controller does not reach is lost, whatever its standbys say.
+    StandbysNotAsked,
     /// A frozen primary passes for one that serves: its port accepts connections.
     FrozenServes,
 }
@@ -173,6 +175,7 @@ impl Mutation {
         for (i, view) in views.iter_mut().enumerate() {
             let Some(f) = &mut view.facts else { continue };
             match self {
+                Mutation::StandbysNotAsked => f.hears = false,
                 Mutation::PositionAlone if is_sealing => f.history = 1,
                 Mutation::OtherHistoryCounts if f.in_recovery && !is_sealing => f.history = epoch,
                 Mutation::SameMarkVotes if is_sealing && Some(f.history) == newest => f.history = epoch - 1,

@@ -29,6 +29,8 @@ pub struct Sight {
     pub blind: bool,
     /// What is silent has been so for long, and standbys have not heard from their primary for long.
     pub silent_long: bool,
+    /// But for standbys that receive: they have just heard from their primary.
+    pub heard: bool,
     /// What does not stream has not done so for long.
     pub gone_long: bool,
 }
@@ -39,6 +41,7 @@ impl Sight {
         unheard: 0,
         blind: false,
         silent_long: true,
+        heard: false,
         gone_long: true,
     };
 
@@ -124,7 +127,7 @@ fn facts(n: &Node, sight: Sight) -> Facts {
         received: (!n.primary && n.streamed).then(|| n.wal.len()),
         replay_waits: !n.primary && n.replayed == n.wal.len(),
         receiver: n.receiver.is_some(),
-        hears: n.receiver.is_some() && !sight.silent_long,
+        hears: n.receiver.is_some() && (!sight.silent_long || sight.heard),
         target: n.target,
         names: n.names,
         setting: n.setting,

@@ -246,6 +246,8 @@ pub enum Violation {
     Uncovered,
     /// A destructive action was asked for where the last copy of an acknowledged commit is, or an `initdb` over data.
     LastCopyDestroyed,
+    /// A primary that its standbys hear was given up because a controller does not.
+    NeedlessFailover,
     /// It does not serve, and says nothing of it.
     NoReason,
     /// After the faults ended it did not become writable.

@@ -70,6 +70,18 @@ fn three_nodes_with_looks_that_miss_a_node() {
 }
 
 #[test]
+fn a_primary_that_only_its_controller_does_not_reach() {
+    holds(
+        "three nodes, heard by standbys",
+        Bounds {
+            heard: true,
+            budget: budget([1, 0, 0, 2, 0]),
+            ..Bounds::default()
+        },
+    );
+}
+
+#[test]
 fn three_nodes_two_replicas() {
     holds(
         "three nodes, two replicas",

@@ -11,8 +11,8 @@ use dbaas_model::mutation::{Guard, Mutation};
 use dbaas_model::sight::Sight;
 use dbaas_model::world::Budget;
 
-/// Enough for every one of them on two busy cores; most take a second.
-const AT_MOST: Duration = Duration::from_secs(100);
+/// Enough for every one of them on two cores with much else to do; most take a second.
+const AT_MOST: Duration = Duration::from_secs(300);
 
 fn caught(mutation: Mutation, bounds: Bounds, what: &str) {
     let report = match bounds.nodes {
@@ -21,10 +21,11 @@ fn caught(mutation: Mutation, bounds: Bounds, what: &str) {
     };
     println!("{mutation:?}: {report}");
     let (found, trace) = report.counterexample.unwrap_or_default();
-    // Which of these two is seen first depends on the threads.
+    // Which of these two is seen first depends on the threads, and so with a standby of another history: what it holds, or what it says.
     let loss = |text: &str| text.contains("lost") || text.contains("covered");
+    let foreign = |text: &str| text.contains("caught up") || text.contains("nothing else");
     assert!(
-        found.contains(what) || (loss(what) && loss(&found)),
+        found.contains(what) || (loss(what) && loss(&found)) || (foreign(what) && foreign(&found)),
         "{mutation:?}: expected {what}, found {found:?}\n{trace}"
     );
 }
@@ -212,7 +213,7 @@ macro_rules! mutations {
 #[test]
 fn what_ships_holds_where_timelines_have_one_number() {
     for bounds in [sealed_candidate(), taken_over(), unheard_promotion()] {
-        let report = check(bounds, None, 3 * AT_MOST, 2);
+        let report = check(bounds, None, AT_MOST, 2);
         println!("one number, as shipped: {report}");
         if let Some((what, trace)) = &report.counterexample {
             panic!("{what}\n{trace}");
@@ -249,6 +250,9 @@ mutations! {
     half_rewound_started: HalfRewoundStarted, with(|b| { b.nodes = 2; b.budget.crashes = 2 }), "history is nothing else";
     open_when_self_started: OpenWhenSelfStarted, with(|b| { b.budget.commits = 2; b.budget.self_starts = 1 }), "acknowledge";
     own_statements_wait: OwnStatementsWait, with(|b| b.liveness = true), "writable";
+    standbys_not_asked: StandbysNotAsked, with(|b| { b.heard = true; b.budget.crashes = 0; b.budget.clouded = 1 }), "left alone";
+    primary_first_for_a_voter: PrimaryFirst, with(|b| { b.requests = vec![Request::Nodes(4)]; b.budget.crashes = 2 }), "covered";
+    leaver_dropped_from_the_store_first: OldElectorateDropped, with(|b| { b.requests = vec![Request::Nodes(2)]; b.budget.crashes = 2 }), "covered";
     frozen_serves: FrozenServes, with(|b| { b.budget.crashes = 0; b.budget.freezes = 1; b.liveness = true }), "writable";
     without_persisted_epoch: Without(Guard::SealPersists), with(|b| { b.liveness = true; b.budget.clouded = 1 }), "writable";
     without_cutting: Without(Guard::SealCuts), with(|b| { b.liveness = true; b.budget.clouded = 1 }), "writable";

@@ -45,7 +45,7 @@ impl Outcome {
             text.push_str(&format!("  {violation}\n"));
         }
         text.push_str(&format!(
-            "  replay with: cargo run --release -p dbaas-simulation -- replay --seed {}\n",
+            "  replay with: cargo run --profile optimised -p dbaas-simulation -- replay --seed {}\n",
             self.seed
         ));
         let first = self

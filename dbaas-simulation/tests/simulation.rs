@@ -1,4 +1,4 @@
-//! Seeds of the simulation in the ordinary test run. Many more: `cargo run --release -p dbaas-simulation -- seeds --count 5000`.
+//! Seeds of the simulation in the ordinary test run. Many more: `cargo run --profile optimised -p dbaas-simulation -- seeds --count 5000`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

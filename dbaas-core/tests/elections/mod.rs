@@ -1,0 +1,396 @@
+//! When a primary is given up, who can be sealed, who is chosen: each at its borders.
+
+use dbaas_core::cluster::{ClusterPhase, Epoch, FailoverCause, Lsn};
+use dbaas_core::infrastructure::{Exit, ExitReason, PowerOff, PowerState};
+use dbaas_core::instance::FailoverRequest;
+use dbaas_core::node::Rejoin;
+use dbaas_core::observation::Silence;
+use dbaas_core::plan::Action;
+
+use crate::situation::{Scene, died, node};
+
+/// Epoch and phase of what is recorded after a plan.
+fn state(scene: &Scene) -> (u64, ClusterPhase) {
+    let record = scene.plan().record.unwrap_or_else(|| scene.record.clone());
+    let cluster = record.cluster.expect("it runs");
+    (cluster.epoch.0, cluster.phase)
+}
+
+fn is_given_up(scene: &Scene) -> bool {
+    state(scene) == (2, ClusterPhase::Sealing)
+}
+
+fn reason(scene: &Scene) -> String {
+    let record = scene.plan().record.unwrap_or_else(|| scene.record.clone());
+    record.status.reason
+}
+
+/// The actions on a node.
+fn on(scene: &Scene, n: usize) -> Vec<&'static str> {
+    let actions = scene.plan().actions;
+    let there = actions.iter().filter(|a| a.node() == node(n));
+    there.map(|a| a.name()).collect()
+}
+
+fn fences(scene: &Scene, n: usize, mode: PowerOff) -> bool {
+    let fence = Action::PowerOff { node: node(n), mode };
+    scene.plan().actions.contains(&fence)
+}
+
+fn ask_for_failover(scene: &mut Scene, allow_data_loss: bool) {
+    scene.record.requests.failover = Some(FailoverRequest {
+        allow_data_loss,
+        at: scene.observation.at,
+    });
+}
+
+fn rejoin(scene: &Scene) -> Vec<Rejoin> {
+    let record = scene.plan().record.expect("a change");
+    record.nodes.iter().map(|n| n.rejoin).collect()
+}
+
+/// n1 does not answer for so long, and nobody hears from it.
+fn silent(ms: u64) -> Scene {
+    let mut scene = Scene::running(3, 1);
+    scene.silence(1, Silence::Timeout, ms);
+    scene.facts(2).receiver = None;
+    scene.facts(3).receiver = None;
+    scene
+}
+
+#[test]
+fn silence_is_a_loss_after_its_time_and_if_nobody_hears() {
+    let patience = silent(0).policy.silent_ms;
+    assert!(!is_given_up(&silent(patience - 1)));
+    assert!(is_given_up(&silent(patience)));
+    // Heard by one of them, by just as fresh a message as counts.
+    let mut scene = silent(60_000);
+    let fresh = scene.policy.receiver_fresh_ms;
+    let mut heard = crate::situation::receiver();
+    heard.last_message_ms = fresh;
+    scene.facts(3).receiver = Some(heard.clone());
+    assert!(!is_given_up(&scene));
+    assert!(
+        reason(&scene).contains("its standbys hear from it"),
+        "{}",
+        reason(&scene)
+    );
+    heard.last_message_ms = fresh + 1;
+    scene.facts(3).receiver = Some(heard.clone());
+    assert!(is_given_up(&scene));
+    // One that waits for more, or connects, hears nothing.
+    heard.last_message_ms = 0;
+    heard.status = "waiting".to_owned();
+    scene.facts(3).receiver = Some(heard);
+    assert!(is_given_up(&scene));
+    // For a short time nothing is said of standbys, heard or not.
+    let mut scene = Scene::running(3, 1);
+    scene.silence(1, Silence::Timeout, patience - 1);
+    assert!(!reason(&scene).contains("its standbys hear from it"));
+    scene.silence(1, Silence::Timeout, patience);
+    assert!(reason(&scene).contains("its standbys hear from it"));
+}
+
+#[test]
+fn whoever_asks_for_a_failover_does_not_wait() {
+    let mut scene = silent(10);
+    ask_for_failover(&mut scene, false);
+    assert!(is_given_up(&scene));
+    // Where the primary serves there is nothing to ask for.
+    let mut scene = Scene::running(3, 1);
+    ask_for_failover(&mut scene, false);
+    assert_eq!(
+        scene.plan().record.expect("it is dropped").requests.failover,
+        None
+    );
+}
+
+#[test]
+fn a_primary_that_is_none_any_more_is_lost() {
+    let mut scene = Scene::running(3, 1);
+    scene.facts(1).in_recovery = true;
+    assert!(is_given_up(&scene));
+    // Started with the files of an older epoch.
+    let mut scene = Scene::running(3, 1);
+    scene.facts(1).epoch = Epoch(0);
+    assert!(is_given_up(&scene));
+    // Nobody can stand for it: it is made one again.
+    let mut scene = Scene::running(1, 0);
+    scene.facts(1).in_recovery = true;
+    let mode = PowerOff::Graceful { deadline_ms: 30_000 };
+    assert!(fences(&scene, 1, mode));
+    // While it replays its WAL it is let.
+    scene.silence(1, Silence::NotReady, 60_000);
+    assert!(on(&scene, 1).is_empty());
+    assert!(reason(&scene).contains("replays its WAL"), "{}", reason(&scene));
+}
+
+#[test]
+fn a_node_of_a_newer_epoch_cannot_be_sealed() {
+    let mut scene = Scene::running(3, 1);
+    scene.power(1, died());
+    scene.facts(3).epoch = Epoch(2);
+    assert!(
+        is_given_up(&scene),
+        "of the epoch that is about to begin: sealed by a controller that died"
+    );
+    scene.facts(3).epoch = Epoch(3);
+    assert!(!is_given_up(&scene));
+    scene.facts(3).epoch = Epoch(1);
+    scene.facts(3).in_recovery = false;
+    assert!(!is_given_up(&scene), "nor one that runs as a primary");
+}
+
+#[test]
+fn a_disk_that_is_whole_is_tried_again_after_its_time() {
+    let mut scene = Scene::running(1, 0);
+    scene.power(1, died());
+    assert_eq!(on(&scene, 1), ["start"]);
+    scene.seen(1).hold_off_ms = 4_001;
+    assert!(on(&scene, 1).is_empty());
+    assert!(reason(&scene).contains("next try in 5 s"), "{}", reason(&scene));
+    assert!(scene.plan().wake_after_ms <= scene.policy.heartbeat_ms);
+    let exit = Exit {
+        reason: ExitReason::DiskFull,
+        message: "no space left".to_owned(),
+    };
+    assert!(!reason(&scene).contains("disk_size"));
+    scene.power(1, PowerState::Exited(exit));
+    assert!(reason(&scene).contains("disk_size"), "{}", reason(&scene));
+}
+
+#[test]
+fn who_may_lose_commits_has_to_say_so() {
+    // n2 may hold what n3 does not, and the primary's disk is gone.
+    let mut scene = Scene::running(3, 1);
+    scene.absent(1);
+    scene.silence(2, Silence::Timeout, 60_000);
+    ask_for_failover(&mut scene, false);
+    assert_eq!(state(&scene).0, 1);
+    assert!(
+        reason(&scene).contains("n2 may hold acknowledged commits"),
+        "{}",
+        reason(&scene)
+    );
+    ask_for_failover(&mut scene, true);
+    let cluster = scene.plan().record.and_then(|r| r.cluster).expect("it is begun");
+    assert_eq!(
+        (cluster.epoch, cluster.cause),
+        (Epoch(2), Some(FailoverCause::Forced))
+    );
+    // One that is not off is switched off first, and nothing else.
+    let mut scene = silent(60_000);
+    scene.silence(2, Silence::Timeout, 60_000);
+    ask_for_failover(&mut scene, true);
+    assert_eq!(state(&scene).0, 1);
+    assert!(fences(&scene, 1, PowerOff::Immediate));
+    // Nobody is there to take over.
+    scene.silence(3, Silence::Timeout, 60_000);
+    assert!(!fences(&scene, 1, PowerOff::Immediate));
+}
+
+#[test]
+fn an_asynchronous_standby_takes_over_only_from_a_primary_that_is_gone() {
+    let mut scene = Scene::running(2, 0);
+    scene.silence(1, Silence::Timeout, 60_000);
+    scene.facts(2).receiver = None;
+    assert_eq!(state(&scene).0, 1, "it may be writing");
+    assert!(
+        reason(&scene).contains("only when the primary is known to be off"),
+        "{}",
+        reason(&scene)
+    );
+    scene.absent(1);
+    assert_eq!(state(&scene).0, 2);
+}
+
+/// Forced, with n1 gone and n2 and n3 to choose from.
+fn forced() -> Scene {
+    let mut scene = Scene::sealing(3, 1);
+    if let Some(cluster) = scene.record.cluster.as_mut() {
+        cluster.cause = Some(FailoverCause::Forced);
+    }
+    scene.absent(1);
+    scene.sealed(2, Lsn(900));
+    scene.sealed(3, Lsn(1_000));
+    scene
+}
+
+#[test]
+fn a_forced_election_takes_everybody_who_answers() {
+    let scene = forced();
+    let cluster = scene.plan().record.and_then(|r| r.cluster).expect("chosen");
+    assert_eq!(
+        (cluster.primary, cluster.phase),
+        (node(3), ClusterPhase::Promoting)
+    );
+    assert_eq!(cluster.electorates.len(), 1, "what others may hold was given up");
+    // One of those that answer is not sealed yet.
+    let mut scene = forced();
+    scene.facts(2).epoch = Epoch(1);
+    assert_eq!(state(&scene), (2, ClusterPhase::Sealing));
+    assert_eq!(on(&scene, 2), ["seal"]);
+    // Nobody answers.
+    let mut scene = forced();
+    scene.silence(2, Silence::Timeout, 60_000);
+    scene.silence(3, Silence::Timeout, 60_000);
+    assert_eq!(state(&scene), (2, ClusterPhase::Sealing));
+    // The old primary runs: it is fenced first.
+    let mut scene = forced();
+    scene.record.requests.failover = None;
+    let running = Scene::running(3, 1);
+    scene
+        .observation
+        .nodes
+        .insert(node(1), running.observation.nodes[&node(1)].clone());
+    assert_eq!(state(&scene), (2, ClusterPhase::Sealing));
+    assert!(fences(&scene, 1, PowerOff::Immediate));
+    assert!(on(&scene, 3).is_empty());
+}
+
+#[test]
+fn an_election_fences_the_old_primary_and_seals_whoever_is_left() {
+    let mut scene = Scene::sealing(3, 1);
+    scene.silence(1, Silence::Timeout, 9_000);
+    assert!(fences(&scene, 1, PowerOff::Immediate));
+    assert_eq!((on(&scene, 2), on(&scene, 3)), (vec!["seal"], vec!["seal"]));
+    // In a switchover the old primary ends first, by itself.
+    if let Some(cluster) = scene.record.cluster.as_mut() {
+        cluster.cause = Some(FailoverCause::Switchover { to: node(2) });
+    }
+    assert!(fences(&scene, 1, PowerOff::Graceful { deadline_ms: 30_000 }));
+    assert!(on(&scene, 2).is_empty() && on(&scene, 3).is_empty());
+    scene.power(1, PowerState::Off);
+    assert_eq!((on(&scene, 2), on(&scene, 3)), (vec!["seal"], vec!["seal"]));
+}
+
+#[test]
+fn going_back_to_the_old_primary_needs_it_off_whole_and_alone() {
+    let scene = || {
+        let mut scene = Scene::sealing(3, 1);
+        scene.power(1, died());
+        scene.sealed(2, Lsn(900));
+        scene.silence(3, Silence::Timeout, 60_000);
+        scene
+    };
+    assert_eq!(state(&scene()), (2, ClusterPhase::Steady));
+    let mut running = scene();
+    running.power(1, PowerState::Running);
+    assert_eq!(state(&running), (2, ClusterPhase::Sealing));
+    let mut gone = scene();
+    gone.absent(1);
+    assert_eq!(state(&gone), (2, ClusterPhase::Sealing));
+    assert!(
+        reason(&gone).contains("n3 may hold acknowledged commits"),
+        "{}",
+        reason(&gone)
+    );
+    let mut answers = scene();
+    let facts = Scene::sealing(3, 1).facts(3).clone();
+    answers.seen(3).sql = Ok(facts);
+    assert_eq!(
+        state(&answers),
+        (2, ClusterPhase::Sealing),
+        "n3 is about to be sealed"
+    );
+}
+
+#[test]
+fn among_equals_one_that_stays_is_chosen_and_then_the_first() {
+    let mut scene = Scene::sealing(3, 1);
+    scene.power(1, died());
+    scene.sealed(2, Lsn(900));
+    scene.sealed(3, Lsn(900));
+    let chosen = |scene: &Scene| scene.plan().record.and_then(|r| r.cluster).expect("chosen");
+    assert_eq!(chosen(&scene).primary, node(2));
+    assert_eq!(chosen(&scene).current().voters, [node(3)].into());
+    assert_eq!(rejoin(&scene), [Rejoin::Rewind, Rejoin::InPlace, Rejoin::InPlace]);
+    scene.record.nodes[1].leaving = true;
+    assert_eq!(chosen(&scene).primary, node(3));
+    assert!(
+        chosen(&scene).current().voters.is_empty(),
+        "one that is to go does not vote"
+    );
+    // After a clean shutdown the old primary holds nothing that the new one does not.
+    if let Some(cluster) = scene.record.cluster.as_mut() {
+        cluster.cause = Some(FailoverCause::Switchover { to: node(3) });
+    }
+    assert_eq!(rejoin(&scene)[0], Rejoin::InPlace);
+    // What has to be rebuilt stays so.
+    scene.record.nodes[0].rejoin = Rejoin::BaseBackup;
+    assert_eq!(rejoin(&scene)[0], Rejoin::BaseBackup);
+}
+
+#[test]
+fn a_mark_that_is_not_of_the_epoch_before_shows_nothing() {
+    let mut scene = Scene::sealing(4, 2);
+    if let Some(cluster) = scene.record.cluster.as_mut() {
+        cluster.epoch = Epoch(3);
+    }
+    scene.power(1, died());
+    scene.sealed(2, Lsn(1_000));
+    scene.sealed(3, Lsn(1_000));
+    scene.silence(4, Silence::Timeout, 9_000);
+    let cluster = scene.plan().record.and_then(|r| r.cluster).expect("chosen");
+    assert!(cluster.current().voters.is_empty());
+    let all = [
+        Rejoin::BaseBackup,
+        Rejoin::InPlace,
+        Rejoin::InPlace,
+        Rejoin::BaseBackup,
+    ];
+    assert_eq!(rejoin(&scene), all);
+    for n in 2..=3 {
+        scene.facts(n).history = Epoch(2);
+    }
+    let cluster = scene.plan().record.and_then(|r| r.cluster).expect("chosen");
+    assert_eq!(cluster.current().voters, [node(3)].into());
+    assert_eq!(rejoin(&scene)[3], Rejoin::InPlace);
+}
+
+#[test]
+fn a_candidate_is_promoted_only_where_it_is_sealed_and_closed() {
+    let scene = Scene::promoting(3, 1);
+    assert!(on(&scene, 2).contains(&"promote"));
+    let mut opened = Scene::promoting(3, 1);
+    opened.facts(2).sync_names = String::new();
+    assert!(on(&opened, 2).contains(&"seal") && !on(&opened, 2).contains(&"promote"));
+    let mut follows = Scene::promoting(3, 1);
+    follows.facts(2).primary_conninfo = "host=a".to_owned();
+    assert!(on(&follows, 2).contains(&"seal") && !on(&follows, 2).contains(&"promote"));
+    let mut taken = Scene::promoting(3, 1);
+    taken.facts(2).epoch = Epoch(3);
+    assert!(on(&taken, 2).is_empty());
+    assert!(reason(&taken).contains("epoch 3"), "{}", reason(&taken));
+}
+
+#[test]
+fn a_candidate_that_is_lost_is_replaced_or_brought_back() {
+    // n3 is a voter of both electorates, but alone it seals one of them only.
+    let mut scene = Scene::promoting(3, 1);
+    scene.power(2, died());
+    assert_eq!(on(&scene, 2), ["start"]);
+    scene.seen(2).hold_off_ms = 1;
+    assert!(on(&scene, 2).is_empty());
+    // The primary of before is back and sealed: it stands for its time.
+    let mut scene = Scene::promoting(3, 1);
+    scene.power(2, died());
+    let facts = scene.facts(3).clone();
+    scene.power(1, PowerState::Running);
+    scene.seen(1).sql = Ok(facts);
+    assert_eq!(state(&scene), (3, ClusterPhase::Sealing));
+    // Silent, and not for long: it is waited for.
+    let mut scene = Scene::promoting(3, 1);
+    scene.silence(2, Silence::Timeout, scene.policy.silent_ms - 1);
+    assert!(on(&scene, 2).is_empty());
+    assert!(
+        reason(&scene).contains("waiting for the new primary n2"),
+        "{}",
+        reason(&scene)
+    );
+    // Its disk is gone, and nobody knows what n2 acknowledged: it is said.
+    let mut scene = Scene::promoting(3, 1);
+    scene.absent(2);
+    assert_eq!(state(&scene).0, 2);
+    assert!(!on(&scene, 2).contains(&"start"));
+}
