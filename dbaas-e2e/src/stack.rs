@@ -257,9 +257,15 @@ impl Stack {
             fetch(major, &place, &quiet)
         });
         self.options.local.postgres_dirs.push(fetched.await??.bin_dir);
-        self.close().await;
-        self.open().await?;
-        self.newest_two_minors().await
+        // On a machine that is very busy it may not be found in time.
+        for _ in 0..5 {
+            self.close().await;
+            self.open().await?;
+            if let Some(two) = self.newest_two_minors().await? {
+                return Ok(Some(two));
+            }
+        }
+        Ok(None)
     }
 
     async fn newest_major(&self) -> anyhow::Result<Option<PostgresMajor>> {
