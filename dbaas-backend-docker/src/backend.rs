@@ -130,7 +130,7 @@ impl DockerBackend {
 
 /// For so long a node that is being prepared need not be looked at again, unless something is told of it: each look takes the engine's time
 /// from the preparation.
-const PREPARING_FRESH: Duration = Duration::from_millis(300);
+const PREPARING_FRESH: Duration = Duration::from_secs(1);
 
 /// What was read from a node's volume, and of which life of the container.
 #[derive(Debug, Clone)]

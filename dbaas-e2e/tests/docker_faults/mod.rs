@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use dbaas_core::id::NodeId;
 use dbaas_e2e::docker::DockerPlace;
+use dbaas_e2e::stack::StackOptions;
 use dbaas_e2e::{Cluster, Stack};
 use dbaas_workload::probe::{ProbeOptions, TwoWritersProbe};
 use dbaas_workload::set::{SetOptions, SetWorkload};
@@ -94,6 +95,15 @@ pub(crate) fn own_engine() -> anyhow::Result<Option<OwnEngine>> {
     }))
 }
 
+/// A control plane whose nodes have disks of a fixed size.
+pub(crate) async fn stack_with_disks(own: &OwnEngine) -> anyhow::Result<Option<Stack>> {
+    Stack::start_on_docker_with(StackOptions {
+        docker_disks: Some(own.directory.join("disks")),
+        ..StackOptions::default()
+    })
+    .await
+}
+
 /// See [`own_engine`].
 #[derive(Debug, Clone)]
 pub(crate) struct OwnEngine {
@@ -102,7 +112,7 @@ pub(crate) struct OwnEngine {
 }
 
 impl OwnEngine {
-    /// `up` or `down`, with options for dockerd.
+    /// `up`, `down` or `crash`, with options for dockerd.
     pub(crate) async fn run(&self, verb: &'static str, options: &'static [&'static str]) -> Result {
         let mut command = Command::new(&self.program);
         command
