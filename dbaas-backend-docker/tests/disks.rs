@@ -10,12 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 use dbaas_backend_docker::{DockerBackend, DockerOptions};
 use dbaas_core::boot::Prepare;
 use dbaas_core::infrastructure::{
-    DataDisposal, Enforcement, Exit, ExitReason, InfraErrorKind, Infrastructure, NodeRef, NodeSpec, PowerOff,
+    DataDisposal, Enforcement, ExitReason, InfraErrorKind, Infrastructure, NodeRef, NodeSpec, PowerOff,
     PowerState,
 };
 use dbaas_core::size::DiskGb;
 use fixture::{Fixture, loop_devices_under};
-use node::{init, node, observe, recipe, spec, until};
+use node::{PASSWORD, init, node, observe, recipe, spec, until};
 
 const GB: u64 = 1 << 30;
 
@@ -55,17 +55,6 @@ fn fill(directory: &Path) -> PathBuf {
     ballast
 }
 
-async fn until_exited(backend: &DockerBackend, node: NodeRef) -> Exit {
-    let begin = Instant::now();
-    loop {
-        if let PowerState::Exited(exit) = observe(backend, node).await.power {
-            return exit;
-        }
-        assert!(begin.elapsed() < Duration::from_secs(60), "it runs on");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_life_of_a_disk() {
     let Some(fixture) = with_disks() else { return };
@@ -98,30 +87,21 @@ async fn the_life_of_a_disk() {
     assert!((11 * GB..12 * GB).contains(&grown), "{grown}");
 
     // It fills up: PostgreSQL ends where it cannot write WAL, the node says why, and growing heals it.
-    let volume = mountpoint(&fixture, node);
-    fill(&volume);
+    fill(&mountpoint(&fixture, node));
+    let password = format!("PGPASSWORD={PASSWORD}");
+    let name = Fixture::name(node);
+    let mut write = vec!["exec", "-e", &password, &name, "psql", "-h", "127.0.0.1", "-U", "dbaas_admin"];
+    write.extend(["-d", "postgres", "-c", "CREATE TABLE IF NOT EXISTS t (i int)", "-c", "INSERT INTO t VALUES (1)"]);
+    write.extend(["-c", "SELECT pg_switch_wal()"]);
     let begin = Instant::now();
-    while observe(&backend, node).await.power == PowerState::Running {
-        // A segment at a time.
-        let _ = fixture.docker(&[
-            "exec",
-            &Fixture::name(node),
-            "sh",
-            "-c",
-            "cd /var/lib/postgresql/data/node/pgdata && dd if=/dev/zero of=rest bs=64k; kill -INT 1; sleep 1",
-        ]);
-        assert!(begin.elapsed() < Duration::from_secs(60), "PostgreSQL runs on");
-    }
-    let full = backend.start(node, &recipe(2, Prepare::Existing)).await;
-    match full {
-        // Not even the job can be written.
-        Err(error) => assert_eq!(error.kind(), InfraErrorKind::Exhausted, "{error}"),
-        Ok(()) => {
-            let exit = until_exited(&backend, node).await;
-            assert_eq!(exit.reason, ExitReason::DiskFull, "{exit:?}");
+    let exit = loop {
+        let _ = fixture.docker(&write);
+        match observe(&backend, node).await.power {
+            PowerState::Exited(exit) => break exit,
+            _ => assert!(begin.elapsed() < Duration::from_secs(60), "PostgreSQL runs on"),
         }
-    }
-    backend.power_off(node, PowerOff::Immediate).await.unwrap_or_default();
+    };
+    assert_eq!(exit.reason, ExitReason::DiskFull, "{exit:?}");
     backend.apply(&sized(&fixture, node, 13)).await.unwrap();
     backend.start(node, &recipe(2, Prepare::Existing)).await.unwrap();
     until(&backend, node, PowerState::Running).await;
