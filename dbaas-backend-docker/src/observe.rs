@@ -33,7 +33,7 @@ pub(crate) async fn observe(
     handle: &Handle,
     node: NodeRef,
 ) -> Result<Option<ObservedNode>, InfraError> {
-    if let Some(seen) = handle.from_memory() {
+    if let Some(seen) = handle.remembered() {
         return Ok(Some(seen));
     }
     let told = handle.told_so_far();

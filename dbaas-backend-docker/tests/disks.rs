@@ -33,7 +33,15 @@ fn sized(fixture: &Fixture, node: NodeRef, gb: u64) -> NodeSpec {
 
 /// The size of the node's file system, as the node sees it.
 fn size_inside(fixture: &Fixture, node: NodeRef) -> u64 {
-    let size = ["exec", &Fixture::name(node), "stat", "-f", "-c", "%b %S", "/var/lib/postgresql/data"];
+    let size = [
+        "exec",
+        &Fixture::name(node),
+        "stat",
+        "-f",
+        "-c",
+        "%b %S",
+        "/var/lib/postgresql/data",
+    ];
     let told = fixture.docker(&size).unwrap();
     let (blocks, bytes) = told.split_once(' ').unwrap();
     blocks.parse::<u64>().unwrap() * bytes.parse::<u64>().unwrap()
@@ -78,7 +86,13 @@ async fn the_life_of_a_disk() {
     backend.apply(&larger).await.unwrap();
     // The machine was rebooted: loop devices are gone, and others may have their numbers.
     for device in loop_devices_under(&disks) {
-        assert!(Command::new("losetup").args(["-d", &device]).status().unwrap().success());
+        assert!(
+            Command::new("losetup")
+                .args(["-d", &device])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
     assert_eq!(observe(&backend, node).await.power, PowerState::Off);
     backend.start(node, &recipe(2, Prepare::Existing)).await.unwrap();
@@ -90,8 +104,25 @@ async fn the_life_of_a_disk() {
     fill(&mountpoint(&fixture, node));
     let password = format!("PGPASSWORD={PASSWORD}");
     let name = Fixture::name(node);
-    let mut write = vec!["exec", "-e", &password, &name, "psql", "-h", "127.0.0.1", "-U", "dbaas_admin"];
-    write.extend(["-d", "postgres", "-c", "CREATE TABLE IF NOT EXISTS t (i int)", "-c", "INSERT INTO t VALUES (1)"]);
+    let mut write = vec![
+        "exec",
+        "-e",
+        &password,
+        &name,
+        "psql",
+        "-h",
+        "127.0.0.1",
+        "-U",
+        "dbaas_admin",
+    ];
+    write.extend([
+        "-d",
+        "postgres",
+        "-c",
+        "CREATE TABLE IF NOT EXISTS t (i int)",
+        "-c",
+        "INSERT INTO t VALUES (1)",
+    ]);
     write.extend(["-c", "SELECT pg_switch_wal()"]);
     let begin = Instant::now();
     let exit = loop {

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use dbaas_backend_docker::{DockerBackend, DockerOptions};
 use dbaas_core::boot::Prepare;
-use dbaas_core::infrastructure::{DataState, InfraError, InfraErrorKind, Infrastructure, PowerOff, PowerState};
+use dbaas_core::infrastructure::{
+    DataState, InfraError, InfraErrorKind, Infrastructure, PowerOff, PowerState,
+};
 use dbaas_core::secret::Secret;
 use fixture::Fixture;
 use node::{PASSWORD, init, node, observe, recipe, resources, spec, until};

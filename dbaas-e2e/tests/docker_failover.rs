@@ -6,10 +6,10 @@ mod docker_faults;
 
 use std::time::{Duration, Instant};
 
+use dbaas_controller::request::UpdateInstance;
 use dbaas_e2e::cluster::PASSWORD;
 use dbaas_e2e::docker::DockerPlace;
 use dbaas_e2e::{Cluster, Stack};
-use dbaas_controller::request::UpdateInstance;
 use dbaas_workload::client::{Client, ClientOptions};
 use docker_faults::{
     Result, addresses, engine, own_engine, pid, primary, routes, stack_with_disks, under_load,
@@ -148,33 +148,51 @@ async fn full_disk() -> Result {
     };
     let cluster = Cluster::create(&stack, "disk", 3, 1, None).await?;
     let c = cluster.clone();
-    under_load(&mut stack, &cluster, 3, "disk full, then enlarged", async |stack: &mut Stack| {
-        let full = primary(stack, &c).await?;
-        let volume = engine(stack)?.mountpoint(full)?;
-        fill(&volume)?;
-        let until = Instant::now() + Duration::from_secs(90);
-        let mut told = false;
-        let mut admin = Client::new(c.admin(stack).await?, ClientOptions::default());
-        while !told {
-            anyhow::ensure!(Instant::now() < until, "a full disk is not told of");
-            // Segments that are recycled would carry a light load for ever.
-            if admin.connect(Instant::now() + Duration::from_millis(200)).await.is_ok() {
-                let _ = admin.send("SELECT pg_switch_wal()").await;
+    under_load(
+        &mut stack,
+        &cluster,
+        3,
+        "disk full, then enlarged",
+        async |stack: &mut Stack| {
+            let full = primary(stack, &c).await?;
+            let volume = engine(stack)?.mountpoint(full)?;
+            fill(&volume)?;
+            let until = Instant::now() + Duration::from_secs(90);
+            let mut told = false;
+            let mut admin = Client::new(c.admin(stack).await?, ClientOptions::default());
+            while !told {
+                anyhow::ensure!(Instant::now() < until, "a full disk is not told of");
+                // Segments that are recycled would carry a light load for ever.
+                if admin
+                    .connect(Instant::now() + Duration::from_millis(200))
+                    .await
+                    .is_ok()
+                {
+                    let _ = admin.send("SELECT pg_switch_wal()").await;
+                }
+                let view = stack.plane()?.instance(c.id).await?.record;
+                let nodes = c.nodes(stack).await?;
+                let of_node = nodes
+                    .iter()
+                    .find(|n| n.record.id == full)
+                    .map(|n| n.record.reason.clone());
+                let all = format!(
+                    "{} {:?} {}",
+                    view.status.reason,
+                    view.status.warnings,
+                    of_node.unwrap_or_default()
+                );
+                told = all.contains("disk space") || all.contains("disk of");
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            let view = stack.plane()?.instance(c.id).await?.record;
-            let nodes = c.nodes(stack).await?;
-            let of_node = nodes.iter().find(|n| n.record.id == full).map(|n| n.record.reason.clone());
-            let all = format!("{} {:?} {}", view.status.reason, view.status.warnings, of_node.unwrap_or_default());
-            told = all.contains("disk space") || all.contains("disk of");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        let update = UpdateInstance {
-            disk: Some(10u64.try_into()?),
-            ..UpdateInstance::default()
-        };
-        stack.plane()?.update_instance(c.id, update, None).await?;
-        Ok(())
-    })
+            let update = UpdateInstance {
+                disk: Some(10u64.try_into()?),
+                ..UpdateInstance::default()
+            };
+            stack.plane()?.update_instance(c.id, update, None).await?;
+            Ok(())
+        },
+    )
     .await?;
     for node in cluster.nodes(&stack).await? {
         let size = rustix::fs::statvfs(engine(&stack)?.mountpoint(node.record.id)?)?;

@@ -118,7 +118,10 @@ pub(super) async fn sizes_of_a_running_node(site: &dyn Site) {
     case.reopen().await;
     assert_eq!(case.observe(node).await.applied.as_ref(), Some(&spec));
     for _ in 0..2 {
-        case.backend().apply(&spec).await.expect("apply of what is asked for");
+        case.backend()
+            .apply(&spec)
+            .await
+            .expect("apply of what is asked for");
     }
     case.backend()
         .start(node, &existing(1))
