@@ -246,7 +246,10 @@ fn a_promotion_does_not_wait_for_a_node_that_it_can_do_without() {
     scene.power(1, PowerState::Off);
     scene.record.nodes[0].rejoin = Rejoin::InPlace;
     scene.silence(2, Silence::Timeout, 100);
-    assert!(starts(&scene), "the candidate may be lost, and it stands for its time");
+    assert!(
+        starts(&scene),
+        "the candidate may be lost, and it stands for its time"
+    );
     let mut scene = Scene::promoting(3, 1);
     scene.power(1, PowerState::Off);
     scene.record.nodes[0].rejoin = Rejoin::InPlace;

@@ -68,6 +68,17 @@ impl DockerPlace {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
+    /// The last lines that a container wrote.
+    pub fn logs(&self, name: &str, lines: u32) -> anyhow::Result<String> {
+        let output = Command::new("docker")
+            .args(["-H", &self.host, "logs", "--tail", &lines.to_string(), name])
+            .stdin(Stdio::null())
+            .output()
+            .context("the docker program does not start")?;
+        // What a server writes to its standard error is told there, too.
+        Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    }
+
     /// The name of a node's container and volume.
     pub fn name(node: NodeId) -> String {
         format!("dbaas-{node}")

@@ -40,8 +40,9 @@ where
     let resumed = workload.wait_for_acknowledged(200, Duration::from_secs(90)).await;
     if !resumed {
         anyhow::bail!(
-            "{what}: writes did not resume: {}",
-            cluster.events(stack).await?.join("\n")
+            "{what}: writes did not resume: {}\n{}",
+            cluster.events(stack).await?.join("\n"),
+            logs(stack, cluster).await?
         );
     }
     cluster.wait_healed(stack, nodes).await?;
@@ -67,6 +68,25 @@ where
         eprintln!("{}", cluster.events(stack).await?[before..].join("\n"));
     }
     Ok(())
+}
+
+/// What the servers say, for whoever has to find out why a test failed.
+async fn logs(stack: &Stack, cluster: &Cluster) -> anyhow::Result<String> {
+    let mut all = String::new();
+    for node in cluster.nodes(stack).await? {
+        let name = DockerPlace::name(node.record.id);
+        let told = engine(stack)?.logs(&name, 2_000)?;
+        // Clients that look for the primary say the same thing over and over.
+        let lines: Vec<&str> = told.lines().filter(|line| !line.contains("app@shop")).collect();
+        let last = &lines[lines.len().saturating_sub(20)..];
+        all.push_str(&format!(
+            "== {} ({})\n{}\n",
+            node.record.name,
+            node.record.reason,
+            last.join("\n")
+        ));
+    }
+    Ok(all)
 }
 
 pub(crate) async fn primary(stack: &Stack, cluster: &Cluster) -> anyhow::Result<NodeId> {
