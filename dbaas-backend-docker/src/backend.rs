@@ -130,7 +130,7 @@ impl DockerBackend {
 
 /// For so long a node that is being prepared need not be looked at again, unless something is told of it: each look takes the engine's time
 /// from the preparation.
-const PREPARING_FRESH: Duration = Duration::from_millis(300);
+const PREPARING_FRESH: Duration = Duration::from_secs(1);
 
 /// What was read from a node's volume, and of which life of the container.
 #[derive(Debug, Clone)]
@@ -277,7 +277,7 @@ impl Handle {
     /// Whether the node is being initialised, as far as that is known without asking the engine.
     pub(crate) fn is_initialising(&self) -> bool {
         let starting = self.starting.load(Ordering::SeqCst);
-        self.initialising.load(Ordering::SeqCst) || (!starting && self.from_memory().is_some())
+        self.initialising.load(Ordering::SeqCst) || (!starting && self.remembered().is_some())
     }
 
     /// From now on the end of the server is our will; until the guard is dropped.
@@ -291,7 +291,7 @@ impl Handle {
     }
 
     /// What can be said of a node without asking the engine, which has more to do just now.
-    pub(crate) fn from_memory(&self) -> Option<ObservedNode> {
+    pub(crate) fn remembered(&self) -> Option<ObservedNode> {
         if let Some(seen) = self.while_starting() {
             return Some(seen);
         }
@@ -393,15 +393,15 @@ impl Inner {
         listed.insert(instance, (Instant::now(), nodes));
     }
 
-    /// All nodes of an instance, if nothing has to be asked for that: see [`Handle::from_memory`].
-    pub(crate) fn all_from_memory(&self, instance: InstanceId) -> Option<Vec<ObservedNode>> {
+    /// All nodes of an instance, if nothing has to be asked for that: see [`Handle::remembered`].
+    pub(crate) fn all_remembered(&self, instance: InstanceId) -> Option<Vec<ObservedNode>> {
         let listed = self.listed.lock();
         let (at, nodes) = listed.get(&instance)?;
         if at.elapsed() >= PREPARING_FRESH || nodes.is_empty() {
             return None;
         }
-        let from_memory = |node: &NodeRef| self.known_handle(*node)?.from_memory();
-        nodes.iter().map(from_memory).collect()
+        let remembered = |node: &NodeRef| self.known_handle(*node)?.remembered();
+        nodes.iter().map(remembered).collect()
     }
 
     /// What was told by events is not believed any more: some may have been missed.

@@ -66,7 +66,11 @@ impl Disks {
         if !rustix::process::geteuid().is_root() {
             return Err(unsupported("loop devices need root".to_owned()));
         }
-        let there = |program: &&str| SEARCH_PATH.split(':').any(|d| Path::new(d).join(program).is_file());
+        let there = |program: &&str| {
+            SEARCH_PATH
+                .split(':')
+                .any(|d| Path::new(d).join(program).is_file())
+        };
         if let Some(missing) = PROGRAMS.iter().find(|program| !there(program)) {
             return Err(unsupported(format!(
                 "{missing} is missing; the packages util-linux and e2fsprogs have it, on Linux"
@@ -266,7 +270,9 @@ fn if_missing<T>(error: io::Error, instead: T) -> io::Result<T> {
 
 /// Whether a loop device shows this file; asked of the kernel, which costs nothing.
 fn backs(device: &Path, image: &Path) -> bool {
-    let Some(name) = device.file_name() else { return false };
+    let Some(name) = device.file_name() else {
+        return false;
+    };
     let told = Path::new("/sys/block").join(name).join("loop/backing_file");
     fs::read_to_string(told).is_ok_and(|file| Path::new(file.trim_end_matches('\n')) == image)
 }

@@ -147,7 +147,11 @@ async fn resolved(
     let containers = inner.labels_of_containers(docker, Some(instance)).await?;
     let labels = volumes.into_iter().map(|(_, v)| v.labels).chain(containers);
     Ok(labels
-        .filter(|labels| labels.get(names::IMAGE).is_some_and(|name| name == image.as_str()))
+        .filter(|labels| {
+            labels
+                .get(names::IMAGE)
+                .is_some_and(|name| name == image.as_str())
+        })
         .find_map(|labels| labels.get(names::DIGEST)?.parse().ok()))
 }
 
@@ -275,9 +279,14 @@ fn refused(error: &Error, image: &ImageRef, anonymous: bool) -> String {
         other => other.to_string(),
     };
     let registry = image.registry().unwrap_or("docker.io");
-    let denied = ["unauthorized", "no basic auth", "denied", "authentication required"]
-        .iter()
-        .any(|word| said.contains(word));
+    let denied = [
+        "unauthorized",
+        "no basic auth",
+        "denied",
+        "authentication required",
+    ]
+    .iter()
+    .any(|word| said.contains(word));
     match (denied, anonymous) {
         (true, true) => format!("{said} (there is no login for {registry})"),
         (true, false) => format!("{said} (the login for {registry} was refused)"),

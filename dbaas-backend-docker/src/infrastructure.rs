@@ -77,7 +77,7 @@ impl Infrastructure for DockerBackend {
     }
 
     async fn observe(&self, instance: InstanceId) -> Result<Vec<ObservedNode>, InfraError> {
-        if let Some(seen) = self.inner.all_from_memory(instance) {
+        if let Some(seen) = self.inner.all_remembered(instance) {
             return Ok(seen);
         }
         let changes = self.inner.changes();
@@ -90,7 +90,8 @@ impl Infrastructure for DockerBackend {
             .into_iter()
             .chain(volumes.into_iter().map(|(n, _)| n))
             .collect();
-        self.inner.listed(instance, nodes.iter().copied().collect(), changes);
+        self.inner
+            .listed(instance, nodes.iter().copied().collect(), changes);
         let seen = nodes.into_iter().map(|node| {
             let docker = &docker;
             async move {

@@ -33,7 +33,7 @@ pub(crate) async fn observe(
     handle: &Handle,
     node: NodeRef,
 ) -> Result<Option<ObservedNode>, InfraError> {
-    if let Some(seen) = handle.from_memory() {
+    if let Some(seen) = handle.remembered() {
         return Ok(Some(seen));
     }
     let told = handle.told_so_far();
@@ -88,7 +88,11 @@ async fn look(
     node: NodeRef,
     found: &Found,
 ) -> Result<Option<ObservedNode>, InfraError> {
-    let control = control(inner, docker, handle, found).await?;
+    let mut control = control(inner, docker, handle, found).await?;
+    if !found.running && control.up && handle.is_stopping() {
+        // Our will, about to be written down.
+        control.ticket = Ticket::Off;
+    }
     if control.spec.is_none() || control.ticket == Ticket::Kept {
         return Ok(None);
     }
@@ -165,11 +169,6 @@ pub(crate) async fn control(
             life: found.life.clone(),
             control: control.clone(),
         });
-    }
-    drop(cached);
-    if !found.running && control.up && handle.is_stopping() {
-        // About to be written down.
-        control.ticket = Ticket::Off;
     }
     Ok(control)
 }

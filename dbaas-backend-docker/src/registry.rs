@@ -185,7 +185,10 @@ mod tests {
             let image = image.parse().unwrap();
             credentials(std::slice::from_ref(&own), None, &image).unwrap()
         };
-        assert_eq!(of("registry.example:5000/postgres:15").unwrap().username.unwrap(), "me");
+        assert_eq!(
+            of("registry.example:5000/postgres:15").unwrap().username.unwrap(),
+            "me"
+        );
         assert!(of("registry.example/postgres:15").is_none());
         assert!(of("postgres:15").is_none(), "shown to another registry");
         assert!(!format!("{own:?}").contains("hunter22"));
@@ -201,9 +204,16 @@ mod tests {
         check(&path).unwrap();
         let of = |image: &str| credentials(&[], Some(&path), &image.parse().unwrap());
         let hub = of("postgres:15").unwrap().unwrap();
-        assert_eq!((hub.username.as_deref(), hub.password.as_deref()), (Some("me"), Some("hunter22")));
         assert_eq!(
-            of("r.example/postgres:15").unwrap().unwrap().identitytoken.as_deref(),
+            (hub.username.as_deref(), hub.password.as_deref()),
+            (Some("me"), Some("hunter22"))
+        );
+        assert_eq!(
+            of("r.example/postgres:15")
+                .unwrap()
+                .unwrap()
+                .identitytoken
+                .as_deref(),
             Some("t0ken")
         );
         assert!(of("bad.example/postgres:15").is_err());

@@ -35,7 +35,9 @@ pub(crate) async fn apply(
     // Whatever is somebody else's is to be found before anything is made.
     inner.find(&docker, spec.node).await?;
     let network = inner.ensure_network(&docker, spec.node.instance).await?;
-    let (volume, is_new) = inner.ensure_volume(&docker, &spec, &image, &network.subnet).await?;
+    let (volume, is_new) = inner
+        .ensure_volume(&docker, &spec, &image, &network.subnet)
+        .await?;
     let found = match inner.find(&docker, spec.node).await? {
         Some(found) => found,
         None => {

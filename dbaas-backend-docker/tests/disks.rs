@@ -10,12 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 use dbaas_backend_docker::{DockerBackend, DockerOptions};
 use dbaas_core::boot::Prepare;
 use dbaas_core::infrastructure::{
-    DataDisposal, Enforcement, Exit, ExitReason, InfraErrorKind, Infrastructure, NodeRef, NodeSpec, PowerOff,
+    DataDisposal, Enforcement, ExitReason, InfraErrorKind, Infrastructure, NodeRef, NodeSpec, PowerOff,
     PowerState,
 };
 use dbaas_core::size::DiskGb;
 use fixture::{Fixture, loop_devices_under};
-use node::{init, node, observe, recipe, spec, until};
+use node::{PASSWORD, init, node, observe, recipe, spec, until};
 
 const GB: u64 = 1 << 30;
 
@@ -33,7 +33,15 @@ fn sized(fixture: &Fixture, node: NodeRef, gb: u64) -> NodeSpec {
 
 /// The size of the node's file system, as the node sees it.
 fn size_inside(fixture: &Fixture, node: NodeRef) -> u64 {
-    let size = ["exec", &Fixture::name(node), "stat", "-f", "-c", "%b %S", "/var/lib/postgresql/data"];
+    let size = [
+        "exec",
+        &Fixture::name(node),
+        "stat",
+        "-f",
+        "-c",
+        "%b %S",
+        "/var/lib/postgresql/data",
+    ];
     let told = fixture.docker(&size).unwrap();
     let (blocks, bytes) = told.split_once(' ').unwrap();
     blocks.parse::<u64>().unwrap() * bytes.parse::<u64>().unwrap()
@@ -53,17 +61,6 @@ fn fill(directory: &Path) -> PathBuf {
     let file = std::fs::File::create(&ballast).unwrap();
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes).unwrap();
     ballast
-}
-
-async fn until_exited(backend: &DockerBackend, node: NodeRef) -> Exit {
-    let begin = Instant::now();
-    loop {
-        if let PowerState::Exited(exit) = observe(backend, node).await.power {
-            return exit;
-        }
-        assert!(begin.elapsed() < Duration::from_secs(60), "it runs on");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +86,13 @@ async fn the_life_of_a_disk() {
     backend.apply(&larger).await.unwrap();
     // The machine was rebooted: loop devices are gone, and others may have their numbers.
     for device in loop_devices_under(&disks) {
-        assert!(Command::new("losetup").args(["-d", &device]).status().unwrap().success());
+        assert!(
+            Command::new("losetup")
+                .args(["-d", &device])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
     assert_eq!(observe(&backend, node).await.power, PowerState::Off);
     backend.start(node, &recipe(2, Prepare::Existing)).await.unwrap();
@@ -98,30 +101,38 @@ async fn the_life_of_a_disk() {
     assert!((11 * GB..12 * GB).contains(&grown), "{grown}");
 
     // It fills up: PostgreSQL ends where it cannot write WAL, the node says why, and growing heals it.
-    let volume = mountpoint(&fixture, node);
-    fill(&volume);
+    fill(&mountpoint(&fixture, node));
+    let password = format!("PGPASSWORD={PASSWORD}");
+    let name = Fixture::name(node);
+    let mut write = vec![
+        "exec",
+        "-e",
+        &password,
+        &name,
+        "psql",
+        "-h",
+        "127.0.0.1",
+        "-U",
+        "dbaas_admin",
+    ];
+    write.extend([
+        "-d",
+        "postgres",
+        "-c",
+        "CREATE TABLE IF NOT EXISTS t (i int)",
+        "-c",
+        "INSERT INTO t VALUES (1)",
+    ]);
+    write.extend(["-c", "SELECT pg_switch_wal()"]);
     let begin = Instant::now();
-    while observe(&backend, node).await.power == PowerState::Running {
-        // A segment at a time.
-        let _ = fixture.docker(&[
-            "exec",
-            &Fixture::name(node),
-            "sh",
-            "-c",
-            "cd /var/lib/postgresql/data/node/pgdata && dd if=/dev/zero of=rest bs=64k; kill -INT 1; sleep 1",
-        ]);
-        assert!(begin.elapsed() < Duration::from_secs(60), "PostgreSQL runs on");
-    }
-    let full = backend.start(node, &recipe(2, Prepare::Existing)).await;
-    match full {
-        // Not even the job can be written.
-        Err(error) => assert_eq!(error.kind(), InfraErrorKind::Exhausted, "{error}"),
-        Ok(()) => {
-            let exit = until_exited(&backend, node).await;
-            assert_eq!(exit.reason, ExitReason::DiskFull, "{exit:?}");
+    let exit = loop {
+        let _ = fixture.docker(&write);
+        match observe(&backend, node).await.power {
+            PowerState::Exited(exit) => break exit,
+            _ => assert!(begin.elapsed() < Duration::from_secs(60), "PostgreSQL runs on"),
         }
-    }
-    backend.power_off(node, PowerOff::Immediate).await.unwrap_or_default();
+    };
+    assert_eq!(exit.reason, ExitReason::DiskFull, "{exit:?}");
     backend.apply(&sized(&fixture, node, 13)).await.unwrap();
     backend.start(node, &recipe(2, Prepare::Existing)).await.unwrap();
     until(&backend, node, PowerState::Running).await;

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use dbaas_backend_docker::{DockerBackend, DockerOptions};
 use dbaas_core::boot::Prepare;
-use dbaas_core::infrastructure::{DataState, InfraErrorKind, Infrastructure, PowerOff, PowerState};
+use dbaas_core::infrastructure::{
+    DataState, InfraError, InfraErrorKind, Infrastructure, PowerOff, PowerState,
+};
 use dbaas_core::secret::Secret;
 use fixture::Fixture;
 use node::{PASSWORD, init, node, observe, recipe, resources, spec, until};
@@ -163,6 +165,52 @@ async fn initialisation_interrupted() {
         assert!(begin.elapsed() < Duration::from_secs(60), "{seen:?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// An engine that answers too late has done it, or not: that is never taken for either. Above all nothing is said to be off that runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_come_too_late() {
+    let Some(fixture) = Fixture::new(15) else { return };
+    let node = node();
+    let impatient = |ms: u64| {
+        DockerBackend::connect(DockerOptions {
+            request_timeout: Duration::from_millis(ms),
+            ..fixture.options.clone()
+        })
+        .unwrap()
+    };
+    let is_unknown = |error: &InfraError| {
+        matches!(
+            error.kind(),
+            InfraErrorKind::OutcomeUnknown | InfraErrorKind::Unavailable
+        )
+    };
+    for ms in [1, 2, 4, 8, 16, 32] {
+        let short = impatient(ms);
+        if let Err(error) = short.apply(&spec(&fixture, node)).await {
+            assert!(is_unknown(&error), "{:?} {error}", error.kind());
+        }
+        // There may be no node yet.
+        let _ = short.start(node, &init()).await;
+    }
+    let backend = fixture.open();
+    backend.apply(&spec(&fixture, node)).await.unwrap();
+    backend.start(node, &init()).await.unwrap();
+    until(&backend, node, PowerState::Running).await;
+    for ms in [1, 2, 4, 8, 16, 32, 64] {
+        match impatient(ms).power_off(node, PowerOff::Immediate).await {
+            Ok(()) => {
+                let state = ["inspect", "-f", "{{.State.Running}}", &Fixture::name(node)];
+                assert_eq!(fixture.docker(&state).unwrap(), "false");
+            }
+            Err(error) => assert!(is_unknown(&error), "{:?} {error}", error.kind()),
+        }
+    }
+    backend.power_off(node, PowerOff::Immediate).await.unwrap();
+    assert_eq!(observe(&backend, node).await.power, PowerState::Off);
+    backend.start(node, &recipe(2, Prepare::Existing)).await.unwrap();
+    until(&backend, node, PowerState::Running).await;
+    backend.power_off(node, PowerOff::Immediate).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

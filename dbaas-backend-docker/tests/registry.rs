@@ -1,4 +1,5 @@
 //! Images from a private registry: with the right login, a wrong one, none; what is not there, and what is not what it says.
+#![allow(clippy::print_stderr, reason = "skipped tests say so loudly")]
 
 mod fixture;
 mod node;
@@ -31,7 +32,11 @@ impl Registry {
     fn start() -> Option<Registry> {
         let directory = std::env::temp_dir().join(format!("dbaas-registry-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&directory).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let address = format!("127.0.0.1:{port}");
         let (data, htpasswd) = (directory.join("data"), directory.join("htpasswd"));
         std::fs::write(&htpasswd, HTPASSWD).unwrap();
@@ -74,7 +79,15 @@ impl Registry {
         let config = self.directory.join("docker");
         let begin = Instant::now();
         loop {
-            let arguments = ["--config", config.to_str().unwrap(), "login", "-u", USER, "-p", PASSWORD];
+            let arguments = [
+                "--config",
+                config.to_str().unwrap(),
+                "login",
+                "-u",
+                USER,
+                "-p",
+                PASSWORD,
+            ];
             match fixture.docker(&[&arguments[..], &[&self.address]].concat()) {
                 Ok(_) => return config,
                 Err(error) => assert!(begin.elapsed() < Duration::from_secs(30), "{error}"),
@@ -89,7 +102,9 @@ impl Registry {
         let image = self.image(name);
         fixture.docker(&["tag", from, &image]).unwrap();
         let config = ["--config", config.to_str().unwrap()];
-        fixture.docker(&[&config[..], &["push", "-q", &image]].concat()).unwrap();
+        fixture
+            .docker(&[&config[..], &["push", "-q", &image]].concat())
+            .unwrap();
         fixture.docker(&["rmi", &image]).unwrap();
         image
     }
@@ -113,7 +128,10 @@ async fn pulled(backend: &DockerBackend, spec: &NodeSpec) -> Result<Vec<String>,
             Err(error) => {
                 assert_eq!(error.kind(), InfraErrorKind::ImageUnavailable, "{error}");
                 let message = error.to_string();
-                assert!(!message.contains(PASSWORD) && !message.contains("wrong-horse"), "{message}");
+                assert!(
+                    !message.contains(PASSWORD) && !message.contains("wrong-horse"),
+                    "{message}"
+                );
                 if message.contains("cannot be pulled") || message.contains("holds PostgreSQL") {
                     return Err(message);
                 }
@@ -165,7 +183,12 @@ async fn private_images() {
     let told = pulled(&right, &wanted).await.unwrap();
     assert!(told.iter().any(|t| t.contains("is being pulled")), "{told:?}");
     right.start(wanted.node, &init()).await.unwrap();
-    until(&right, wanted.node, dbaas_core::infrastructure::PowerState::Running).await;
+    until(
+        &right,
+        wanted.node,
+        dbaas_core::infrastructure::PowerState::Running,
+    )
+    .await;
     let name = Fixture::name(wanted.node);
     let shown = fixture.docker(&["inspect", &name]).unwrap()
         + &fixture.docker(&["volume", "inspect", &name]).unwrap()
@@ -175,14 +198,22 @@ async fn private_images() {
     let mut missing = spec(&fixture, node());
     missing.image = registry.image("postgres:15.99").parse().unwrap();
     let error = pulled(&right, &missing).await.unwrap_err();
-    assert!(error.contains("not found") || error.contains("manifest unknown"), "{error}");
+    assert!(
+        error.contains("not found") || error.contains("manifest unknown"),
+        "{error}"
+    );
     missing.image = lies.parse().unwrap();
     let error = pulled(&right, &missing).await.unwrap_err();
     assert!(error.contains("holds PostgreSQL 15, not 14"), "{error}");
 
     // The tag moves on; another node of the instance gets what the first one has, also on an engine that has to pull it again.
     let digest = fixture
-        .docker(&["inspect", "-f", "{{index .Config.Labels \"dbaas.digest\"}}", &name])
+        .docker(&[
+            "inspect",
+            "-f",
+            "{{index .Config.Labels \"dbaas.digest\"}}",
+            &name,
+        ])
         .unwrap();
     registry.push(&fixture, "postgres:18", "postgres:15");
     right
@@ -202,7 +233,12 @@ async fn private_images() {
     second.node.node = node().node;
     second.name = "n2".into();
     pulled(&later, &second).await.unwrap();
-    let has = ["inspect", "-f", "{{index .Config.Labels \"dbaas.digest\"}}", &Fixture::name(second.node)];
+    let has = [
+        "inspect",
+        "-f",
+        "{{index .Config.Labels \"dbaas.digest\"}}",
+        &Fixture::name(second.node),
+    ];
     assert_eq!(fixture.docker(&has).unwrap(), digest);
     for image in [&image, &lies, &digest] {
         let _ = fixture.docker(&["rmi", "-f", image]);

@@ -228,6 +228,38 @@ fn a_marked_primary_gets_its_voters_and_followers() {
     golden!(scene);
 }
 
+/// n1 was shut down for a switchover. Its start would take time from those that writes wait for, unless it is one of them.
+#[test]
+fn a_promotion_does_not_wait_for_a_node_that_it_can_do_without() {
+    let starts = |scene: &Scene| {
+        let actions = scene.plan().actions;
+        actions
+            .iter()
+            .any(|action| action.name() == "start" && action.node() == node(1))
+    };
+    for k in [1, 2] {
+        let mut scene = Scene::promoting(3, k);
+        scene.power(1, PowerState::Off);
+        scene.record.nodes[0].rejoin = Rejoin::InPlace;
+        assert_eq!(starts(&scene), k == 2, "k = {k}");
+        scene.power(3, died());
+        assert!(starts(&scene), "n3 cannot acknowledge");
+    }
+    let mut scene = Scene::promoting(3, 1);
+    scene.power(1, PowerState::Off);
+    scene.record.nodes[0].rejoin = Rejoin::InPlace;
+    scene.silence(2, Silence::Timeout, 100);
+    assert!(
+        starts(&scene),
+        "the candidate may be lost, and it stands for its time"
+    );
+    let mut scene = Scene::promoting(3, 1);
+    scene.power(1, PowerState::Off);
+    scene.record.nodes[0].rejoin = Rejoin::InPlace;
+    scene.seen(3).waiting_ms = 60_000;
+    assert!(starts(&scene), "n3 keeps the promotion waiting");
+}
+
 #[test]
 fn a_candidate_that_died_is_started_to_be_promoted_again() {
     let mut scene = Scene::promoting(2, 1);

@@ -1,5 +1,6 @@
 //! [`DockerPlace`]: a Docker Engine that a [`Stack`](crate::Stack) runs its nodes on, and faults done behind the backend's back.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
@@ -12,6 +13,7 @@ use rustix::process::Signal;
 pub struct DockerPlace {
     host: String,
     owner: String,
+    disks: Option<PathBuf>,
 }
 
 impl DockerPlace {
@@ -30,7 +32,15 @@ impl DockerPlace {
         Ok(Some(DockerPlace {
             host,
             owner: owner.to_owned(),
+            disks: None,
         }))
+    }
+
+    /// With disks of a fixed size, images in this directory.
+    #[must_use]
+    pub fn with_disks(mut self, directory: PathBuf) -> DockerPlace {
+        self.disks = Some(directory);
+        self
     }
 
     /// How the backend connects.
@@ -39,6 +49,7 @@ impl DockerPlace {
             host: Some(self.host.clone()),
             owner: self.owner.clone(),
             pull: false,
+            disk_limits: self.disks.clone(),
             ..DockerOptions::default()
         }
     }
@@ -57,6 +68,17 @@ impl DockerPlace {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
+    /// The last lines that a container wrote.
+    pub fn logs(&self, name: &str, lines: u32) -> anyhow::Result<String> {
+        let output = Command::new("docker")
+            .args(["-H", &self.host, "logs", "--tail", &lines.to_string(), name])
+            .stdin(Stdio::null())
+            .output()
+            .context("the docker program does not start")?;
+        // What a server writes to its standard error is told there, too.
+        Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    }
+
     /// The name of a node's container and volume.
     pub fn name(node: NodeId) -> String {
         format!("dbaas-{node}")
@@ -70,6 +92,12 @@ impl DockerPlace {
             _ => "kill",
         };
         self.docker(&[command, &Self::name(node)]).map(|_| ())
+    }
+
+    /// Where the engine keeps a node's volume.
+    pub fn mountpoint(&self, node: NodeId) -> anyhow::Result<PathBuf> {
+        let asked = ["volume", "inspect", "-f", "{{.Mountpoint}}", &Self::name(node)];
+        Ok(self.docker(&asked)?.into())
     }
 
     /// The containers of this stack that run.
@@ -110,5 +138,15 @@ impl Drop for DockerPlace {
                 tracing::warn!(%error, "something is left on the engine");
             }
         }
+        // Loop devices let go of files that are gone when nothing is mounted any more.
+        let Some(directory) = self.disks.as_ref().map(|disks| disks.join(&self.owner)) else {
+            return;
+        };
+        for file in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+            if let Ok(device) = std::fs::read_link(file.path()) {
+                let _ = Command::new("losetup").arg("-d").arg(device).output();
+            }
+        }
+        let _ = std::fs::remove_dir_all(directory);
     }
 }

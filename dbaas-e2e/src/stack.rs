@@ -24,6 +24,8 @@ pub struct StackOptions {
     pub warm_pool: Option<WarmPool>,
     /// Does not wait until the other stacks of this process have ended.
     pub beside_others: bool,
+    /// On Docker: disks of a fixed size, images in this directory.
+    pub docker_disks: Option<PathBuf>,
     /// Everything else.
     pub embedded: EmbeddedOptions,
 }
@@ -71,7 +73,12 @@ impl Stack {
     /// Starts one with containers on a Docker Engine. `None`, loudly, where there is none and nothing demands one
     /// (`DBAAS_REQUIRE_DOCKER=1`).
     pub async fn start_on_docker() -> anyhow::Result<Option<Stack>> {
-        Self::start_there(StackOptions::default(), true).await
+        Self::start_on_docker_with(StackOptions::default()).await
+    }
+
+    /// The same with options.
+    pub async fn start_on_docker_with(options: StackOptions) -> anyhow::Result<Option<Stack>> {
+        Self::start_there(options, true).await
     }
 
     async fn start_there(options: StackOptions, docker: bool) -> anyhow::Result<Option<Stack>> {
@@ -109,7 +116,10 @@ impl Stack {
                 return Ok(None);
             }
             embedded.controller.policy.hba = DockerBackend::hba_rules();
-            place
+            match options.docker_disks {
+                Some(directory) => place.map(|place| place.with_disks(directory)),
+                None => place,
+            }
         } else {
             None
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dbaas_e2e::docker::DockerPlace;
 use dbaas_e2e::{Cluster, Stack};
-use docker_faults::{Result, engine, own_engine, pid, primary, under_load};
+use docker_faults::{Result, engine, own_engine, pid, primary, stack_with_disks, under_load};
 
 /// Down for so long.
 const AWAY: Duration = Duration::from_secs(4);
@@ -26,6 +26,24 @@ async fn restarted() -> Result {
         own.run("up", &[]).await
     };
     under_load(&mut stack, &cluster, 3, "engine restarted", fault).await
+}
+
+/// A power cut of the machine: the engine, all containers and the control plane end at once, without a word. The disks are of a fixed size:
+/// their loop devices are gone, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn power_cut() -> Result {
+    let Some(own) = own_engine()? else { return Ok(()) };
+    let Some(mut stack) = stack_with_disks(&own).await? else {
+        return Ok(());
+    };
+    let cluster = Cluster::create(&stack, "power", 3, 1, None).await?;
+    let fault = async |stack: &mut Stack| {
+        stack.crash();
+        own.run("crash", &[]).await?;
+        own.run("up", &[]).await?;
+        stack.open().await
+    };
+    under_load(&mut stack, &cluster, 3, "power cut", fault).await
 }
 
 /// Containers go on without it; a primary may die meanwhile.

@@ -6,10 +6,14 @@ mod docker_faults;
 
 use std::time::{Duration, Instant};
 
+use dbaas_controller::request::UpdateInstance;
 use dbaas_e2e::cluster::PASSWORD;
 use dbaas_e2e::docker::DockerPlace;
 use dbaas_e2e::{Cluster, Stack};
-use docker_faults::{Result, addresses, engine, own_engine, pid, primary, routes, under_load};
+use dbaas_workload::client::{Client, ClientOptions};
+use docker_faults::{
+    Result, addresses, engine, own_engine, pid, primary, routes, stack_with_disks, under_load,
+};
 
 /// The primary is lost in every way that Docker knows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -131,6 +135,79 @@ async fn lost_standbys() -> Result {
             "a standby's loss changes no primary"
         );
     }
+    Ok(())
+}
+
+/// The primary's disk fills up. It says so, another one takes over, nothing that was acknowledged is lost, and more disk heals it: standbys first,
+/// each while it is off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_disk() -> Result {
+    let Some(own) = own_engine()? else { return Ok(()) };
+    let Some(mut stack) = stack_with_disks(&own).await? else {
+        return Ok(());
+    };
+    let cluster = Cluster::create(&stack, "disk", 3, 1, None).await?;
+    let c = cluster.clone();
+    under_load(
+        &mut stack,
+        &cluster,
+        3,
+        "disk full, then enlarged",
+        async |stack: &mut Stack| {
+            let full = primary(stack, &c).await?;
+            let volume = engine(stack)?.mountpoint(full)?;
+            fill(&volume)?;
+            let until = Instant::now() + Duration::from_secs(90);
+            let mut told = false;
+            let mut admin = Client::new(c.admin(stack).await?, ClientOptions::default());
+            while !told {
+                anyhow::ensure!(Instant::now() < until, "a full disk is not told of");
+                // Segments that are recycled would carry a light load for ever.
+                if admin
+                    .connect(Instant::now() + Duration::from_millis(200))
+                    .await
+                    .is_ok()
+                {
+                    let _ = admin.send("SELECT pg_switch_wal()").await;
+                }
+                let view = stack.plane()?.instance(c.id).await?.record;
+                let nodes = c.nodes(stack).await?;
+                let of_node = nodes
+                    .iter()
+                    .find(|n| n.record.id == full)
+                    .map(|n| n.record.reason.clone());
+                let all = format!(
+                    "{} {:?} {}",
+                    view.status.reason,
+                    view.status.warnings,
+                    of_node.unwrap_or_default()
+                );
+                told = all.contains("disk space") || all.contains("disk of");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            let update = UpdateInstance {
+                disk: Some(10u64.try_into()?),
+                ..UpdateInstance::default()
+            };
+            stack.plane()?.update_instance(c.id, update, None).await?;
+            Ok(())
+        },
+    )
+    .await?;
+    for node in cluster.nodes(&stack).await? {
+        let size = rustix::fs::statvfs(engine(&stack)?.mountpoint(node.record.id)?)?;
+        let bytes = size.f_blocks * size.f_frsize;
+        anyhow::ensure!(bytes > 9 << 30, "{} has {bytes} bytes", node.record.name);
+    }
+    Ok(())
+}
+
+/// Takes all room but a little; nothing of it is written.
+fn fill(directory: &std::path::Path) -> Result {
+    let free = rustix::fs::statvfs(directory)?;
+    let bytes = (free.f_bavail * free.f_frsize).saturating_sub(20 << 20);
+    let file = std::fs::File::create(directory.join("ballast"))?;
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
     Ok(())
 }
 

@@ -103,6 +103,7 @@ pub trait Site: Send + Sync {
 pub async fn run(site: &dyn Site) {
     calls::what_does_not_exist(site).await;
     calls::apply_converges(site).await;
+    calls::sizes_of_a_running_node(site).await;
     calls::equal_calls_at_the_same_time(site).await;
     calls::a_caller_that_goes_away(site).await;
     boots::first_start_and_restarts(site).await;

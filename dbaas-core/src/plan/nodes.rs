@@ -234,16 +234,28 @@ fn start(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, serving: Op
 /// Whether a promotion that goes well ends without this node, which is off. Its start would only take time from those that writes wait for;
 /// where one of them keeps the promotion waiting, it is started.
 fn can_do_without(draft: &Draft<'_>, id: NodeId) -> bool {
-    let Some(cluster) = draft.cluster() else { return false };
+    let Some(cluster) = draft.cluster() else {
+        return false;
+    };
     let patience_ms = draft.situation.policy.voter_gone_ms;
     let well = |other: &NodeId| {
         *other != id
             && draft.facts(*other).is_some()
-            && draft.seen(*other).is_some_and(|seen| seen.waiting_ms < patience_ms)
+            && draft
+                .seen(*other)
+                .is_some_and(|seen| seen.waiting_ms < patience_ms)
     };
     let voters = cluster.current().voters;
-    let others = voters.iter().filter(|v| **v != cluster.primary && well(v)).count();
-    let needed = cluster.electorates.iter().map(|e| usize::from(e.k)).max().unwrap_or(0);
+    let others = voters
+        .iter()
+        .filter(|v| **v != cluster.primary && well(v))
+        .count();
+    let needed = cluster
+        .electorates
+        .iter()
+        .map(|e| usize::from(e.k))
+        .max()
+        .unwrap_or(0);
     well(&cluster.primary) && others >= needed
 }
 

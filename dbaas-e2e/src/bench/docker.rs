@@ -11,7 +11,7 @@ use dbaas_workload::set::SetWorkload;
 
 use super::BenchOptions;
 use super::by_hand::{free_port, patient};
-use super::failover::{Fault, libpq, one_writer, ours};
+use super::failover::{Fault, libpq, one_writer, ours, promote_by_hand, streaming};
 use super::figures::{Goal, Row, Samples, Table};
 use super::provision::delete;
 use crate::cluster::PASSWORD;
@@ -276,28 +276,7 @@ impl ByHand<'_> {
         );
         let at = Instant::now();
         self.place.docker(&["kill", &primary.name])?;
-        // Whoever has more is promoted, or the other could not follow.
-        let mut positions = Vec::new();
-        for operator in &mut operators {
-            let rows = operator
-                .send("SELECT pg_last_wal_receive_lsn() - '0/0'::pg_lsn")
-                .await?;
-            let text = rows.first().and_then(|row| row.first().cloned().flatten());
-            positions.push(text.and_then(|t| t.parse::<u64>().ok()).unwrap_or(0));
-        }
-        let best = usize::from(positions[1] > positions[0]);
-        let (promoted, following) = (best, 1 - best);
-        let follow = &addresses[promoted];
-        let re_point = format!("ALTER SYSTEM SET primary_conninfo = '{follow}'");
-        operators[promoted].send("SELECT pg_promote(false)").await?;
-        operators[following].send(&re_point).await?;
-        operators[following].send("SELECT pg_reload_conf()").await?;
-        ensure!(
-            workload.wait_for_acknowledged(50, Duration::from_secs(60)).await,
-            "PostgreSQL by hand takes no writes"
-        );
-        let report = workload.stop().await;
-        let pause = report.timeline.longest_gap_between(at, Instant::now()).duration();
+        let pause = promote_by_hand(&mut operators, &addresses, workload, at).await?;
         drop((primary, standbys, network));
         tokio::time::sleep(CALM).await;
         Ok(pause)
@@ -399,19 +378,5 @@ struct Network<'a> {
 impl Drop for Network<'_> {
     fn drop(&mut self) {
         let _ = self.place.docker(&["network", "rm", &self.name]);
-    }
-}
-
-async fn streaming(admin: &mut Client, wanted: usize) -> anyhow::Result<()> {
-    let until = Instant::now() + WITHIN;
-    loop {
-        let rows = admin
-            .send("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'")
-            .await?;
-        if rows.len() >= wanted {
-            return Ok(());
-        }
-        ensure!(Instant::now() < until, "standbys made by hand do not stream");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -338,26 +338,42 @@ async fn floor(by_hand: &ByHand, prepared: &std::path::Path, fault: ByHandFault)
     } else {
         primary.kill()?;
     }
-    // Whoever has more is promoted, or the other could not follow.
+    let addresses = [conninfo(&standbys[0], "s2"), conninfo(&standbys[1], "s1")];
+    let pause = promote_by_hand(&mut operators, &addresses, workload, at).await?;
+    drop((primary, standbys));
+    for directory in data {
+        std::fs::remove_dir_all(directory)?;
+    }
+    Ok(pause)
+}
+
+/// What somebody does after the primary is gone who knows at once what to do: the one of two standbys that has more is promoted, or the other
+/// could not follow; the other follows it by its address. The write pause since `at`.
+pub(super) async fn promote_by_hand(
+    operators: &mut [Client],
+    addresses: &[String; 2],
+    workload: SetWorkload,
+    at: Instant,
+) -> anyhow::Result<Duration> {
+    let [first, second] = operators else {
+        bail!("there have to be two standbys");
+    };
     let mut positions = Vec::new();
-    for operator in &mut operators {
+    for operator in [&mut *first, &mut *second] {
         let rows = operator
             .send("SELECT pg_last_wal_receive_lsn() - '0/0'::pg_lsn")
             .await?;
         let text = rows.first().and_then(|row| row.first().cloned().flatten());
         positions.push(text.and_then(|t| t.parse::<u64>().ok()).unwrap_or(0));
     }
-    let best = usize::from(positions[1] > positions[0]);
-    let follow = conninfo(&standbys[best], &format!("s{}", 2 - best));
-    let (left, right) = operators.split_at_mut(1);
-    let (promoted, following) = if best == 0 {
-        (&mut left[0], &mut right[0])
+    let (promoted, following, address) = if positions[1] > positions[0] {
+        (second, first, &addresses[1])
     } else {
-        (&mut right[0], &mut left[0])
+        (first, second, &addresses[0])
     };
     let (done, re_pointed) = tokio::join!(
         promoted.send("SELECT pg_promote(false)"),
-        re_point(following, &follow)
+        re_point(following, address)
     );
     done?;
     re_pointed?;
@@ -366,12 +382,7 @@ async fn floor(by_hand: &ByHand, prepared: &std::path::Path, fault: ByHandFault)
         "PostgreSQL by hand takes no writes"
     );
     let report = workload.stop().await;
-    let pause = report.timeline.longest_gap_between(at, Instant::now()).duration();
-    drop((primary, standbys));
-    for directory in data {
-        std::fs::remove_dir_all(directory)?;
-    }
-    Ok(pause)
+    Ok(report.timeline.longest_gap_between(at, Instant::now()).duration())
 }
 
 async fn re_point(standby: &mut Client, follow: &str) -> anyhow::Result<()> {
@@ -382,7 +393,8 @@ async fn re_point(standby: &mut Client, follow: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn streaming(admin: &mut Client, wanted: usize) -> anyhow::Result<()> {
+/// Waits until so many standbys stream.
+pub(super) async fn streaming(admin: &mut Client, wanted: usize) -> anyhow::Result<()> {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
         let rows = admin

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::Context as _;
 use dbaas_core::id::NodeId;
 use dbaas_e2e::docker::DockerPlace;
+use dbaas_e2e::stack::StackOptions;
 use dbaas_e2e::{Cluster, Stack};
 
 pub(crate) type Result = anyhow::Result<()>;
@@ -24,9 +25,13 @@ where
     F: AsyncFnOnce(&mut Stack) -> Result,
 {
     let before = cluster.events(stack).await?.len();
-    let survived = dbaas_e2e::under_load(stack, cluster, nodes, fault)
-        .await
-        .with_context(|| what.to_owned())?;
+    let survived = match dbaas_e2e::under_load(stack, cluster, nodes, fault).await {
+        Ok(survived) => survived,
+        Err(error) => {
+            let logs = logs(stack, cluster).await.unwrap_or_default();
+            return Err(error.context(format!("{what}\n{logs}")));
+        }
+    };
     eprintln!(
         "{what}: write pause {:?}, healed after {:?}, {} acknowledged",
         survived.pause, survived.healed, survived.acknowledged
@@ -35,6 +40,25 @@ where
         eprintln!("{}", cluster.events(stack).await?[before..].join("\n"));
     }
     Ok(())
+}
+
+/// What the servers say, for whoever has to find out why a test failed.
+async fn logs(stack: &Stack, cluster: &Cluster) -> anyhow::Result<String> {
+    let mut all = String::new();
+    for node in cluster.nodes(stack).await? {
+        let name = DockerPlace::name(node.record.id);
+        let told = engine(stack)?.logs(&name, 2_000)?;
+        // Clients that look for the primary say the same thing over and over.
+        let lines: Vec<&str> = told.lines().filter(|line| !line.contains("app@shop")).collect();
+        let last = &lines[lines.len().saturating_sub(20)..];
+        all.push_str(&format!(
+            "== {} ({})\n{}\n",
+            node.record.name,
+            node.record.reason,
+            last.join("\n")
+        ));
+    }
+    Ok(all)
 }
 
 pub(crate) async fn primary(stack: &Stack, cluster: &Cluster) -> anyhow::Result<NodeId> {
@@ -63,6 +87,15 @@ pub(crate) fn own_engine() -> anyhow::Result<Option<OwnEngine>> {
     }))
 }
 
+/// A control plane whose nodes have disks of a fixed size.
+pub(crate) async fn stack_with_disks(own: &OwnEngine) -> anyhow::Result<Option<Stack>> {
+    Stack::start_on_docker_with(StackOptions {
+        docker_disks: Some(own.directory.join("disks")),
+        ..StackOptions::default()
+    })
+    .await
+}
+
 /// See [`own_engine`].
 #[derive(Debug, Clone)]
 pub(crate) struct OwnEngine {
@@ -71,7 +104,7 @@ pub(crate) struct OwnEngine {
 }
 
 impl OwnEngine {
-    /// `up` or `down`, with options for dockerd.
+    /// `up`, `down` or `crash`, with options for dockerd.
     pub(crate) async fn run(&self, verb: &'static str, options: &'static [&'static str]) -> Result {
         let mut command = Command::new(&self.program);
         command

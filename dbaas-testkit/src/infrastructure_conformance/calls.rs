@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dbaas_core::infrastructure::{DataDisposal, DataState, InfraErrorKind, NodeSpec, PowerOff, PowerState};
+use dbaas_core::infrastructure::{
+    DataDisposal, DataState, InfraErrorKind, NodeSpec, PowerOff, PowerState, Resources,
+};
+use dbaas_core::size::DiskGb;
 
 use super::{Case, GRACEFUL, Site, existing, init, refused, resources};
 
@@ -88,6 +91,47 @@ pub(super) async fn apply_converges(site: &dyn Site) {
         "a new value of the backend knows what was applied"
     );
     assert_eq!(seen.endpoint, made.endpoint, "the endpoint is stable");
+    case.end().await;
+}
+
+/// New sizes while it runs, the disk's too: taken note of at once, in effect at the latest after the next start, and nothing is restarted for
+/// them.
+pub(super) async fn sizes_of_a_running_node(site: &dyn Site) {
+    let mut case = Case::new(site).await;
+    let node = case.running().await;
+    let before = case.observe(node).await;
+    let larger = Resources {
+        disk: DiskGb::new(9).expect("in bounds"),
+        ..resources(2)
+    };
+    for _ in 0..2 {
+        case.backend().resize(node, larger).await.expect("resize");
+    }
+    let seen = case.until_answers(node).await;
+    assert_eq!(seen.boot, before.boot, "a resize restarts nothing");
+    let spec = NodeSpec {
+        resources: larger,
+        ..case.spec(node)
+    };
+    assert_eq!(seen.applied.as_ref(), Some(&spec));
+    case.off(node, GRACEFUL).await;
+    case.reopen().await;
+    assert_eq!(case.observe(node).await.applied.as_ref(), Some(&spec));
+    for _ in 0..2 {
+        case.backend()
+            .apply(&spec)
+            .await
+            .expect("apply of what is asked for");
+    }
+    case.backend()
+        .start(node, &existing(1))
+        .await
+        .expect("start with new sizes");
+    let again = case.until_answers(node).await;
+    assert_eq!(
+        (again.applied.as_ref(), &again.endpoint),
+        (Some(&spec), &before.endpoint)
+    );
     case.end().await;
 }
 
