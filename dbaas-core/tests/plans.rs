@@ -3,6 +3,7 @@
 
 mod elections;
 mod electorates;
+mod objects;
 mod situation;
 mod standbys;
 

@@ -86,6 +86,7 @@ fn seeds_that_found_something() {
             "a candidate lost its disk in a switchover, and nobody went back to the old primary, which had everything",
         ),
         (1570, "as 1543"),
+        (970, "a database that a late order began once more was left over"),
     ];
     for (seed, what) in found {
         let outcome = seed::run(seed).unwrap();

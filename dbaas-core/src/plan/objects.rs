@@ -217,6 +217,10 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
             );
             continue;
         };
+        if staged && found.is_some() && !foreign {
+            // Made once more by an order that was decided on before the first one was seen to be done.
+            delete(draft, primary, &database, false, Some(staging));
+        }
         let (event, reason) = match found {
             Some(_) if foreign => (
                 LifecycleEvent::Failed,
