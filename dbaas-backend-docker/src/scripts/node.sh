@@ -106,6 +106,8 @@ rewind)
     ! grep -q 'connection to server' out || rm -f incomplete
     failed pg_rewind out
   fi
+  # It recovered first, which wrote checkpoints, and found nothing to rewind: they stay, and are in nobody else's WAL.
+  if grep -q 'to complete crash recovery' out && grep -q 'no rewind required' out; then failed pg_rewind out; fi
   unset PGPASSFILE
   # Slots of its life as a primary would keep WAL for standbys that follow another one now.
   rm -rf "$D"/pg_replslot/*

@@ -75,6 +75,8 @@ fn users(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts, dur
         if user.deleting {
             match role {
                 Some(_) if !foreign => drop_user(draft, primary, &user, catalogue),
+                // A failover must not bring back somebody who has been told to be gone.
+                _ if !durable => {}
                 _ => {
                     draft.event("user_deleted", None, format!("user {} is gone", user.name));
                     draft.gone.push(GoneObject::User(user.id));
@@ -205,6 +207,7 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
                 &database,
                 found.is_some() && !foreign,
                 staged.then_some(staging),
+                durable,
             );
             continue;
         }
@@ -219,7 +222,7 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
         };
         if staged && found.is_some() && !foreign {
             // Made once more by an order that was decided on before the first one was seen to be done.
-            delete(draft, primary, &database, false, Some(staging));
+            delete(draft, primary, &database, false, Some(staging), durable);
         }
         let (event, reason) = match found {
             Some(_) if foreign => (
@@ -284,6 +287,7 @@ fn delete(
     database: &DatabaseRecord,
     ours: bool,
     staged: Option<String>,
+    durable: bool,
 ) {
     let id = database.id;
     if let Some(name) = staged {
@@ -307,7 +311,7 @@ fn delete(
             },
             "dropping a database",
         );
-    } else if draft.cluster().is_some_and(|c| c.phase == ClusterPhase::Steady) {
+    } else if durable && draft.cluster().is_some_and(|c| c.phase == ClusterPhase::Steady) {
         draft.event(
             "database_deleted",
             None,

@@ -14,6 +14,65 @@ use uuid::Uuid;
 
 use crate::situation::{Scene, node};
 
+fn user(scene: &Scene, id: UserId) -> UserRecord {
+    let password = Password::new("12345678").unwrap();
+    UserRecord {
+        id,
+        instance: scene.record.id,
+        name: "it".parse().unwrap(),
+        description: Default::default(),
+        verifier: ScramVerifier::derive(&password, [1; 16], Iterations::default()),
+        deleting: false,
+        created_at: scene.observation.at,
+        updated_at: scene.observation.at,
+        lifecycle: ObjectLifecycle::Active,
+        reason: "as asked for".to_owned(),
+    }
+}
+
+fn database(scene: &Scene, id: DatabaseId, owner: UserId) -> DatabaseRecord {
+    DatabaseRecord {
+        id,
+        instance: scene.record.id,
+        name: "shop".parse().unwrap(),
+        description: Default::default(),
+        owner,
+        deleting: false,
+        created_at: scene.observation.at,
+        updated_at: scene.observation.at,
+        lifecycle: ObjectLifecycle::Active,
+        reason: "as asked for".to_owned(),
+    }
+}
+
+#[test]
+fn what_was_deleted_is_gone_when_no_failover_can_bring_it_back() {
+    let mut scene = Scene::running(3, 1);
+    let mut user = user(&scene, UserId::from_uuid(Uuid::from_u128(50)));
+    let mut database = database(&scene, DatabaseId::from_uuid(Uuid::from_u128(51)), user.id);
+    (user.deleting, database.deleting) = (true, true);
+    let mut gone = |lsn| {
+        // PostgreSQL has neither any more.
+        scene.observation.catalogue = Some(CatalogueFacts {
+            lsn,
+            roles: Vec::new(),
+            databases: Vec::new(),
+        });
+        let plan = plan(Situation {
+            instance: &scene.record,
+            users: std::slice::from_ref(&user),
+            databases: std::slice::from_ref(&database),
+            observation: &scene.observation,
+            policy: &scene.policy,
+            fresh_ids: &[],
+        });
+        assert_eq!(plan.actions, []);
+        (plan.gone.len(), plan.wants_catalogue)
+    };
+    assert_eq!(gone(Lsn(u64::MAX)), (0, true), "no standby has that yet");
+    assert_eq!(gone(Lsn(0)).0, 2);
+}
+
 #[test]
 fn a_database_that_was_begun_once_more_is_dropped_and_its_first_self_is_not() {
     let mut scene = Scene::running(1, 0);
@@ -21,32 +80,7 @@ fn a_database_that_was_begun_once_more_is_dropped_and_its_first_self_is_not() {
         UserId::from_uuid(Uuid::from_u128(50)),
         DatabaseId::from_uuid(Uuid::from_u128(51)),
     );
-    let password = Password::new("12345678").unwrap();
-    let at = scene.observation.at;
-    let user = UserRecord {
-        id: owner,
-        instance: scene.record.id,
-        name: "it".parse().unwrap(),
-        description: Default::default(),
-        verifier: ScramVerifier::derive(&password, [1; 16], Iterations::default()),
-        deleting: false,
-        created_at: at,
-        updated_at: at,
-        lifecycle: ObjectLifecycle::Active,
-        reason: "as asked for".to_owned(),
-    };
-    let database = DatabaseRecord {
-        id,
-        instance: scene.record.id,
-        name: "shop".parse().unwrap(),
-        description: Default::default(),
-        owner,
-        deleting: false,
-        created_at: at,
-        updated_at: at,
-        lifecycle: ObjectLifecycle::Active,
-        reason: "as asked for".to_owned(),
-    };
+    let (user, database) = (user(&scene, owner), database(&scene, id, owner));
     let staging = staging_database_name(id.uuid());
     let found = |name: &str, mark: Option<String>| DatabaseFacts {
         name: name.to_owned(),
