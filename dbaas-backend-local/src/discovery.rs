@@ -1,6 +1,6 @@
 //! Finds the PostgreSQL installations of this machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,28 +48,27 @@ pub fn discover(explicit: &[PathBuf], downloads: &Path) -> BTreeMap<PostgresMajo
     discover_all(explicit, downloads).of_major
 }
 
-/// As [`discover`], with the minor versions beside those: an instance stays on the one that it has, and can be asked to change.
+/// As [`discover`], with the minor versions beside those: an instance stays on the one that it has, and can be asked to change. Of a major that `explicit`
+/// directories hold, only what they hold counts.
 pub(crate) fn discover_all(explicit: &[PathBuf], downloads: &Path) -> Installations {
     let asked_for = explicit
         .iter()
         .flat_map(|dir| [dir.clone(), dir.join("bin")])
         .collect();
-    let mut found = Installations::default();
-    for dirs in [asked_for, usual_places(downloads, std::env::var_os("PATH"))] {
-        let of_version = every_version(dirs);
-        // In ascending order: of each major the newest comes last.
-        let newest: BTreeMap<PostgresMajor, Installation> = of_version
-            .values()
-            .map(|i| (i.version.major, i.clone()))
-            .collect();
-        for (major, installation) in newest {
-            found.of_major.entry(major).or_insert(installation);
-        }
-        for (version, installation) in of_version {
-            found.of_version.entry(version).or_insert(installation);
-        }
-    }
-    found
+    let mut of_version = every_version(asked_for);
+    let majors: BTreeSet<PostgresMajor> = of_version.keys().map(|version| version.major).collect();
+    let usual = every_version(usual_places(downloads, std::env::var_os("PATH")));
+    of_version.extend(
+        usual
+            .into_iter()
+            .filter(|(version, _)| !majors.contains(&version.major)),
+    );
+    // In ascending order: of each major the newest comes last.
+    let of_major = of_version
+        .values()
+        .map(|i| (i.version.major, i.clone()))
+        .collect();
+    Installations { of_major, of_version }
 }
 
 fn every_version(mut dirs: Vec<PathBuf>) -> BTreeMap<PostgresVersion, Installation> {
@@ -221,13 +220,16 @@ mod tests {
         assert_eq!(of(14).unwrap().version, "14.999".parse().unwrap());
         assert!(of(99).is_none());
         assert!(of(17).is_none_or(|i| i.version != "17.1".parse().unwrap()));
-        // The other minor versions can be had by name.
+        // The other minor versions can be had by name, unless others were asked for.
         let all = discover_all(&explicit, &at("downloads"));
         assert_eq!(all.of_major, found);
-        for (version, dir) in [("16.1", "a/bin"), ("16.3", "b"), ("16.9", "downloads/16.9/bin")] {
+        for (version, dir) in [("16.1", "a/bin"), ("16.3", "b")] {
             let found = &all.of_version[&version.parse().unwrap()];
             assert_eq!(found.bin_dir, fs::canonicalize(at(dir)).unwrap());
         }
+        assert!(!all.of_version.contains_key(&"16.9".parse().unwrap()));
+        let usual = discover_all(&[], &at("downloads"));
+        assert!(usual.of_version.contains_key(&"16.9".parse().unwrap()));
     }
 
     #[test]

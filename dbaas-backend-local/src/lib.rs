@@ -56,7 +56,8 @@ pub use pool::WarmPool;
 /// How nodes are run on this machine.
 #[derive(Debug, Clone)]
 pub struct LocalOptions {
-    /// Directories of PostgreSQL's programs to look at first: a `bin` directory or the one above it.
+    /// Directories of PostgreSQL's programs to look at first: a `bin` directory or the one above it. Of a major that one of them holds, only what they hold
+    /// counts.
     pub postgres_dirs: Vec<PathBuf>,
     /// As root: the user that PostgreSQL runs as. `None`: `postgres` if there is one, else `nobody`.
     pub run_as: Option<String>,

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use dbaas_backend_docker::DockerBackend;
-use dbaas_backend_local::{FetchProgress, LocalOptions, WarmPool, fetch};
+use dbaas_backend_local::{FetchProgress, LocalOptions, WarmPool, discover, fetch};
 use dbaas_controller::ControlPlane;
 use dbaas_controller::request::Page;
 use dbaas_core::id::VersionId;
@@ -149,16 +149,34 @@ impl Stack {
 
     /// Opens the control plane; again after [`Stack::close`] or [`Stack::crash`].
     pub async fn open(&mut self) -> anyhow::Result<()> {
+        // What a crash interrupted may hold the directory for a moment, on a busy machine for seconds: it is a part of this process.
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            match self.open_once().await {
+                Err(error)
+                    if Instant::now() < until
+                        && format!("{error:#}").contains("in use by another process") =>
+                {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                opened => {
+                    self.running = Some(opened?);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn open_once(&self) -> anyhow::Result<Running> {
         let directory = self.directory.path();
-        self.running = Some(match &self.docker {
+        Ok(match &self.docker {
             None => Running::Local(dbaas_embedded::open(directory, self.options.clone()).await?),
             Some(place) => {
                 let backend = async { DockerBackend::connect(place.options()) };
                 let settings = self.options.controller.clone();
                 Running::Docker(dbaas_embedded::open_on(directory, backend, settings).await?)
             }
-        });
-        Ok(())
+        })
     }
 
     /// Makes sure of a major and adds it to the catalogue.
@@ -266,16 +284,23 @@ impl Stack {
             let quiet: FetchProgress = Arc::new(|_, _| {});
             fetch(major, &place, &quiet)
         });
-        self.options.local.postgres_dirs.push(fetched.await??.bin_dir);
-        // On a machine that is very busy it may not be found in time.
-        for _ in 0..5 {
-            self.close().await;
-            self.open().await?;
-            if let Some(two) = self.newest_two_minors().await? {
-                return Ok(Some(two));
-            }
-        }
-        Ok(None)
+        let fetched = fetched.await??;
+        let local = &mut self.options.local;
+        // Where some are named, those that are not do not count.
+        let nowhere = PathBuf::from("/nonexistent");
+        let here = discover(
+            &local.postgres_dirs,
+            local.download_dir.as_ref().unwrap_or(&nowhere),
+        )
+        .remove(&major);
+        local.postgres_dirs.extend(
+            here.into_iter()
+                .chain([fetched])
+                .map(|installation| installation.bin_dir),
+        );
+        self.close().await;
+        self.open().await?;
+        self.newest_two_minors().await
     }
 
     async fn newest_major(&self) -> anyhow::Result<Option<PostgresMajor>> {

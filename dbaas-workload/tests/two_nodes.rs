@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use dbaas_workload::amcheck::{check_structures, install_amcheck};
 use dbaas_workload::client::{Access, Client, ClientOptions, ConnectStrategy};
 use dbaas_workload::compare::{CompareError, compare_nodes};
 use dbaas_workload::probe::{ProbeOptions, TwoWritersProbe};
@@ -213,4 +214,48 @@ async fn probe_tells_a_handover_from_two_primaries() {
     )
     .await;
     assert!(!report.lost().await.unwrap().is_empty());
+}
+
+/// An index whose function gives other values than when it was built lacks the rows: amcheck says so, of the primary and of the standby.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_index_is_found_on_every_node() {
+    let Some((primary, standby)) = pair("amcheck") else {
+        return;
+    };
+    let endpoints = [primary.endpoint(), standby.endpoint()];
+    let (login, within) = (primary.target(), Duration::from_secs(60));
+    if !install_amcheck(&login, Instant::now() + within).await.unwrap() {
+        return;
+    }
+    on(
+        &primary,
+        "CREATE FUNCTION f(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1'",
+    )
+    .await;
+    on(
+        &primary,
+        "CREATE TABLE t AS SELECT g AS i FROM generate_series(1, 100) g",
+    )
+    .await;
+    on(&primary, "CREATE INDEX broken ON t (f(i))").await;
+    compare_nodes(&endpoints, &login, within).await.unwrap();
+    assert_eq!(check_structures(&endpoints, &login, within).await.unwrap(), []);
+    on(
+        &primary,
+        "CREATE OR REPLACE FUNCTION f(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 + 1000'",
+    )
+    .await;
+    compare_nodes(&endpoints, &login, within).await.unwrap();
+    let found = check_structures(&endpoints, &login, within).await.unwrap();
+    let nodes: Vec<_> = found
+        .iter()
+        .map(|corruption| corruption.endpoint.clone())
+        .collect();
+    assert_eq!(nodes, endpoints, "{found:?}");
+    assert!(
+        found
+            .iter()
+            .all(|corruption| corruption.message.contains("broken")),
+        "{found:?}"
+    );
 }
