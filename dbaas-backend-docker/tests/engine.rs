@@ -139,11 +139,18 @@ async fn initialisation_interrupted() {
         };
         recipe(1, prepare)
     };
-    backend.start(node, &start()).await.unwrap();
     let begin = Instant::now();
-    fixture
-        .docker(&["kill", &format!("{}-init", Fixture::name(node))])
-        .unwrap();
+    let init = format!("{}-init", Fixture::name(node));
+    // As soon as it runs: it may be through before the start returns.
+    let kill = async {
+        while let Err(error) = fixture.docker(&["kill", &init]) {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{error}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let recipe = start();
+    let (first, ()) = tokio::join!(backend.start(node, &recipe), kill);
+    first.unwrap();
     let seen = loop {
         let seen = backend.observe(node.instance).await.unwrap();
         let seen = seen.into_iter().find(|n| n.node == node).unwrap();
