@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dbaas_core::id::InstanceId;
-use dbaas_core::infrastructure::{NodeRef, PowerState};
+use dbaas_core::infrastructure::{Endpoint, NodeRef, PowerState};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -293,6 +293,14 @@ impl SimWorld {
     /// The nodes of an instance in words, for somebody who looks for a fault.
     pub fn describe(&self, instance: InstanceId) -> Vec<String> {
         self.with(|world| world.describe(instance))
+    }
+
+    /// Whether a server answers at this address.
+    pub fn answers(&self, endpoint: &Endpoint) -> bool {
+        self.with(|world| {
+            let node = world.at(endpoint).and_then(|node| world.nodes.get(&node));
+            node.is_some_and(|node| node.answering(world.now_ms).is_some())
+        })
     }
 
     /// How many commits clients of the instance were told are safe.

@@ -1,6 +1,7 @@
 //! [`SimInfrastructure`]: the core's `Infrastructure` in the simulated world.
 
 use std::future::pending;
+use std::mem::discriminant;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,7 +16,7 @@ use futures_util::stream;
 use rand::Rng as _;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::node::Power;
+use super::node::{Power, SimNode};
 use super::world::World;
 use super::{SimController, SimWorld};
 
@@ -155,8 +156,13 @@ fn start(world: &mut World, node: NodeRef, recipe: BootRecipe) -> Result<(), Inf
         .nodes
         .get(&node)
         .ok_or_else(|| error(InfraErrorKind::NotFound, "there is no such node"))?;
+    let on_disk = found.disk.as_ref().map(|disk| disk.conf.epoch);
+    let started = found.boot.as_ref().map(|boot| boot.epoch);
+    if on_disk.max(started).is_some_and(|kept| kept > recipe.epoch) {
+        return Err(error(InfraErrorKind::StaleEpoch, "the node is in a newer epoch"));
+    }
     if found.is_on() {
-        return if found.boot.as_ref().is_some_and(|boot| boot.epoch == recipe.epoch) {
+        return if started == Some(recipe.epoch) {
             Ok(())
         } else {
             Err(error(
@@ -165,22 +171,24 @@ fn start(world: &mut World, node: NodeRef, recipe: BootRecipe) -> Result<(), Inf
             ))
         };
     }
-    if found
-        .disk
-        .as_ref()
-        .is_some_and(|disk| disk.conf.epoch > recipe.epoch)
-    {
-        return Err(error(InfraErrorKind::StaleEpoch, "the node is in a newer epoch"));
-    }
-    let own_init = found.boot.as_ref().is_some_and(|boot| boot.epoch == recipe.epoch);
-    if matches!(recipe.prepare, Prepare::Init { .. }) && found.data == DataState::Initialised && !own_init {
-        return Err(error(
-            InfraErrorKind::InvalidState,
-            "the node holds a cluster already",
-        ));
-    }
+    fits(found, &recipe)?;
     world.begin(node, recipe);
     Ok(())
+}
+
+/// Whether a recipe can be carried out with the data that is there.
+fn fits(found: &SimNode, recipe: &BootRecipe) -> Result<(), InfraError> {
+    let initialised = found.data == DataState::Initialised;
+    let by_this_start = found.boot.as_ref().is_some_and(|boot| boot.epoch == recipe.epoch)
+        && found.prepared == Some(discriminant(&recipe.prepare));
+    let refusal = match &recipe.prepare {
+        Prepare::Existing | Prepare::Rewind { .. } if !initialised => "there is no complete data directory",
+        Prepare::Init { .. } | Prepare::SeedOf { .. } if initialised && !by_this_start => {
+            "the node holds a cluster already"
+        }
+        _ => return Ok(()),
+    };
+    Err(error(InfraErrorKind::InvalidState, refusal))
 }
 
 fn power_off(world: &mut World, node: NodeRef, mode: PowerOff) {
@@ -200,6 +208,9 @@ fn power_off(world: &mut World, node: NodeRef, mode: PowerOff) {
 
 fn remove(world: &mut World, node: NodeRef, data: DataDisposal) -> Result<(), InfraError> {
     let Some(found) = world.nodes.get(&node) else {
+        if data == DataDisposal::Delete {
+            world.kept.remove(&node);
+        }
         return Ok(());
     };
     if found.is_on() {
@@ -208,7 +219,9 @@ fn remove(world: &mut World, node: NodeRef, data: DataDisposal) -> Result<(), In
     if data == DataDisposal::Delete {
         world.before_destroying(node, "a removal");
     }
-    world.nodes.remove(&node);
+    if let (Some(kept), DataDisposal::Keep) = (world.nodes.remove(&node), data) {
+        world.kept.insert(node, kept);
+    }
     world.addresses.retain(|_, owner| *owner != node);
     world.stir(node.instance);
     Ok(())
@@ -377,7 +390,7 @@ fn observed(world: &World, instance: InstanceId) -> Vec<ObservedNode> {
             applied: n.spec.clone(),
             endpoint: Some(n.endpoint()),
             peer_endpoint: Some(n.endpoint()),
-            boot: n.boot.clone().filter(|_| n.disk.is_some()),
+            boot: n.boot.clone(),
             bootstrap_password: None,
             disk_free_bytes: None,
             backend_ref: Some(n.label.clone()),

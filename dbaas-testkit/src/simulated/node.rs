@@ -1,6 +1,7 @@
 //! A simulated node: its power, its disk, and the server that runs on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::Discriminant;
 use std::sync::Arc;
 
 use dbaas_core::boot::{BootRecipe, Prepare};
@@ -24,6 +25,8 @@ pub(super) struct SimNode {
     pub(super) power: Power,
     pub(super) frozen: bool,
     pub(super) boot: Option<BootMark>,
+    /// How that start was to get its data.
+    pub(super) prepared: Option<Discriminant<Prepare>>,
     /// Put here by the first node's preparation, for a later [`Prepare::SeedOf`](dbaas_core::boot::Prepare).
     pub(super) seed: Option<Disk>,
     /// Nodes that this one's initialisation made copies for.
@@ -134,6 +137,7 @@ impl SimNode {
             power: Power::Off,
             frozen: false,
             boot: None,
+            prepared: None,
             seed: None,
             seeded: BTreeSet::new(),
         }

@@ -29,6 +29,8 @@ pub(super) struct World {
     pub(super) costs: Costs,
     pub(super) chaos: Chaos,
     pub(super) nodes: BTreeMap<NodeRef, SimNode>,
+    /// What is left of nodes that were removed without their data.
+    pub(super) kept: BTreeMap<NodeRef, SimNode>,
     pub(super) addresses: BTreeMap<u32, NodeRef>,
     pub(super) wal: Wal,
     pub(super) cut: BTreeSet<(Place, Place)>,
@@ -63,6 +65,7 @@ impl World {
             costs,
             chaos: Chaos::default(),
             nodes: BTreeMap::new(),
+            kept: BTreeMap::new(),
             addresses: BTreeMap::new(),
             wal: Wal::default(),
             cut: BTreeSet::new(),
@@ -187,6 +190,10 @@ impl World {
             .get(&node.instance)
             .cloned()
             .unwrap_or_else(|| node.instance.to_string());
+        if let Some(kept) = self.kept.remove(&node) {
+            self.addresses.insert(kept.number, node);
+            self.nodes.entry(node).or_insert(kept);
+        }
         let number = self.next_number;
         self.nodes.entry(node).or_insert_with(|| {
             self.next_number += 1;

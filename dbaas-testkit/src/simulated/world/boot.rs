@@ -38,6 +38,7 @@ impl World {
             epoch: recipe.epoch,
             boot_id,
         });
+        found.prepared = Some(std::mem::discriminant(&recipe.prepare));
         found.power = Power::Preparing(Box::new(Preparation {
             recipe,
             done_at_ms,
