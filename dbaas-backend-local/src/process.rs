@@ -280,24 +280,38 @@ pub(crate) fn is_ours(pid: u32) -> bool {
 
 /// Kills what [`find`] finds, until it finds nothing. `Ok` is positive confirmation; `Err` names what is left.
 pub(crate) fn kill_all(dir: &Path, at_most: Duration) -> io::Result<()> {
+    kill_in_rounds(dir, at_most, || kill_found(dir))
+}
+
+/// Kills what is found now. `None`: there is nothing.
+pub(crate) fn kill_found(dir: &Path) -> io::Result<Option<Vec<Process>>> {
+    let pids = find(dir)?;
+    if pids.is_empty() {
+        return Ok(None);
+    }
+    let mut targets = Vec::new();
+    for pid in pids {
+        // The pidfd first, then the look at what it is: what is killed is what was looked at.
+        let Some(process) = Process::open(pid)? else {
+            continue;
+        };
+        let still_there = fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
+        if still_there && is_ours(pid) && process.is_alive() {
+            process.signal(Signal::KILL)?;
+            targets.push(process);
+        }
+    }
+    Ok(Some(targets))
+}
+
+/// Repeats a round of killing until it finds nothing.
+pub(crate) fn kill_in_rounds(
+    dir: &Path,
+    at_most: Duration,
+    round: impl Fn() -> io::Result<Option<Vec<Process>>>,
+) -> io::Result<()> {
     let deadline = Instant::now() + at_most;
-    loop {
-        let pids = find(dir)?;
-        if pids.is_empty() {
-            return Ok(());
-        }
-        let mut targets = Vec::new();
-        for &pid in &pids {
-            // The pidfd first, then the look at what it is: what is killed is what was looked at.
-            let Some(process) = Process::open(pid)? else {
-                continue;
-            };
-            let still_there = fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
-            if still_there && is_ours(pid) && process.is_alive() {
-                process.signal(Signal::KILL)?;
-                targets.push(process);
-            }
-        }
+    while let Some(targets) = round()? {
         for target in &targets {
             target.wait_until(
                 deadline
@@ -316,6 +330,7 @@ pub(crate) fn kill_all(dir: &Path, at_most: Duration) -> io::Result<()> {
             return Err(io::Error::new(io::ErrorKind::TimedOut, message));
         }
     }
+    Ok(())
 }
 
 /// Names of the POSIX shared memory that a process has mapped (`/dev/shm/PostgreSQL.*`); a killed server leaves them behind.

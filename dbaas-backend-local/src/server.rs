@@ -13,9 +13,9 @@ use crate::backend::Inner;
 use crate::command;
 use crate::discovery::Installation;
 use crate::files::{self, Durability};
-use crate::node::{Node, Preparation, StoredProcess, write_exit, write_json};
+use crate::node::{Node, Preparation, State, StoredProcess, write_exit, write_json};
 use crate::prepare::mark_of;
-use crate::process::{Process, kill_all};
+use crate::process::{Process, kill_all, kill_found, kill_in_rounds};
 
 /// A port of a server that was just killed may be busy for a moment.
 const PORT_BUSY_AT_MOST: Duration = Duration::from_millis(500);
@@ -193,14 +193,24 @@ fn write_files(inner: &Inner, node: &Node, recipe: &BootRecipe) -> io::Result<()
 /// A server has ended: makes sure that nothing of it is left, and only then says so. A child that lives on without its postmaster
 /// could still answer a client.
 pub(crate) fn settle(inner: &Inner, node: &Node, process: &Arc<Process>) -> io::Result<()> {
-    kill_all(node.dir.path(), KILL_AT_MOST)?;
+    let is_current = |state: &State| state.process.as_ref().is_some_and(|p| Arc::ptr_eq(p, process));
+    // It may be late: the node may have been switched off and started again meanwhile. A server is started under this lock, so that what
+    // is killed under it is of the server that has ended.
+    kill_in_rounds(node.dir.path(), KILL_AT_MOST, || {
+        let state = node.state.lock();
+        if is_current(&state) {
+            kill_found(node.dir.path())
+        } else {
+            Ok(None)
+        }
+    })?;
     let ending = process.reap();
     if inner.is_closed() {
         return Ok(());
     }
     let exit = {
         let mut state = node.state.lock();
-        if !state.process.as_ref().is_some_and(|p| Arc::ptr_eq(p, process)) {
+        if !is_current(&state) {
             return Ok(());
         }
         state.process = None;

@@ -284,6 +284,28 @@ async fn a_start_under_way_is_not_taken_for_a_death() {
     }
 }
 
+/// What is left of a server that has ended is killed by a thread that may come late: it must not meet the next server.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_server_does_not_end_the_next_one() {
+    let Some(fixture) = Fixture::new(15) else { return };
+    let node = fixture.node();
+    let backend = fixture.open();
+    fixture.primary(&backend, node, vec![]).await;
+    for round in 0..25 {
+        let running = fixture.wait_running(&backend, node).await;
+        if round % 2 == 0 {
+            kill(pid_of(&running), "KILL");
+        }
+        backend.power_off(node, PowerOff::Immediate).await.unwrap();
+        backend.start(node, &existing(1)).await.unwrap();
+        let started = fixture.observe(&backend, node).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let later = fixture.observe(&backend, node).await;
+        assert_eq!(later.power, PowerState::Running, "round {round}");
+        assert_eq!(later.boot, started.boot, "round {round}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_outlives_the_backend_and_is_adopted() {
     let Some(fixture) = Fixture::new(15) else { return };
