@@ -101,10 +101,13 @@ async fn out_of_connection_slots() {
     let sleepers: Vec<_> = (0..4)
         .map(|_| {
             let (executor, target) = (Arc::clone(&executor), target.clone());
-            tokio::spawn(async move { executor.run(&target, &script("SELECT pg_sleep(2)")).await })
+            // Longer than it takes the last of them to connect, on any machine.
+            let sleep = script("SELECT pg_sleep(60)").within_ms(10_000, 60_000);
+            // Again where the one below took its slot for a moment.
+            tokio::spawn(async move { while executor.run(&target, &sleep).await.is_err() {} })
         })
         .collect();
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     let error = loop {
         match executor
             .run(&target, &script("SELECT 1").on_fresh_session())
@@ -114,15 +117,13 @@ async fn out_of_connection_slots() {
             Ok(_) => executor.forget(&target.endpoint),
         }
         assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(20)).await;
     };
     assert_eq!(
         (error.kind(), error.sqlstate()),
         (SqlErrorKind::NotReady, Some("53300"))
     );
-    for sleeper in sleepers {
-        // One of them may have come too late for a slot.
-        let _ = sleeper.await.unwrap();
-    }
+    sleepers.iter().for_each(|sleeper| sleeper.abort());
 }
 
 /// A port forwarder whose server is gone accepts and hangs up; something else may listen on what was a node's port.
