@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dbaas_core::sql_executor::{SqlExecutor, SqlTarget};
-use dbaas_sql::PostgresExecutor;
+use dbaas_sql::{ExecutorSettings, PostgresExecutor};
 use dbaas_testkit::sql_conformance::{Site, run};
 use dbaas_workload::server::{ServerOptions, ThrowawayServer};
 use setup::{server, target};
 
 struct Place {
+    settings: ExecutorSettings,
     server: ThrowawayServer,
     starting: ThrowawayServer,
 }
@@ -21,7 +22,7 @@ struct Place {
 #[async_trait]
 impl Site for Place {
     fn executor(&self) -> Arc<dyn SqlExecutor> {
-        Arc::new(PostgresExecutor::default())
+        Arc::new(PostgresExecutor::new(self.settings.clone()))
     }
 
     fn target(&self) -> SqlTarget {
@@ -46,14 +47,34 @@ impl Site for Place {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn keeps_the_contract() {
+async fn keeps_the_contract(settings: ExecutorSettings, test: &str) {
     let few = ServerOptions::default().set("max_connections", "20");
-    let Some(server) = server("conformance", &few) else {
+    let Some(server) = server(test, &few) else {
         return;
     };
     let starting = starts_up_for_ever();
-    run(&Place { server, starting }).await;
+    run(&Place {
+        settings,
+        server,
+        starting,
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn with_sessions_that_are_kept() {
+    keeps_the_contract(ExecutorSettings::default(), "conformance: kept").await;
+}
+
+/// The contract asks for neither: no session is kept, and none is cancelled but by the server's own limits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn with_bounds_of_zero() {
+    let settings = ExecutorSettings {
+        idle_total: 0,
+        cancels_at_once: 0,
+        ..ExecutorSettings::default()
+    };
+    keeps_the_contract(settings, "conformance: zero").await;
 }
 
 /// Recovery without an end, and nobody let in meanwhile.
