@@ -3,10 +3,16 @@
 //! # Contract
 //! * A [`Script`]'s steps run in order on one session; the first step that fails, or whose [`Expect`] does not hold, ends it.
 //! * `search_path` is `pg_catalog`, pinned when the session starts; `application_name` is `dbaas_controller`; statements that fail are
-//!   not written to the server's log with their text (`log_min_error_statement = panic`, `log_statement = none`, and the like).
+//!   not written to the server's log with their text or values (`log_min_error_statement = panic`, `log_statement = none`, and the like).
 //! * Sessions run with `synchronous_commit = local`: the controller's own statements never wait for a standby.
 //! * Errors carry the SQLSTATE. [`SqlErrorKind::OutcomeUnknown`] is a timeout or a broken connection after a statement was sent.
-//! * An executor may keep sessions for reuse, except where the script asks for a fresh one. After any error the session is dropped.
+//! * An executor may keep sessions for reuse, except where the script asks for a fresh one, and only for who has the same password. After
+//!   any error the session is dropped.
+//! * Scripts may run at the same time, to one target too: each has a session to itself, and none waits for another's end.
+//! * A caller may drop the future of [`SqlExecutor::run`]. What that script holds on the server, such as locks, is let go soon: at its
+//!   deadline at the latest, as after a timeout.
+//!
+//! `dbaas_testkit::sql_conformance` tells whether an implementation keeps the contract.
 
 use async_trait::async_trait;
 
@@ -153,7 +159,7 @@ pub enum SqlErrorKind {
     Login,
     /// A guard step answered something else than true. The steps before it were done.
     GuardFailed,
-    /// The server refused a statement; see the SQLSTATE.
+    /// The server refused a statement, or has no such database (3D000); see the SQLSTATE.
     Statement,
     /// A statement was sent and no answer came: it may have been carried out.
     OutcomeUnknown,
@@ -205,7 +211,7 @@ impl SqlError {
         self.sqlstate.as_deref()
     }
 
-    /// The index of the step that failed.
+    /// The index of the step that failed; `None` where there was no session to run it on, and where the commit failed.
     pub fn step(&self) -> Option<usize> {
         self.step
     }

@@ -3,4 +3,5 @@
 pub mod infrastructure_conformance;
 pub mod memory_store;
 pub mod simulated;
+pub mod sql_conformance;
 pub mod store_conformance;
