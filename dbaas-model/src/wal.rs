@@ -299,7 +299,9 @@ mod tests {
             (Entry::Promotion(2), 1),
             (Entry::Promotion(3), 2),
         ]);
-        assert_eq!(same_number.rewound_to(later), same_number);
+        assert_eq!(same_number.rewound_to(later), later, "it is only behind");
+        let foreign = log(&[mark(1), commit(2), (Entry::Promotion(2), 1)]);
+        assert_eq!(foreign.rewound_to(later), foreign);
         let elsewhere = log(&[mark(1), (Entry::Promotion(2), 1), (Entry::Promotion(3), 2)]);
         assert_eq!(same_number.rewound_to(elsewhere), elsewhere);
     }
