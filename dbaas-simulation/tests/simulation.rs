@@ -87,6 +87,10 @@ fn seeds_that_found_something() {
         ),
         (1570, "as 1543"),
         (970, "a database that a late order began once more was left over"),
+        (
+            571,
+            "a switchover was asked for twice while the other nodes went: the promotion waited for a voter for ever",
+        ),
     ];
     for (seed, what) in found {
         let outcome = seed::run(seed).unwrap();

@@ -147,8 +147,14 @@ fn propose(draft: &mut Draft<'_>, cluster: &ClusterState, facts: &NodeFacts) {
 fn wanted(draft: &Draft<'_>, cluster: &ClusterState, facts: &NodeFacts) -> Electorate {
     let current = cluster.current();
     let asked = draft.record.spec.effective_sync_replicas();
-    // A switchover of an asynchronous instance is made synchronous first, so that nothing acknowledged is lost by it.
-    let asked = if asked == 0 && draft.record.requests.switchover.is_some() {
+    // A switchover of an asynchronous instance is made synchronous first, so that nothing acknowledged is lost by it; not where nobody is left
+    // who could take over: that one waits for a voter for ever.
+    let someone_stays = draft
+        .record
+        .nodes
+        .iter()
+        .any(|n| n.id != cluster.primary && !n.leaving);
+    let asked = if asked == 0 && draft.record.requests.switchover.is_some() && someone_stays {
         1
     } else {
         asked

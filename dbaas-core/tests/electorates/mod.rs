@@ -154,6 +154,20 @@ fn a_switchover_without_replicas_has_one_first() {
     assert_eq!(newest(&scene).1, 2);
 }
 
+#[test]
+fn a_switchover_waits_for_nobody_where_nobody_stays() {
+    let mut scene = Scene::running(2, 1);
+    scene.record.spec.nodes = 1u64.try_into().unwrap();
+    scene.record.nodes[1].leaving = true;
+    scene.record.requests.switchover = Some(SwitchoverRequest {
+        to: None,
+        at: scene.observation.at,
+        by_controller: false,
+        prepared: false,
+    });
+    assert_eq!(newest(&scene), (vec![], 0));
+}
+
 /// The setting that is ordered, with its number.
 fn ordered(scene: &Scene) -> Option<(u64, String)> {
     scene.plan().actions.into_iter().find_map(|action| match action {
