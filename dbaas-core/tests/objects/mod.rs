@@ -7,7 +7,7 @@ use dbaas_core::id::{DatabaseId, UserId};
 use dbaas_core::lifecycle::ObjectLifecycle;
 use dbaas_core::observation::{CatalogueFacts, DatabaseFacts, RoleFacts};
 use dbaas_core::password::Password;
-use dbaas_core::plan::{Action, Situation, plan};
+use dbaas_core::plan::{Action, Plan, Situation, plan};
 use dbaas_core::scram::{Iterations, ScramVerifier};
 use dbaas_core::user::UserRecord;
 use uuid::Uuid;
@@ -45,6 +45,17 @@ fn database(scene: &Scene, id: DatabaseId, owner: UserId) -> DatabaseRecord {
     }
 }
 
+fn plan_of(scene: &Scene, user: &UserRecord, database: &DatabaseRecord) -> Plan {
+    plan(Situation {
+        instance: &scene.record,
+        users: std::slice::from_ref(user),
+        databases: std::slice::from_ref(database),
+        observation: &scene.observation,
+        policy: &scene.policy,
+        fresh_ids: &[],
+    })
+}
+
 #[test]
 fn what_was_deleted_is_gone_when_no_failover_can_bring_it_back() {
     let mut scene = Scene::running(3, 1);
@@ -58,14 +69,7 @@ fn what_was_deleted_is_gone_when_no_failover_can_bring_it_back() {
             roles: Vec::new(),
             databases: Vec::new(),
         });
-        let plan = plan(Situation {
-            instance: &scene.record,
-            users: std::slice::from_ref(&user),
-            databases: std::slice::from_ref(&database),
-            observation: &scene.observation,
-            policy: &scene.policy,
-            fresh_ids: &[],
-        });
+        let plan = plan_of(&scene, &user, &database);
         assert_eq!(plan.actions, []);
         (plan.gone.len(), plan.wants_catalogue)
     };
@@ -98,14 +102,7 @@ fn a_database_that_was_begun_once_more_is_dropped_and_its_first_self_is_not() {
         }],
         databases: vec![found("shop", Some(object_mark(id.uuid()))), found(&staging, None)],
     });
-    let plan = plan(Situation {
-        instance: &scene.record,
-        users: std::slice::from_ref(&user),
-        databases: std::slice::from_ref(&database),
-        observation: &scene.observation,
-        policy: &scene.policy,
-        fresh_ids: &[],
-    });
+    let plan = plan_of(&scene, &user, &database);
     let dropped = Action::DropDatabase {
         node: node(1),
         database: id,
