@@ -1,11 +1,12 @@
 //! The engine: brings instances to what was asked for. Event-driven; a heartbeat is what is left when nothing happens.
 //!
 //! [`queue`] says which instance is next · [`pass`] is one instance's pass · [`observe`] looks · `dbaas_core::plan` decides · [`act`]
-//! performs · [`memory`] is what is remembered between passes.
+//! performs · [`memory`] is what is remembered between passes · [`orphans`] tells of nodes that nobody knows.
 
 mod act;
 mod memory;
 mod observe;
+mod orphans;
 mod pass;
 mod queue;
 
@@ -31,6 +32,8 @@ use queue::Queue;
 const LEASE: &str = "controller";
 /// How often the list of instances is read, for those that another control plane on the same store was asked for.
 const SWEEP: Duration = Duration::from_secs(30);
+/// After how many such readings the infrastructure's nodes are compared with it.
+const SWEEPS_PER_COMPARISON: u32 = 10;
 
 /// What the engine saw last of an instance; kept in memory only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -238,11 +241,18 @@ impl Engine {
     }
 
     async fn sweep(self: Arc<Self>) {
+        let mut orphans = orphans::Orphans::default();
+        let mut sweeps = 0u32;
         while !self.is_stopping() {
             self.pause(SWEEP).await;
             if self.is_stopping() || self.lease().is_none() {
                 continue;
             }
+            // Twice in a row, because what is found has to be found again.
+            if sweeps % SWEEPS_PER_COMPARISON < 2 {
+                self.look_for_orphans(&mut orphans).await;
+            }
+            sweeps = sweeps.wrapping_add(1);
             match self.ports.repository.list_instance_ids().await {
                 Ok(ids) => {
                     let known = self.memory.lock();

@@ -2,6 +2,7 @@
 //! ([`InstanceStatus`]).
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::cluster::ClusterState;
 use crate::id::{InstanceId, NodeId, ProjectId, VersionId};
@@ -164,8 +165,33 @@ pub struct InstanceRecord {
     pub next_node_number: u32,
     /// The credentials of the control plane's own roles, sealed (see `SecretSealer`); empty until made.
     pub sealed_credentials: String,
+    /// Users and databases that were dropped last: what a late order makes of them once more is dropped again.
+    #[serde(default)]
+    pub dropped: Dropped,
     /// What is true.
     pub status: InstanceStatus,
+}
+
+/// The ids of users and databases that were dropped, oldest first. As many as matter are kept: an order to make one is late by seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Dropped(Vec<Uuid>);
+
+impl Dropped {
+    /// How many are kept.
+    pub const MOST: usize = 64;
+
+    /// Notes one; the oldest gives way.
+    pub fn note(&mut self, id: Uuid) {
+        self.0.retain(|known| *known != id);
+        self.0.push(id);
+        let surplus = self.0.len().saturating_sub(Self::MOST);
+        self.0.drain(..surplus);
+    }
+
+    /// Those that are kept.
+    pub fn iter(&self) -> impl Iterator<Item = Uuid> {
+        self.0.iter().copied()
+    }
 }
 
 impl InstanceRecord {
@@ -184,6 +210,7 @@ impl InstanceRecord {
             nodes: Vec::new(),
             next_node_number: 1,
             sealed_credentials,
+            dropped: Dropped::default(),
             status: InstanceStatus {
                 lifecycle: Lifecycle::New,
                 phase: InstancePhase::Creating,

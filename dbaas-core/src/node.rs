@@ -73,3 +73,10 @@ pub struct NodeRecord {
     /// What an operator looks for: a process id, a container id.
     pub backend_ref: Option<String>,
 }
+
+impl NodeRecord {
+    /// Whether it may hold what the primary's history does not, and no base backup of it has been begun yet: nothing that it has counts.
+    pub fn is_to_be_rebuilt(&self) -> bool {
+        self.rejoin == Rejoin::BaseBackup && self.rejoin_attempts == 0
+    }
+}

@@ -55,7 +55,8 @@ impl Default for BankOptions {
             initial_balance: 1_000,
             tellers: 4,
             isolation: Isolation::ForUpdate,
-            pause_between: Duration::from_millis(2),
+            // As fast as it can would take the processors from what is tested.
+            pause_between: Duration::from_millis(10),
             audit_every: Duration::from_millis(100),
             max_transfers_per_teller: 500_000,
             client: ClientOptions::default(),

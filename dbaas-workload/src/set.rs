@@ -36,7 +36,8 @@ impl Default for SetOptions {
     fn default() -> Self {
         SetOptions {
             writers: 4,
-            pause_between: Duration::from_millis(2),
+            // As fast as it can would take the processors from what is tested.
+            pause_between: Duration::from_millis(10),
             max_attempts_per_writer: 2_000_000,
             client: ClientOptions::default(),
         }

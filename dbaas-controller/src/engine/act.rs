@@ -23,7 +23,7 @@ use crate::credentials::Credentials;
 
 /// How long, and how often, a server that is just being started is asked for its first login. A user waits for it.
 const FIRST_LOGIN_PATIENCE: Duration = Duration::from_millis(500);
-const FIRST_LOGIN_EVERY: Duration = Duration::from_millis(5);
+const FIRST_LOGIN_EVERY: Duration = Duration::from_millis(2);
 
 /// Everything that performing an action needs; made per pass.
 pub(super) struct Stage {

@@ -329,7 +329,7 @@ impl<'a> Draft<'a> {
         self.record
             .nodes
             .iter()
-            .filter(|n| self.is_of_this_history(n.id))
+            .filter(|n| self.is_of_this_history(n.id) && !n.is_to_be_rebuilt())
             .filter(|n| {
                 primary
                     .streaming(&standby_name(&n.name, epoch))

@@ -13,6 +13,7 @@ use crate::observation::NodeFacts;
 
 use super::Action;
 use super::draft::{Draft, Serving};
+use super::nodes::note_good_standby;
 
 /// As many electorates as a record may hold: more changes wait until some have settled.
 const MOST_ELECTORATES: usize = 16;
@@ -141,6 +142,10 @@ fn propose(draft: &mut Draft<'_>, cluster: &ClusterState, facts: &NodeFacts) {
     );
     draft.why.push(why);
     draft.record.cluster = Some(next);
+    for id in draft.caught_up(facts).intersection(&wanted.voters) {
+        // With what makes it count: if it dies now it is needed as it is, and not by a way that needs a primary.
+        note_good_standby(draft, *id);
+    }
     draft.soon();
 }
 

@@ -25,6 +25,31 @@ pub(super) fn plan(draft: &mut Draft<'_>, serving: Option<Serving>) {
     }
     if let Some(serving) = serving {
         slots_of_primary(draft, serving);
+        strays(draft);
+    }
+}
+
+/// A node that the record does not know: an order to make one came after it had been removed. It never had data; one that has is left for
+/// people to look at.
+fn strays(draft: &mut Draft<'_>) {
+    let observation = draft.situation.observation;
+    for (&id, seen) in &observation.nodes {
+        let Some(found) = seen.infra.present() else {
+            continue;
+        };
+        if draft.node(id).is_some() {
+            continue;
+        }
+        if found.data == DataState::Empty && seen.is_off() {
+            let data = DataDisposal::Delete;
+            let why = format!("{id} is no node of this instance, and empty: removing it");
+            draft.act(Action::Remove { node: id, data }, why);
+        } else {
+            draft.warnings.push(format!(
+                "there is a node {id} ({}) that this instance does not know; it is left alone: remove it by hand if nobody needs its data",
+                found.backend_ref.as_deref().unwrap_or("of no process")
+            ));
+        }
     }
 }
 
@@ -85,6 +110,16 @@ fn set_rejoin(draft: &mut Draft<'_>, id: NodeId, rejoin: Rejoin) {
         && node.rejoin != rejoin
     {
         node.rejoin = rejoin;
+        node.rejoin_attempts = 0;
+    }
+}
+
+/// This standby streams, and is of the primary's history: its data is good.
+pub(super) fn note_good_standby(draft: &mut Draft<'_>, id: NodeId) {
+    if let Some(node) = draft.node_mut(id)
+        && !node.is_to_be_rebuilt()
+    {
+        node.rejoin = Rejoin::InPlace;
         node.rejoin_attempts = 0;
     }
 }
@@ -321,10 +356,7 @@ fn running(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving: Option
         return;
     }
     let Some(serving) = serving else { return };
-    if draft
-        .node(id)
-        .is_some_and(|n| n.rejoin == Rejoin::BaseBackup && n.rejoin_attempts == 0)
-    {
+    if draft.node(id).is_some_and(NodeRecord::is_to_be_rebuilt) {
         let why = format!("{name} may hold what the primary's history does not: rebuilding it");
         draft.pending(why.clone());
         draft.event("standby_rebuilding", Some(id), why.clone());
@@ -373,10 +405,7 @@ fn running(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving: Option
         );
     }
     if primary.streaming(&target.application_name).is_some() && facts.history == epoch {
-        if let Some(node) = draft.node_mut(id) {
-            node.rejoin = Rejoin::InPlace;
-            node.rejoin_attempts = 0;
-        }
+        note_good_standby(draft, id);
         return;
     }
     draft.pending(format!("{name} does not stream yet"));

@@ -7,6 +7,7 @@ use crate::command::{object_mark, staging_database_name};
 use crate::database::DatabaseRecord;
 use crate::id::{NodeId, UserId};
 use crate::lifecycle::{LifecycleEvent, ObjectLifecycle};
+use crate::name::UserName;
 use crate::observation::{CatalogueFacts, NodeFacts};
 use crate::user::UserRecord;
 
@@ -15,6 +16,8 @@ use super::{Action, GoneObject};
 
 /// How many roles and databases one plan makes or changes, so that a pass stays short.
 const MOST_AT_ONCE: usize = 32;
+
+mod leftovers;
 
 pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
     let unfinished = draft
@@ -39,6 +42,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
     let before = draft.actions.len();
     users(draft, primary.node, catalogue, durable);
     databases(draft, primary.node, catalogue, durable);
+    leftovers::drop_again(draft, primary.node, catalogue);
     if draft.actions.len() > before || (unfinished && !durable) {
         draft.wants_catalogue = true;
         draft.soon();
@@ -74,17 +78,22 @@ fn users(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts, dur
         let foreign = role.is_some_and(|r| r.mark.as_deref() != Some(&mark));
         if user.deleting {
             match role {
-                Some(_) if !foreign => drop_user(draft, primary, &user, catalogue),
+                Some(_) if !foreign => drop_role(draft, primary, user.id, &user.name, catalogue),
                 // A failover must not bring back somebody who has been told to be gone.
                 _ if !durable => {}
                 _ => {
                     draft.event("user_deleted", None, format!("user {} is gone", user.name));
                     draft.gone.push(GoneObject::User(user.id));
+                    draft.record.dropped.note(user.id.uuid());
                 }
             }
             continue;
         }
         let (event, reason) = match role {
+            Some(role) if leftovers::is_one(draft, role.mark.as_deref()) => (
+                LifecycleEvent::WorkBegan,
+                "an earlier role of this name is being dropped".to_owned(),
+            ),
             Some(_) if foreign => (
                 LifecycleEvent::Failed,
                 "a role of this name exists that the control plane did not create: drop or rename it in PostgreSQL".to_owned(),
@@ -160,7 +169,13 @@ fn put_role(draft: &mut Draft<'_>, primary: NodeId, user: &UserRecord, exists: b
     }
 }
 
-fn drop_user(draft: &mut Draft<'_>, primary: NodeId, user: &UserRecord, catalogue: &CatalogueFacts) {
+fn drop_role(
+    draft: &mut Draft<'_>,
+    primary: NodeId,
+    user: UserId,
+    name: &UserName,
+    catalogue: &CatalogueFacts,
+) {
     let databases = catalogue
         .databases
         .iter()
@@ -168,13 +183,12 @@ fn drop_user(draft: &mut Draft<'_>, primary: NodeId, user: &UserRecord, catalogu
         .map(|d| (d.name.clone(), d.owner.clone()))
         .collect();
     if draft.actions.len() < MOST_AT_ONCE {
-        let (id, name) = (user.id, user.name.clone());
         let why = format!("dropping role {name}");
         draft.act(
             Action::DropRole {
                 node: primary,
-                user: id,
-                name,
+                user,
+                name: name.clone(),
                 databases,
             },
             why,
@@ -225,6 +239,10 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
             delete(draft, primary, &database, false, Some(staging), durable);
         }
         let (event, reason) = match found {
+            Some(found) if leftovers::is_one(draft, found.mark.as_deref()) => (
+                LifecycleEvent::WorkBegan,
+                "an earlier database of this name is being dropped".to_owned(),
+            ),
             Some(_) if foreign => (
                 LifecycleEvent::Failed,
                 "a database of this name exists that the control plane did not create: drop or rename it in PostgreSQL".to_owned(),
@@ -318,5 +336,6 @@ fn delete(
             format!("database {} is gone", database.name),
         );
         draft.gone.push(GoneObject::Database(id));
+        draft.record.dropped.note(id.uuid());
     }
 }

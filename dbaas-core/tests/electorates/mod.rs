@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use dbaas_core::cluster::{ClusterState, Electorate, Epoch, Lsn};
 use dbaas_core::instance::SwitchoverRequest;
-use dbaas_core::observation::Silence;
+use dbaas_core::node::Rejoin;
+use dbaas_core::observation::{Seen, Silence};
 use dbaas_core::plan::Action;
 
 use crate::situation::{Scene, node};
@@ -287,4 +288,25 @@ fn changes_that_cannot_end_do_not_pile_up() {
     assert_eq!(newest(&full), (vec![2, 3], 1), "unchanged");
     let reason = full.plan().record.expect("a reason").status.reason;
     assert!(reason.contains("too many changes"), "{reason}");
+}
+
+#[test]
+fn whoever_comes_to_vote_is_needed_as_it_is() {
+    let with = |rejoin: Rejoin| {
+        let mut scene = Scene::running(3, 1);
+        if let Some(cluster) = scene.record.cluster.as_mut() {
+            cluster.electorates[0].voters.remove(&node(3));
+        }
+        scene.facts(1).sync_names = "ANY 1 (\"n2_e1\")".to_owned();
+        scene.record.nodes[2].rejoin = rejoin;
+        // PostgreSQL answers, and the infrastructure does not.
+        scene.seen(3).infra = Seen::Unknown;
+        let noted = scene.plan().record.map(|record| record.nodes[2].rejoin);
+        (newest(&scene).0, noted.unwrap_or(rejoin))
+    };
+    // It was rewound, and that it follows was not noted before it began to vote.
+    assert_eq!(with(Rejoin::Rewind), (vec![2, 3], Rejoin::InPlace));
+    assert_eq!(with(Rejoin::Seed), (vec![2, 3], Rejoin::InPlace));
+    // What is to be rebuilt neither votes nor is forgiven.
+    assert_eq!(with(Rejoin::BaseBackup), (vec![2], Rejoin::BaseBackup));
 }

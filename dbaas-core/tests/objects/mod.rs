@@ -113,3 +113,76 @@ fn a_database_that_was_begun_once_more_is_dropped_and_its_first_self_is_not() {
     assert!(plan.databases.is_empty(), "it is as asked for");
     assert!(plan.wants_catalogue);
 }
+
+#[test]
+fn what_a_late_order_makes_once_more_is_dropped_again() {
+    let mut scene = Scene::running(1, 0);
+    let (gone, gone_database, unknown) = (Uuid::from_u128(60), Uuid::from_u128(61), Uuid::from_u128(62));
+    scene.record.dropped.note(gone);
+    scene.record.dropped.note(gone_database);
+    // A user of the same name has been asked for since.
+    let mut user = user(&scene, UserId::from_uuid(Uuid::from_u128(50)));
+    user.lifecycle = ObjectLifecycle::New;
+    let role = |name: &str, id: Uuid| RoleFacts {
+        name: name.to_owned(),
+        verifier_sha256: None,
+        attributes_ok: true,
+        mark: Some(object_mark(id)),
+    };
+    let database = |name: &str, mark: Option<String>| DatabaseFacts {
+        name: name.to_owned(),
+        owner: "it".to_owned(),
+        public_connects: false,
+        mark,
+    };
+    let staging = staging_database_name(gone_database);
+    scene.observation.catalogue = Some(CatalogueFacts {
+        lsn: Lsn(1_000),
+        roles: vec![role("it", gone), role("nobody_knows", unknown)],
+        databases: vec![
+            database("shop", Some(object_mark(gone_database))),
+            database(&staging, None),
+            database("nobody_knows", Some(object_mark(unknown))),
+        ],
+    });
+    let plan = plan(Situation {
+        instance: &scene.record,
+        users: std::slice::from_ref(&user),
+        databases: &[],
+        observation: &scene.observation,
+        policy: &scene.policy,
+        fresh_ids: &[],
+    });
+    let names: Vec<(&str, String)> = plan
+        .actions
+        .iter()
+        .map(|action| match action {
+            Action::DropRole { name, .. } => ("role", name.to_string()),
+            Action::DropDatabase { name, .. } => ("database", name.clone()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let expected = [
+        ("role", "it"),
+        ("database", "shop"),
+        ("database", staging.as_str()),
+    ];
+    assert_eq!(names, expected.map(|(kind, name)| (kind, name.to_owned())));
+    assert_eq!(
+        plan.users[0].reason,
+        "an earlier role of this name is being dropped"
+    );
+}
+
+#[test]
+fn as_many_dropped_ones_are_remembered_as_matter() {
+    let mut dropped = dbaas_core::instance::Dropped::default();
+    let most = dbaas_core::instance::Dropped::MOST as u128;
+    for id in 0..=most {
+        dropped.note(Uuid::from_u128(id));
+    }
+    dropped.note(Uuid::from_u128(5));
+    let kept: Vec<u128> = dropped.iter().map(|id| id.as_u128()).collect();
+    assert_eq!(kept.len() as u128, most);
+    assert_eq!((kept.first(), kept.last()), (Some(&1), Some(&5)));
+}

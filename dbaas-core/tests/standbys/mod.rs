@@ -203,6 +203,28 @@ fn a_node_goes_step_by_step_and_not_while_it_votes() {
 }
 
 #[test]
+fn a_node_that_came_to_be_after_its_removal_goes_again_if_it_is_empty() {
+    // n3 is no node of the record any more.
+    let mut scene = leaving();
+    scene.record.nodes.truncate(2);
+    scene.power(3, PowerState::Off);
+    let stray = |scene: &mut Scene, data: DataState| {
+        if let Seen::Present(found) = &mut scene.seen(3).infra {
+            found.data = data;
+        }
+        let plan = scene.plan();
+        let warnings = plan.record.map(|record| record.status.warnings);
+        let of_it = warnings.unwrap_or_default();
+        let of_it = of_it.iter().filter(|warning| warning.contains("does not know"));
+        (on(scene, 3), of_it.count())
+    };
+    assert_eq!(stray(&mut scene, DataState::Empty), (vec!["remove"], 0));
+    assert_eq!(stray(&mut scene, DataState::Initialised), (vec![], 1));
+    scene.power(3, PowerState::Running);
+    assert_eq!(stray(&mut scene, DataState::Empty), (vec![], 1));
+}
+
+#[test]
 fn a_standby_that_follows_somebody_else_is_told_whom() {
     let follows = |scene: &Scene| on(scene, 3).contains(&"follow");
     let mut scene = Scene::running(3, 1);

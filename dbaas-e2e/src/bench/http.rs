@@ -47,42 +47,50 @@ pub async fn run(options: &BenchOptions, progress: &mut dyn FnMut(String)) -> an
         "/v1/types/postgres/versions".to_owned(),
     ]
     .into();
-    let time = SAMPLE * u32::try_from(options.runs).unwrap_or(u32::MAX);
-
-    let (quiet_floor, quiet) = read(floor, ours, &paths, time / 2).await?;
-    progress(format!(
-        "http, nothing else: p99 {:?} (floor {:?})",
-        quiet.quantile(0.99),
-        quiet_floor.quantile(0.99)
-    ));
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let creating = tokio::spawn(create_until(Arc::clone(&stack), options.major, stopped));
-    let result = read(floor, ours, &paths, time).await;
-    stop.send_replace(true);
-    let created = creating.await.context("creating instances")??;
-    let (busy_floor, busy) = result?;
-    progress(format!(
-        "http, creating: p99 {:?} (floor {:?})",
-        busy.quantile(0.99),
-        busy_floor.quantile(0.99)
-    ));
-    ensure!(created > 0, "no instance was created meanwhile");
+    let addresses = [floor, ours];
     let goal = Goal::P99(Duration::from_millis(5));
+    let mut rows = Vec::new();
+    let (of_constant, of_ours) = in_turns(addresses, &paths, options.runs.div_ceil(2)).await?;
+    progress(told("nothing else", &of_constant, &of_ours));
+    rows.push(Row::new("floor: a constant, nothing else going on", &of_constant));
+    rows.push(Row::new("GET, nothing else going on", &of_ours).beside(&of_constant));
+    let mut all_created = Vec::new();
+    for (at_a_time, how) in [(1, "one after the other"), (2, "two at a time")] {
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let creating = tokio::spawn(create_until(
+            Arc::clone(&stack),
+            options.major,
+            at_a_time,
+            stopped,
+        ));
+        let result = in_turns(addresses, &paths, options.runs).await;
+        stop.send_replace(true);
+        let created = creating.await.context("creating instances")??;
+        let (of_constant, of_ours) = result?;
+        progress(told(how, &of_constant, &of_ours));
+        ensure!(created > 0, "no instance was created meanwhile");
+        rows.push(Row::new(
+            format!("floor: a constant, while instances are created, {how}"),
+            &of_constant,
+        ));
+        let row = Row::new(format!("GET, while instances are created, {how}"), &of_ours);
+        rows.push(row.beside(&of_constant).goal(goal));
+        all_created.push(format!("{created} {how}"));
+    }
     Ok(vec![Table {
         title: format!("GET, {RATE} requests a second on {CONNECTIONS} connections"),
-        rows: vec![
-            Row::new("floor: a constant, nothing else going on", &quiet_floor),
-            Row::new("GET, nothing else going on", &quiet).beside(&quiet_floor),
-            Row::new("floor: a constant, while instances are created", &busy_floor),
-            Row::new("GET, while instances are created", &busy)
-                .beside(&busy_floor)
-                .goal(goal),
-        ],
+        rows,
         notes: vec![format!(
-            "From the moment that a request was due to the last byte of its answer. Both servers and the client run in one process; {created} \
-             instances were created and deleted meanwhile, two at a time."
+            "From the moment that a request was due to the last byte of its answer. Both servers and the client run in one process and are \
+             asked in turns; instances that were created and deleted meanwhile: {}.",
+            all_created.join(", ")
         )],
     }])
+}
+
+fn told(meanwhile: &str, floor: &Samples, ours: &Samples) -> String {
+    let (floor, ours) = (floor.quantile(0.99), ours.quantile(0.99));
+    format!("http, instances created: {meanwhile}: p99 {ours:?} (floor {floor:?})")
 }
 
 /// A server on the loopback address that ends when its handle is dropped.
@@ -103,58 +111,67 @@ async fn serve(router: Router) -> anyhow::Result<(SocketAddr, Serving)> {
     Ok((address, Serving(task)))
 }
 
-/// Creates and deletes instances, two at a time, until told to stop. How many.
+/// Creates and deletes instances, so many at a time, until told to stop. How many.
 async fn create_until(
     stack: Arc<Stack>,
     major: Option<u32>,
+    at_a_time: usize,
     stopped: tokio::sync::watch::Receiver<bool>,
 ) -> anyhow::Result<usize> {
-    let one = |lane: usize| {
+    let mut lanes = JoinSet::new();
+    for lane in 0..at_a_time {
         let (stack, stopped) = (Arc::clone(&stack), stopped.clone());
-        async move {
+        lanes.spawn(async move {
             let mut created = 0;
             while !*stopped.borrow() {
-                let cluster = Cluster::create(&stack, &format!("l{lane}-{created}"), 1, 0, major).await?;
+                let name = format!("of-{at_a_time}-{lane}-{created}");
+                let cluster = Cluster::create(&stack, &name, 1, 0, major).await?;
                 delete(&stack, &cluster).await?;
                 created += 1;
             }
             anyhow::Ok(created)
-        }
-    };
-    let (a, b) = tokio::join!(one(0), one(1));
-    Ok(a? + b?)
+        });
+    }
+    let mut created = 0;
+    while let Some(lane) = lanes.join_next().await {
+        created += lane??;
+    }
+    Ok(created)
 }
 
-/// Reads from both for a while, in turns: the times of the first and of the second.
-async fn read(
-    floor: SocketAddr,
-    ours: SocketAddr,
+/// Reads from both for a while, now from one and then from the other: the times of the first and of the second.
+async fn in_turns(
+    addresses: [SocketAddr; 2],
     paths: &Arc<[String]>,
-    time: Duration,
+    turns: usize,
 ) -> anyhow::Result<(Samples, Samples)> {
-    let interval = Duration::from_secs(1) / RATE;
-    let begin = Instant::now() + Duration::from_millis(50);
-    let end = begin + time;
-    let mut readers = JoinSet::new();
-    for lane in 0..CONNECTIONS {
-        for (which, address) in [(0, floor), (1, ours)] {
-            let first = begin + interval * lane + interval / 2 * which;
-            let paths = Arc::clone(paths);
-            readers.spawn(async move {
-                let samples = lane_of(address, &paths, first, interval * CONNECTIONS, end).await?;
-                anyhow::Ok((which, samples))
-            });
-        }
-    }
     let mut both = [Samples::default(), Samples::default()];
-    while let Some(joined) = readers.join_next().await {
-        let (which, times) = joined??;
-        for time in times {
-            both[which as usize].push(time);
+    for _ in 0..turns {
+        for (samples, address) in both.iter_mut().zip(addresses) {
+            read(address, paths, samples).await?;
         }
     }
     let [floor, ours] = both;
     Ok((floor, ours))
+}
+
+/// Reads from one for the time of a sample.
+async fn read(address: SocketAddr, paths: &Arc<[String]>, samples: &mut Samples) -> anyhow::Result<()> {
+    let interval = Duration::from_secs(1) / RATE;
+    let begin = Instant::now() + Duration::from_millis(50);
+    let end = begin + SAMPLE;
+    let mut readers = JoinSet::new();
+    for lane in 0..CONNECTIONS {
+        let first = begin + interval * lane;
+        let paths = Arc::clone(paths);
+        readers.spawn(async move { lane_of(address, &paths, first, interval * CONNECTIONS, end).await });
+    }
+    while let Some(times) = readers.join_next().await {
+        for time in times?? {
+            samples.push(time);
+        }
+    }
+    Ok(())
 }
 
 /// One connection: a request whenever one is due, also when the one before was late.
