@@ -293,8 +293,11 @@ impl ByHand<'_> {
         let volume = format!("{name}-{port}:/var/lib/postgresql/data");
         let source = primary.conninfo(name)?;
         let label = self.place.label();
-        let backup =
-            format!("chmod 700 $PGDATA; exec pg_basebackup -D $PGDATA -R -X stream -c fast -d \"{source}\"");
+        // Without `-R`: what that writes may be of a newer libpq than the server's own.
+        let backup = format!(
+            "chmod 700 $PGDATA; pg_basebackup -D $PGDATA -X stream -c fast -d \"{source}\" && touch $PGDATA/standby.signal && \
+             echo \"primary_conninfo = '{source}'\" >> $PGDATA/postgresql.auto.conf"
+        );
         let mut arguments = vec![
             "run",
             "--rm",
