@@ -236,13 +236,28 @@ pub fn drop_slots(names: &[String]) -> Script {
     )
 }
 
+/// The first thing on a new primary whose data directory came with a password of its own: the superuser's password.
+pub fn own_password(admin: &ScramVerifier) -> Script {
+    Script::new("own_password")
+        .guard(not_in_recovery_guard())
+        .step(admin_password(admin))
+        .within_ms(1_000, 5_000)
+}
+
+fn admin_password(admin: &ScramVerifier) -> Statement {
+    Statement::fixed("ALTER ROLE ")
+        .ident(ADMIN_ROLE)
+        .raw(" PASSWORD ")
+        .literal(&admin.to_string())
+}
+
 /// The control plane's own roles on a new primary: the superuser's password, the replication role with what `pg_rewind` needs
 /// (PostgreSQL documentation, `pg_rewind`, "Notes"), the first history mark, and a cluster closed to PUBLIC.
 pub fn bootstrap(admin: &ScramVerifier, replication: &ScramVerifier) -> Script {
     Script::new("bootstrap")
         .in_transaction()
         .guard(not_in_recovery_guard())
-        .step(Statement::fixed("ALTER ROLE ").ident(ADMIN_ROLE).raw(" PASSWORD ").literal(&admin.to_string()))
+        .step(admin_password(admin))
         .step(Statement::fixed(
             "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'dbaas_replication') \
              THEN CREATE ROLE dbaas_replication; END IF; END $$",

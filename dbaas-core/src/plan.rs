@@ -117,7 +117,8 @@ pub struct Plan {
     pub instance_gone: bool,
     /// For the event log, written together with the records.
     pub events: Vec<PlannedEvent>,
-    /// To be done after the records are written, in any order.
+    /// To be done after the records are written, in any order but for a database that is made [after](Action::CreateDatabase) its owner's
+    /// role.
     pub actions: Vec<Action>,
     /// Why there is something, or nothing, to do; for people.
     pub why: Vec<String>,
@@ -291,6 +292,8 @@ pub enum Action {
         owner: UserName,
         /// It is there already under its staging name.
         staged: bool,
+        /// The owner's role is made in the same plan: this comes after it.
+        after: Option<crate::id::UserId>,
     },
     /// Set a database's owner and privileges.
     AlterDatabase {

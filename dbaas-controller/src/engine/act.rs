@@ -24,6 +24,8 @@ use crate::credentials::Credentials;
 /// How long, and how often, a server that is just being started is asked for its first login. A user waits for it.
 const FIRST_LOGIN_PATIENCE: Duration = Duration::from_millis(500);
 const FIRST_LOGIN_EVERY: Duration = Duration::from_millis(2);
+/// How long a look may take that is made for the sake of its login.
+const FIRST_LOOK_MS: u32 = 500;
 
 /// Everything that performing an action needs; made per pass.
 pub(super) struct Stage {
@@ -88,6 +90,14 @@ pub(super) fn object(action: &Action) -> Option<Uuid> {
         | Action::AlterDatabase { database, .. }
         | Action::DropDatabase { database, .. } => Some(database.uuid()),
         _ => None,
+    }
+}
+
+/// Whether the first action makes what the second one says that it comes after.
+pub(super) fn precedes(first: &Action, second: &Action) -> bool {
+    match (first, second) {
+        (Action::PutRole { user, .. }, Action::CreateDatabase { after, .. }) => *after == Some(*user),
+        _ => false,
     }
 }
 
@@ -229,6 +239,7 @@ impl Stage {
                 name,
                 owner,
                 staged,
+                after: _,
             } => {
                 for script in command::create_database(name, database.uuid(), owner, *staged) {
                     self.run(*node, &script).await?;
@@ -290,27 +301,41 @@ impl Stage {
         let iterations = self.ports.settings.scram_iterations;
         let admin = verifier(&self.ports, &self.credentials.admin, iterations).await?;
         let replication = verifier(&self.ports, &self.credentials.replication, iterations).await?;
-        let script = command::bootstrap(&admin, &replication);
+        let (own_password, roles) = (
+            command::own_password(&admin),
+            command::bootstrap(&admin, &replication),
+        );
         let endpoint = self.endpoint(node)?;
+        let ours = target(&endpoint, &self.credentials.admin);
         let first = self
             .observation
             .infra(node)
             .and_then(|n| n.bootstrap_password.clone());
         // The data directory's own first, then ours: it was changed already by an attempt whose answer was lost.
-        let passwords: Vec<&Secret> = first.iter().chain([&self.credentials.admin]).collect();
+        let mut tries = Vec::new();
+        tries.extend(first.map(|password| (target(&endpoint, &password), &own_password)));
+        tries.push((ours.clone(), &roles));
         let until = tokio::time::Instant::now() + FIRST_LOGIN_PATIENCE;
-        let mut tried = passwords.as_slice();
-        while let [password, others @ ..] = tried {
-            let result = self.ports.sql.run(&target(&endpoint, password), &script).await;
-            let Err(error) = result else { return Ok(()) };
-            match error.kind() {
-                SqlErrorKind::Login if !others.is_empty() => tried = others,
-                SqlErrorKind::Refused | SqlErrorKind::NotReady if tokio::time::Instant::now() < until => {
-                    tokio::time::sleep(FIRST_LOGIN_EVERY).await;
+        let mut tried = tries.as_slice();
+        while let [(target, script), others @ ..] = tried {
+            match self.ports.sql.run(target, script).await {
+                Ok(_) if others.is_empty() => return Ok(()),
+                Ok(_) => {
+                    // Whoever looks next logs in with the new password, which takes as long as making the roles.
+                    let login = command::observe_node(FIRST_LOOK_MS);
+                    let roles = self.ports.sql.run(target, &roles);
+                    let (roles, _) = tokio::join!(roles, self.ports.sql.run(&ours, &login));
+                    return roles.map(drop).map_err(Into::into);
                 }
-                // Still starting: no failure. The next look finds it so, and this is done again.
-                SqlErrorKind::Refused | SqlErrorKind::NotReady => return Ok(()),
-                _ => return Err(error.into()),
+                Err(error) => match error.kind() {
+                    SqlErrorKind::Login if !others.is_empty() => tried = others,
+                    SqlErrorKind::Refused | SqlErrorKind::NotReady if tokio::time::Instant::now() < until => {
+                        tokio::time::sleep(FIRST_LOGIN_EVERY).await;
+                    }
+                    // Still starting: no failure. The next look finds it so, and this is done again.
+                    SqlErrorKind::Refused | SqlErrorKind::NotReady => return Ok(()),
+                    _ => return Err(error.into()),
+                },
             }
         }
         Ok(())

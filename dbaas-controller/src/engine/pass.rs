@@ -272,33 +272,25 @@ impl Engine {
 
     /// Begins the actions that may begin, and waits a while for them. Whether any was begun.
     async fn act(self: &Arc<Self>, id: InstanceId, stage: Arc<Stage>, actions: &[Action]) -> bool {
-        let now = self.ports.steady();
         let mut begun = JoinSet::new();
-        for action in actions {
-            let key = act::key(action);
-            let may = self.with_memory(id, |m| {
-                let may = m.may_begin(&key, now);
-                if may {
-                    let memory = m.actions.entry(key.clone()).or_default();
-                    memory.running = true;
-                    if let Action::Start { node, .. } = action {
-                        let jitter_ms = self.ports.randomness.below(50);
-                        m.nodes.entry(*node).or_default().started(now, jitter_ms);
-                    }
-                }
-                may
-            });
-            if may {
-                let engine = Arc::clone(self);
-                let stage = Arc::clone(&stage);
-                let action = action.clone();
-                let span = tracing::debug_span!("act", instance = %id, action = action.name(), node = %action.node());
-                // Spawned apart from the pass: a look at the instance never waits for a slow action.
-                let task = tokio::spawn(
-                    async move { engine.perform(id, key, stage, action).await }.instrument(span),
-                );
-                begun.spawn(task);
+        for first in actions {
+            if actions.iter().any(|other| act::precedes(other, first)) {
+                continue; // It is begun with what it comes after.
             }
+            let followers = actions.iter().filter(|other| act::precedes(first, other));
+            let chain: Vec<Action> = [first]
+                .into_iter()
+                .chain(followers)
+                .map_while(|action| self.begin(id, action).then(|| action.clone()))
+                .collect();
+            if chain.is_empty() {
+                continue;
+            }
+            let engine = Arc::clone(self);
+            let stage = Arc::clone(&stage);
+            // Spawned apart from the pass: a look at the instance never waits for a slow action.
+            let task = tokio::spawn(async move { engine.perform_in_turn(id, stage, chain).await });
+            begun.spawn(task);
         }
         if begun.is_empty() {
             return false;
@@ -316,9 +308,41 @@ impl Engine {
         true
     }
 
-    async fn perform(self: Arc<Self>, id: InstanceId, key: String, stage: Arc<Stage>, action: Action) {
+    /// Notes that an action runs from now on, if it may.
+    fn begin(&self, id: InstanceId, action: &Action) -> bool {
+        let now = self.ports.steady();
+        let key = act::key(action);
+        self.with_memory(id, |m| {
+            let may = m.may_begin(&key, now);
+            if may {
+                m.actions.entry(key).or_default().running = true;
+                if let Action::Start { node, .. } = action {
+                    let jitter_ms = self.ports.randomness.below(50);
+                    m.nodes.entry(*node).or_default().started(now, jitter_ms);
+                }
+            }
+            may
+        })
+    }
+
+    /// One after the other; what comes after a failure is left to the next plan.
+    async fn perform_in_turn(&self, id: InstanceId, stage: Arc<Stage>, chain: Vec<Action>) {
+        let mut well = true;
+        for action in chain {
+            if well {
+                let span = tracing::debug_span!("act", instance = %id, action = action.name(), node = %action.node());
+                well = self.perform(id, &stage, &action).instrument(span).await;
+            } else {
+                let key = act::key(&action);
+                self.with_memory(id, |m| m.actions.entry(key).or_default().running = false);
+            }
+        }
+    }
+
+    /// Whether it succeeded.
+    async fn perform(&self, id: InstanceId, stage: &Stage, action: &Action) -> bool {
         let started = tokio::time::Instant::now();
-        let result = match tokio::time::timeout(act::deadline(&action), stage.perform(&action)).await {
+        let result = match tokio::time::timeout(act::deadline(action), stage.perform(action)).await {
             Ok(result) => result.map_err(|e| e.to_string()),
             Err(_) => Err("no answer in time".to_owned()),
         };
@@ -332,23 +356,24 @@ impl Engine {
                 tracing::warn!(elapsed_ms, %error, "{} on {} failed", action.name(), action.node());
             }
         }
+        let well = result.is_ok();
         let now = self.ports.steady();
         self.with_memory(id, |m| {
-            let memory: &mut ActionMemory = m.actions.entry(key).or_default();
+            let memory: &mut ActionMemory = m.actions.entry(act::key(action)).or_default();
             memory.running = false;
             match &result {
                 Ok(()) => {
                     memory.failures = 0;
-                    memory.not_before = Some(now.plus_ms(act::settle_ms(&action)));
+                    memory.not_before = Some(now.plus_ms(act::settle_ms(action)));
                 }
                 Err(_) => {
                     let jitter_ms = self.ports.randomness.below(20);
-                    let wait_ms = (50u64 << memory.failures.min(12)).min(act::longest_backoff_ms(&action));
+                    let wait_ms = (50u64 << memory.failures.min(12)).min(act::longest_backoff_ms(action));
                     memory.failures = memory.failures.saturating_add(1);
                     memory.not_before = Some(now.plus_ms(wait_ms + jitter_ms));
                 }
             }
-            match act::object(&action) {
+            match act::object(action) {
                 Some(object) => match result {
                     Ok(()) => {
                         m.object_failures.remove(&object);
@@ -366,11 +391,12 @@ impl Engine {
                     }
                 }
             }
-            if object_action(&action) {
+            if object_action(action) {
                 m.wants_catalogue = true;
             }
         });
         self.queue.wake(id);
+        well
     }
 }
 

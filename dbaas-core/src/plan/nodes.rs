@@ -54,8 +54,14 @@ fn strays(draft: &mut Draft<'_>) {
 }
 
 fn node(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) {
-    let Some(seen) = draft.seen(id) else { return };
     let Some(record) = draft.node(id).cloned() else {
+        return;
+    };
+    let Some(seen) = draft.seen(id) else {
+        // Decided on in this plan, so that nobody has made it yet.
+        if draft.situation.observation.infrastructure_error.is_none() {
+            create(draft, &record);
+        }
         return;
     };
     if record.leaving && leave(draft, id, serving) {
@@ -69,9 +75,7 @@ fn node(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) {
                 set_rejoin(draft, id, Rejoin::BaseBackup);
             }
             if !primary || record.rejoin == Rejoin::Seed {
-                let why = format!("creating {}", record.name);
-                draft.pending(why.clone());
-                draft.act(Action::Apply(draft.node_spec(&record)), why);
+                create(draft, &record);
             }
             return;
         }
@@ -103,6 +107,12 @@ fn node(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) {
             Err(_) => draft.pending(format!("{} does not answer yet", record.name)),
         },
     }
+}
+
+fn create(draft: &mut Draft<'_>, node: &NodeRecord) {
+    let why = format!("creating {}", node.name);
+    draft.pending(why.clone());
+    draft.act(Action::Apply(draft.node_spec(node)), why);
 }
 
 fn set_rejoin(draft: &mut Draft<'_>, id: NodeId, rejoin: Rejoin) {

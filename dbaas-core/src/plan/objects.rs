@@ -197,12 +197,21 @@ fn drop_role(
 }
 
 fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts, durable: bool) {
-    // An owner that is being made in this plan: its database comes in the next one.
     let owners: BTreeSet<UserId> = draft
         .users
         .iter()
         .filter(|u| catalogue.roles.iter().any(|r| r.name == u.name.as_str()))
         .map(|u| u.id)
+        .collect();
+    let made_now: BTreeSet<UserId> = draft
+        .actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::PutRole {
+                user, exists: false, ..
+            } => Some(*user),
+            _ => None,
+        })
         .collect();
     for index in 0..draft.databases.len() {
         let database = draft.databases[index].clone();
@@ -254,7 +263,9 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
                     (LifecycleEvent::WorkBegan, "created; waiting until a standby has it".to_owned())
                 }
             }
-            _ if !owners.contains(&owner.id) => (LifecycleEvent::WorkBegan, "waiting for its owner".to_owned()),
+            _ if !(owners.contains(&owner.id) || found.is_none() && made_now.contains(&owner.id)) => {
+                (LifecycleEvent::WorkBegan, "waiting for its owner".to_owned())
+            }
             Some(_) => {
                 let (id, name) = (database.id, database.name.clone());
                 let why = format!("owner and privileges of database {name}");
@@ -265,7 +276,8 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
                 if draft.actions.len() < MOST_AT_ONCE {
                     let (id, name) = (database.id, database.name.clone());
                     let why = format!("database {name}");
-                    draft.act(Action::CreateDatabase { node: primary, database: id, name, owner: owner.name, staged }, why);
+                    let after = made_now.get(&owner.id).copied();
+                    draft.act(Action::CreateDatabase { node: primary, database: id, name, owner: owner.name, staged, after }, why);
                 }
                 (LifecycleEvent::WorkBegan, "being created".to_owned())
             }

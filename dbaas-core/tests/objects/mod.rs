@@ -186,3 +186,36 @@ fn as_many_dropped_ones_are_remembered_as_matter() {
     assert_eq!(kept.len() as u128, most);
     assert_eq!((kept.first(), kept.last()), (Some(&1), Some(&5)));
 }
+
+#[test]
+fn a_database_is_made_after_its_owner_in_the_same_plan() {
+    let mut scene = Scene::running(1, 0);
+    let owner = UserId::from_uuid(Uuid::from_u128(50));
+    let mut user = user(&scene, owner);
+    let mut database = database(&scene, DatabaseId::from_uuid(Uuid::from_u128(51)), owner);
+    (user.lifecycle, database.lifecycle) = (ObjectLifecycle::New, ObjectLifecycle::New);
+    let mut after = |roles: Vec<RoleFacts>| {
+        scene.observation.catalogue = Some(CatalogueFacts {
+            lsn: Lsn(1_000),
+            roles,
+            databases: Vec::new(),
+        });
+        let plan = plan_of(&scene, &user, &database);
+        plan.actions.into_iter().find_map(|action| match action {
+            Action::CreateDatabase { after, .. } => Some(after),
+            _ => None,
+        })
+    };
+    assert_eq!(
+        after(Vec::new()),
+        Some(Some(owner)),
+        "the role is made in this plan"
+    );
+    let role = RoleFacts {
+        name: "it".to_owned(),
+        verifier_sha256: None,
+        attributes_ok: true,
+        mark: Some(object_mark(owner.uuid())),
+    };
+    assert_eq!(after(vec![role]), Some(None), "it is there");
+}
