@@ -226,6 +226,7 @@ fn start(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, serving: Op
                 return draft.pending(format!("{name} waits for the new primary's first checkpoint"));
             }
             Some((source, endpoint)) => PreparePlan::Rewind { source, endpoint },
+            None if is_last_resort(draft) => PreparePlan::Existing,
             None => return draft.pending(format!("{name} waits for a primary to rewind to")),
         },
         Rejoin::BaseBackup => match source {
@@ -243,6 +244,7 @@ fn start(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, serving: Op
                     slot,
                 }
             }
+            None if observed.data == DataState::Initialised && is_last_resort(draft) => PreparePlan::Existing,
             None => return draft.pending(format!("{name} waits for a primary to copy from")),
         },
     };
@@ -253,11 +255,11 @@ fn start(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, serving: Op
         (ClusterPhase::Sealing | ClusterPhase::Promoting, None) => None,
     };
     let boot = draft.standby_boot(id, follow, prepare);
-    let how = match rejoin {
-        Rejoin::Seed => "as a copy of the first node",
-        Rejoin::InPlace => "where it is",
-        Rejoin::Rewind => "after rewinding it",
-        Rejoin::BaseBackup => "from a base backup",
+    let how = match boot.prepare {
+        PreparePlan::Init { .. } | PreparePlan::SeedOf { .. } => "as a copy of the first node",
+        PreparePlan::Existing => "where it is",
+        PreparePlan::Rewind { .. } => "after rewinding it",
+        PreparePlan::BaseBackup { .. } => "from a base backup",
     };
     if let Some(node) = draft.node_mut(id) {
         node.rejoin_attempts += 1;
@@ -274,6 +276,18 @@ fn start(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, serving: Op
         },
         why,
     );
+}
+
+/// Whether whatever a standby has is better than nothing, also where it was to be rewound or rebuilt: the primary's disk is lost, and nothing
+/// was promised (k = 0), or somebody has said that commits may be lost.
+fn is_last_resort(draft: &Draft<'_>) -> bool {
+    let Some(cluster) = draft.cluster() else {
+        return false;
+    };
+    let observed = draft.situation.observation.infra(cluster.primary);
+    let is_lost = draft.is_off(cluster.primary) && observed.is_none_or(|n| n.data != DataState::Initialised);
+    let failover = draft.record.requests.failover.as_ref();
+    is_lost && (!cluster.is_synchronous() || failover.is_some_and(|f| f.allow_data_loss))
 }
 
 /// Whether a promotion that goes well ends without this node, which is off. Its start would only take time from those that writes wait for;

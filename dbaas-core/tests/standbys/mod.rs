@@ -3,6 +3,7 @@
 use dbaas_core::boot_plan::PreparePlan;
 use dbaas_core::cluster::Epoch;
 use dbaas_core::infrastructure::{DataState, Exit, ExitReason, PowerOff, PowerState};
+use dbaas_core::instance::FailoverRequest;
 use dbaas_core::node::Rejoin;
 use dbaas_core::observation::{Seen, SlotFacts};
 use dbaas_core::plan::Action;
@@ -350,4 +351,48 @@ fn a_standby_that_streams_has_nothing_left_to_try() {
         (record.nodes[2].rejoin, record.nodes[2].rejoin_attempts),
         (Rejoin::InPlace, 0)
     );
+}
+
+#[test]
+fn what_was_to_be_rebuilt_is_started_when_there_is_nothing_to_rebuild_it_from() {
+    let with = |k: u64, rejoin: Rejoin, lost: bool, accepted: bool| {
+        let mut scene = Scene::running(3, k);
+        for n in [1, 3] {
+            scene.power(n, died());
+        }
+        if let (true, Seen::Present(observed)) = (lost, &mut scene.seen(1).infra) {
+            observed.data = DataState::Empty;
+        }
+        if let Seen::Present(observed) = &mut scene.seen(3).infra {
+            observed.data = DataState::Initialised;
+        }
+        scene.record.nodes[2].rejoin = rejoin;
+        scene.record.nodes[2].rejoin_attempts = 1;
+        scene.record.requests.failover = accepted.then_some(FailoverRequest {
+            allow_data_loss: true,
+            at: scene.observation.at,
+        });
+        // The other standby is away.
+        scene.seen(2).infra = Seen::Unknown;
+        scene.silence(2, dbaas_core::observation::Silence::Timeout, 60_000);
+        start(&scene)
+    };
+    for rejoin in [Rejoin::BaseBackup, Rejoin::Rewind] {
+        assert_eq!(
+            with(0, rejoin, true, false),
+            Some(PreparePlan::Existing),
+            "{rejoin:?}"
+        );
+        assert_eq!(
+            with(0, rejoin, false, false),
+            None,
+            "the primary's disk has everything"
+        );
+        assert_eq!(with(1, rejoin, true, false), None, "it may be foreign");
+        assert_eq!(
+            with(1, rejoin, true, true),
+            Some(PreparePlan::Existing),
+            "somebody accepts that"
+        );
+    }
 }
