@@ -91,6 +91,16 @@ fn seeds_that_found_something() {
             571,
             "a switchover was asked for twice while the other nodes went: the promotion waited for a voter for ever",
         ),
+        (4849, "a role that a late order made once more was left over"),
+        (20630, "as 4849"),
+        (
+            20222,
+            "a voter whose rewind was not noted was not started when the primary's disk was lost",
+        ),
+        (
+            23921,
+            "an asynchronous primary's disk was lost, and standbys that were to be rebuilt waited for it",
+        ),
     ];
     for (seed, what) in found {
         let outcome = seed::run(seed).unwrap();
