@@ -33,6 +33,7 @@ mod discovery;
 mod fetch;
 mod files;
 mod infrastructure;
+mod initdb;
 mod node;
 mod pool;
 mod prepare;

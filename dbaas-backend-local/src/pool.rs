@@ -1,5 +1,6 @@
-//! The warm pool: data directories that were initialised ahead and never started, each with a system identifier and a superuser's
-//! password of its own, and with byte copies for the first standbys. An instance then costs a rename and a start.
+//! The warm pool: data directories that were initialised ahead and never served, each with a system identifier and a superuser's
+//! password of its own, with a spare database for the first tenant's, and with byte copies for the first standbys. An instance then costs a
+//! rename and a start, and its first database another rename.
 //!
 //! ```text
 //! <data dir>/pool/<version>/<set>/{primary/, seed-0/, seed-1/, …, password}
@@ -21,7 +22,8 @@ use rand::RngCore;
 use crate::backend::Inner;
 use crate::discovery::Installation;
 use crate::files::{self, Durability};
-use crate::prepare::{Failure, InitPlace, initdb};
+use crate::initdb::{InitPlace, initdb, make_spare_database};
+use crate::prepare::Failure;
 use crate::priority;
 use crate::process::kill_all;
 
@@ -249,6 +251,7 @@ impl Pool {
             log: &log,
         };
         initdb(inner, installation, "pool", &place, &password, &cancelled)?;
+        make_spare_database(inner, installation, "pool", &place, &cancelled)?;
         for index in 0..self.size.seeds_per_set {
             files::copy_tree(
                 &primary,

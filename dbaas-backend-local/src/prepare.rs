@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dbaas_core::boot::{ADMIN_ROLE, BootRecipe, Prepare, ReplicationSource};
+use dbaas_core::boot::{BootRecipe, Prepare, ReplicationSource};
 use dbaas_core::boot_output::{first_error, preparation_failure, rewind_added_wal, rewind_failure};
 use dbaas_core::id::NodeId;
 use dbaas_core::infrastructure::{DataState, Exit, ExitReason, NodeRef, PowerState};
@@ -16,11 +16,10 @@ use crate::backend::Inner;
 use crate::command::{self, ToolFailure};
 use crate::discovery::Installation;
 use crate::files::{self, Durability};
+use crate::initdb::{InitPlace, initdb};
 use crate::node::{Node, Preparation, PrepareKind};
 use crate::priority;
 
-/// initdb takes about a second; more than this is a machine that does not work.
-const INITDB_AT_MOST: Duration = Duration::from_secs(300);
 /// A terabyte at 50 MB/s takes six hours. A source that is gone is noticed by TCP much earlier.
 const COPY_AT_MOST: Duration = Duration::from_secs(24 * 3600);
 /// How long a seed waits for a source that nobody starts.
@@ -405,7 +404,11 @@ pub(crate) fn mark_of(node: NodeRef) -> String {
     format!("{}/{}", node.instance, node.node)
 }
 
-fn tool_failure(name: &str, failure: ToolFailure, reason_of: &dyn Fn(&str) -> ExitReason) -> Failure {
+pub(crate) fn tool_failure(
+    name: &str,
+    failure: ToolFailure,
+    reason_of: &dyn Fn(&str) -> ExitReason,
+) -> Failure {
     match failure {
         ToolFailure::Cancelled => Failure::Cancelled,
         ToolFailure::Io(e) => Failure::new(ExitReason::PreparationFailed, format!("{name}: {e}")),
@@ -442,91 +445,6 @@ impl PassFile {
 }
 
 impl Drop for PassFile {
-    fn drop(&mut self) {
-        if let Err(e) = files::remove_if_there(&self.0) {
-            tracing::warn!(path = %self.0.display(), error = %e, "a password file stays behind");
-        }
-    }
-}
-
-/// Where `initdb` works.
-pub(crate) struct InitPlace<'a> {
-    /// The directory by which its processes are found.
-    pub(crate) work_dir: &'a Path,
-    pub(crate) data: &'a Path,
-    /// A directory that only the account can read.
-    pub(crate) private: &'a Path,
-    pub(crate) log: &'a Path,
-}
-
-/// `initdb` without waiting for the disk: whoever calls it does that, once for everything.
-pub(crate) fn initdb(
-    inner: &Inner,
-    installation: &Installation,
-    mark: &str,
-    place: &InitPlace<'_>,
-    password: &Secret,
-    cancelled: &dyn Fn() -> bool,
-) -> Result<(), Failure> {
-    let pwfile = PwFile::write(inner, place.private, password)?;
-    let attempt = |locale: &str| {
-        files::remove_tree_if_there(place.data)?;
-        files::make_dir(place.data, 0o700)?;
-        inner.account.own(place.data)?;
-        let mut command = command::prepare(
-            &installation.program("initdb"),
-            &inner.account,
-            mark,
-            place.work_dir,
-            place.log,
-        )?;
-        command
-            .arg("-D")
-            .arg(place.data)
-            .args([
-                "-U",
-                ADMIN_ROLE,
-                "-E",
-                "UTF8",
-                "--data-checksums",
-                "--no-sync",
-                "--no-instructions",
-            ])
-            .args(["--auth-host=scram-sha-256", "--auth-local=scram-sha-256"])
-            .arg(format!("--locale={locale}"))
-            .arg(format!("--pwfile={}", pwfile.0.display()));
-        command::run(command, place.work_dir, place.log, INITDB_AT_MOST, cancelled)
-    };
-    let result = match attempt("C.UTF-8") {
-        // Older C libraries have no C.UTF-8; C orders the same, it only knows no letters beyond ASCII.
-        Err(ToolFailure::Failed { output, .. }) if output.contains("invalid locale") => attempt("C"),
-        other => other,
-    };
-    result.map_err(|failure| tool_failure("initdb", failure, &preparation_failure))
-}
-
-struct PwFile(PathBuf);
-
-impl PwFile {
-    fn write(inner: &Inner, dir: &Path, password: &Secret) -> io::Result<PwFile> {
-        if password.expose().contains(['\n', '\r', '\0']) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the superuser's password holds a line break",
-            ));
-        }
-        let path = dir.join("pwfile");
-        files::write(
-            &path,
-            password.expose().as_bytes(),
-            Some(&inner.account),
-            Durability::Process,
-        )?;
-        Ok(PwFile(path))
-    }
-}
-
-impl Drop for PwFile {
     fn drop(&mut self) {
         if let Err(e) = files::remove_if_there(&self.0) {
             tracing::warn!(path = %self.0.display(), error = %e, "a password file stays behind");

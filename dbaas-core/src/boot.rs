@@ -58,7 +58,9 @@ pub enum Prepare {
     /// `initdb`: data checksums, UTF-8, `C.UTF-8`, SCRAM, superuser [`ADMIN_ROLE`] with this password. Refused if the directory
     /// holds a cluster already (the same epoch's own finished `Init` counts as done). A backend that keeps initialised directories
     /// ready may hand one out that has another password, and then reports that one as
-    /// [`ObservedNode::bootstrap_password`](crate::infrastructure::ObservedNode).
+    /// [`ObservedNode::bootstrap_password`](crate::infrastructure::ObservedNode). It may also have made
+    /// [a spare database](crate::command::SPARE_DATABASE) in it, in this version's own way
+    /// ([`create_spare_database`](crate::command::create_spare_database)): the first tenant's database then costs a rename.
     Init {
         /// The superuser's password.
         admin_password: Secret,

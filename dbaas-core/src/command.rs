@@ -21,8 +21,8 @@ mod objects;
 mod observe;
 
 pub use objects::{
-    alter_database_owner, alter_role, create_database, create_role, drop_database, drop_role,
-    drop_role_ownership, lock_out_role, object_mark, staging_database_name,
+    SPARE_DATABASE, alter_database_owner, alter_role, create_database, create_role, create_spare_database,
+    drop_database, drop_role, drop_role_ownership, lock_out_role, object_mark, staging_database_name,
 };
 pub use observe::{observe_catalogue, observe_node, parse_catalogue, parse_node};
 

@@ -140,6 +140,17 @@ impl Plan {
     }
 }
 
+/// What a database is made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseSource {
+    /// PostgreSQL's `template0`.
+    Template,
+    /// Itself: it is there already under its staging name, left over from a crash.
+    Staged,
+    /// The [spare database](crate::command::SPARE_DATABASE) that came with the data directory.
+    Spare,
+}
+
 /// A user or database whose record is to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GoneObject {
@@ -290,8 +301,8 @@ pub enum Action {
         name: DatabaseName,
         /// Its owner's name.
         owner: UserName,
-        /// It is there already under its staging name.
-        staged: bool,
+        /// What it is made from.
+        source: DatabaseSource,
         /// The owner's role is made in the same plan: this comes after it.
         after: Option<crate::id::UserId>,
     },

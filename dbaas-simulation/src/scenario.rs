@@ -6,6 +6,7 @@ use std::time::Duration;
 use dbaas_controller::ControlPlane;
 use dbaas_controller::request::{CreateInstance, Page};
 use dbaas_controller::settings::ControllerSettings;
+use dbaas_core::command::SPARE_DATABASE;
 use dbaas_core::id::{InstanceId, ProjectId, VersionId};
 use dbaas_core::infrastructure::NodeRef;
 use dbaas_core::instance::InstanceRecord;
@@ -393,7 +394,7 @@ impl Scenario {
                 ));
             }
         }
-        let ours = |name: &&String| !name.starts_with("foreign");
+        let ours = |name: &&String| !name.starts_with("foreign") && **name != SPARE_DATABASE;
         if primary.roles.iter().filter(ours).count() != users.len() {
             return Some(format!(
                 "roles {:?}, and {} users are wanted",

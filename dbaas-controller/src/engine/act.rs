@@ -238,10 +238,10 @@ impl Stage {
                 database,
                 name,
                 owner,
-                staged,
+                source,
                 after: _,
             } => {
-                for script in command::create_database(name, database.uuid(), owner, *staged) {
+                for script in command::create_database(name, database.uuid(), owner, *source) {
                     self.run(*node, &script).await?;
                 }
             }

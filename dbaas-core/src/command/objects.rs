@@ -3,9 +3,11 @@
 use uuid::Uuid;
 
 use crate::name::{DatabaseName, UserName};
+use crate::plan::DatabaseSource;
 use crate::scram::ScramVerifier;
 use crate::sql::Statement;
 use crate::sql_executor::Script;
+use crate::version::PostgresMajor;
 
 /// The comment that says that a role or database was made by the control plane, and which one it is.
 pub fn object_mark(id: Uuid) -> String {
@@ -16,6 +18,21 @@ pub fn object_mark(id: Uuid) -> String {
 /// under a user's name that nobody would own up to.
 pub fn staging_database_name(id: Uuid) -> String {
     format!("dbaas_new_{}", id.simple())
+}
+
+/// The database that a backend may have made ahead in a data directory that it keeps ready
+/// ([`Prepare::Init`](crate::boot::Prepare::Init)): the first tenant's database is made from it by giving it its name. No tenant's
+/// database can be called so.
+pub const SPARE_DATABASE: &str = "dbaas-spare";
+
+/// What makes the [spare database](SPARE_DATABASE), for a single-user server (`postgres --single`) on a data directory that `initdb` has just
+/// made. Nobody can connect to it. `None` for versions that would give it an OID among those of the system's own objects.
+pub fn create_spare_database(major: PostgresMajor) -> Option<Statement> {
+    let statement = Statement::fixed("CREATE DATABASE ")
+        .ident(SPARE_DATABASE)
+        // Copied as files: there is nobody yet who would need it in the WAL.
+        .raw(" TEMPLATE template0 ALLOW_CONNECTIONS false OID 16384 STRATEGY file_copy");
+    (major.get() >= 15).then_some(statement)
 }
 
 const ATTRIBUTES: &str =
@@ -108,12 +125,17 @@ pub fn drop_role(name: &UserName, id: Uuid) -> Script {
         .within_ms(1_000, 5_000)
 }
 
-/// Makes a database: first under its staging name (`exists`: left over from a crash), then, in one transaction, marked,
-/// closed to PUBLIC and given its name. Two scripts, to be run in order.
-pub fn create_database(name: &DatabaseName, id: Uuid, owner: &UserName, exists: bool) -> Vec<Script> {
+/// Makes a database from its source: first under its staging name, if there is neither that nor a spare one; then, in one transaction, it
+/// is marked, closed to PUBLIC and given its name. Scripts to be run in order.
+pub fn create_database(
+    name: &DatabaseName,
+    id: Uuid,
+    owner: &UserName,
+    source: DatabaseSource,
+) -> Vec<Script> {
     let staging = staging_database_name(id);
     let mut scripts = Vec::new();
-    if !exists {
+    if source == DatabaseSource::Template {
         scripts.push(
             Script::new("create_database")
                 // The template's pages go into the WAL whole. Compressing them takes longer than everything else together. A script that
@@ -130,34 +152,25 @@ pub fn create_database(name: &DatabaseName, id: Uuid, owner: &UserName, exists: 
                 .within_ms(1_000, 30_000),
         );
     }
-    scripts.push(
-        Script::new("name_database")
-            .in_transaction()
-            .step(
-                Statement::fixed("COMMENT ON DATABASE ")
-                    .ident(&staging)
-                    .raw(" IS ")
-                    .literal(&object_mark(id)),
-            )
-            .step(
-                Statement::fixed("REVOKE CONNECT, TEMPORARY ON DATABASE ")
-                    .ident(&staging)
-                    .raw(" FROM PUBLIC"),
-            )
-            .step(
-                Statement::fixed("ALTER DATABASE ")
-                    .ident(&staging)
-                    .raw(" OWNER TO ")
-                    .ident(owner.as_str()),
-            )
-            .step(
-                Statement::fixed("ALTER DATABASE ")
-                    .ident(&staging)
-                    .raw(" RENAME TO ")
-                    .ident(name.as_str()),
-            )
-            .within_ms(1_000, 5_000),
-    );
+    let unnamed = match source {
+        DatabaseSource::Template | DatabaseSource::Staged => staging.as_str(),
+        DatabaseSource::Spare => SPARE_DATABASE,
+    };
+    let of_it = |what: &'static str| Statement::fixed(what).ident(unnamed);
+    let mut script = Script::new("name_database")
+        .in_transaction()
+        .step(
+            of_it("COMMENT ON DATABASE ")
+                .raw(" IS ")
+                .literal(&object_mark(id)),
+        )
+        .step(of_it("REVOKE CONNECT, TEMPORARY ON DATABASE ").raw(" FROM PUBLIC"))
+        .step(of_it("ALTER DATABASE ").raw(" OWNER TO ").ident(owner.as_str()));
+    if source == DatabaseSource::Spare {
+        script = script.step(of_it("ALTER DATABASE ").raw(" ALLOW_CONNECTIONS true"));
+    }
+    script = script.step(of_it("ALTER DATABASE ").raw(" RENAME TO ").ident(name.as_str()));
+    scripts.push(script.within_ms(1_000, 5_000));
     scripts
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::boot::ADMIN_ROLE;
 use crate::cluster::{ClusterPhase, standby_name};
-use crate::command::{object_mark, staging_database_name};
+use crate::command::{SPARE_DATABASE, object_mark, staging_database_name};
 use crate::database::DatabaseRecord;
 use crate::id::{NodeId, UserId};
 use crate::lifecycle::{LifecycleEvent, ObjectLifecycle};
@@ -12,7 +13,7 @@ use crate::observation::{CatalogueFacts, NodeFacts};
 use crate::user::UserRecord;
 
 use super::draft::{Draft, Serving};
-use super::{Action, GoneObject};
+use super::{Action, DatabaseSource, GoneObject};
 
 /// How many roles and databases one plan makes or changes, so that a pass stays short.
 const MOST_AT_ONCE: usize = 32;
@@ -213,6 +214,10 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
             _ => None,
         })
         .collect();
+    let mut spare = catalogue
+        .databases
+        .iter()
+        .any(|d| d.name == SPARE_DATABASE && d.owner == ADMIN_ROLE && d.mark.is_none());
     for index in 0..draft.databases.len() {
         let database = draft.databases[index].clone();
         let mark = object_mark(database.id.uuid());
@@ -247,6 +252,15 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
             // Made once more by an order that was decided on before the first one was seen to be done.
             delete(draft, primary, &database, false, Some(staging), durable);
         }
+        let source = match (staged, spare && found.is_none()) {
+            (true, _) => DatabaseSource::Staged,
+            (false, false) => DatabaseSource::Template,
+            (false, true) => {
+                // Always the first one's that is missing: the next plan must not give it to another one while this one is being made.
+                spare = false;
+                DatabaseSource::Spare
+            }
+        };
         let (event, reason) = match found {
             Some(found) if leftovers::is_one(draft, found.mark.as_deref()) => (
                 LifecycleEvent::WorkBegan,
@@ -277,7 +291,7 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
                     let (id, name) = (database.id, database.name.clone());
                     let why = format!("database {name}");
                     let after = made_now.get(&owner.id).copied();
-                    draft.act(Action::CreateDatabase { node: primary, database: id, name, owner: owner.name, staged, after }, why);
+                    draft.act(Action::CreateDatabase { node: primary, database: id, name, owner: owner.name, source, after }, why);
                 }
                 (LifecycleEvent::WorkBegan, "being created".to_owned())
             }

@@ -1,13 +1,14 @@
-//! Databases: what is left over of a creation.
+//! Roles and databases: what they are made from, and what is left over of a creation.
 
+use dbaas_core::boot::ADMIN_ROLE;
 use dbaas_core::cluster::Lsn;
-use dbaas_core::command::{object_mark, staging_database_name};
+use dbaas_core::command::{SPARE_DATABASE, object_mark, staging_database_name};
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{DatabaseId, UserId};
 use dbaas_core::lifecycle::ObjectLifecycle;
 use dbaas_core::observation::{CatalogueFacts, DatabaseFacts, RoleFacts};
 use dbaas_core::password::Password;
-use dbaas_core::plan::{Action, Plan, Situation, plan};
+use dbaas_core::plan::{Action, DatabaseSource, Plan, Situation, plan};
 use dbaas_core::scram::{Iterations, ScramVerifier};
 use dbaas_core::user::UserRecord;
 use uuid::Uuid;
@@ -218,4 +219,83 @@ fn a_database_is_made_after_its_owner_in_the_same_plan() {
         mark: Some(object_mark(owner.uuid())),
     };
     assert_eq!(after(vec![role]), Some(None), "it is there");
+}
+
+#[test]
+fn the_first_database_that_is_missing_is_made_from_the_spare_one() {
+    let mut scene = Scene::running(1, 0);
+    let owner = UserId::from_uuid(Uuid::from_u128(50));
+    let user = user(&scene, owner);
+    let databases: Vec<DatabaseRecord> = ["shop", "blog", "wiki"]
+        .into_iter()
+        .zip(51..)
+        .map(|(name, id)| DatabaseRecord {
+            name: name.parse().unwrap(),
+            lifecycle: ObjectLifecycle::New,
+            ..database(&scene, DatabaseId::from_uuid(Uuid::from_u128(id)), owner)
+        })
+        .collect();
+    let mut sources = |there: &[(&str, &str, Option<String>)]| -> Vec<(String, DatabaseSource)> {
+        let found = |(name, owner, mark): &(&str, &str, Option<String>)| DatabaseFacts {
+            name: (*name).to_owned(),
+            owner: (*owner).to_owned(),
+            public_connects: false,
+            mark: mark.clone(),
+        };
+        scene.observation.catalogue = Some(CatalogueFacts {
+            lsn: Lsn(1_000),
+            roles: vec![RoleFacts {
+                name: "it".to_owned(),
+                verifier_sha256: Some(user.verifier.fingerprint()),
+                attributes_ok: true,
+                mark: Some(object_mark(owner.uuid())),
+            }],
+            databases: there.iter().map(found).collect(),
+        });
+        let plan = plan(Situation {
+            instance: &scene.record,
+            users: std::slice::from_ref(&user),
+            databases: &databases,
+            observation: &scene.observation,
+            policy: &scene.policy,
+            fresh_ids: &[],
+        });
+        let made = plan.actions.into_iter().map(|action| match action {
+            Action::CreateDatabase { name, source, .. } => (name.to_string(), source),
+            other => panic!("{other:?}"),
+        });
+        made.collect()
+    };
+    let expect = |made: &[(&str, DatabaseSource)]| -> Vec<(String, DatabaseSource)> {
+        made.iter()
+            .map(|(name, source)| ((*name).to_owned(), *source))
+            .collect()
+    };
+    use DatabaseSource::{Spare, Staged, Template};
+    let spare = (SPARE_DATABASE, ADMIN_ROLE, None);
+    let id = |index: usize| databases[index].id.uuid();
+    assert_eq!(
+        sources(std::slice::from_ref(&spare)),
+        expect(&[("shop", Spare), ("blog", Template), ("wiki", Template)])
+    );
+    assert_eq!(
+        sources(&[]),
+        expect(&[("shop", Template), ("blog", Template), ("wiki", Template)]),
+        "there is none, or no longer"
+    );
+    let shop = ("shop", "it", Some(object_mark(id(0))));
+    assert_eq!(
+        sources(&[spare.clone(), shop]),
+        expect(&[("blog", Spare), ("wiki", Template)])
+    );
+    let staging = staging_database_name(id(0));
+    assert_eq!(
+        sources(&[spare, (&staging, "it", None)]),
+        expect(&[("shop", Staged), ("blog", Spare), ("wiki", Template)])
+    );
+    assert_eq!(
+        sources(&[(SPARE_DATABASE, "somebody", None)])[0].1,
+        Template,
+        "of that name, but not made by a backend"
+    );
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dbaas_core::cluster::Lsn;
+use dbaas_core::command::SPARE_DATABASE;
 use dbaas_core::infrastructure::{Endpoint, NodeRef};
 use dbaas_core::observation::{
     CatalogueFacts, DatabaseFacts, ReceiverFacts, RoleFacts, SlotFacts, StandbyFacts,
@@ -541,7 +542,7 @@ fn change(catalogue: &mut Catalogue, command: &Command) -> Result<Option<String>
     let no_role = || refused("42704", "role does not exist");
     let no_database = || refused("3D000", "database does not exist");
     let foreign = |mark: &Option<String>, name: &str, staging: bool| {
-        let ours = mark.is_some() || (staging && name.starts_with("dbaas_new_"));
+        let ours = mark.is_some() || (staging && (name.starts_with("dbaas_new_") || name == SPARE_DATABASE));
         (!ours).then(|| format!("{name} is changed"))
     };
     let mut touched = None;
@@ -639,6 +640,10 @@ fn change(catalogue: &mut Catalogue, command: &Command) -> Result<Option<String>
             let database = catalogue.databases.get_mut(name).ok_or_else(no_database)?;
             touched = foreign(&database.mark, name, true);
             owner.clone_into(&mut database.owner);
+        }
+        Command::OpenDatabase(name) => {
+            let database = catalogue.databases.get(name).ok_or_else(no_database)?;
+            touched = foreign(&database.mark, name, true);
         }
         Command::RenameDatabase(name, to) => {
             if catalogue.databases.contains_key(to) {

@@ -35,6 +35,7 @@ pub(super) enum Command {
     CommentDatabase(String, String),
     CloseDatabase(String),
     OwnDatabase(String, String),
+    OpenDatabase(String),
     RenameDatabase(String, String),
     DropDatabase(String),
     DatabaseIsMarked(String, String),
@@ -125,6 +126,8 @@ pub(super) fn parse(statement: &Statement) -> Option<Command> {
         Command::CloseDatabase(next())
     } else if begins("ALTER DATABASE <identifier> OWNER TO <identifier>") {
         Command::OwnDatabase(next(), next())
+    } else if begins("ALTER DATABASE <identifier> ALLOW_CONNECTIONS true") {
+        Command::OpenDatabase(next())
     } else if begins("ALTER DATABASE <identifier> RENAME TO <identifier>") {
         Command::RenameDatabase(next(), next())
     } else if begins("DROP DATABASE <identifier>") {
@@ -205,6 +208,7 @@ mod tests {
     use dbaas_core::command;
     use dbaas_core::name::{DatabaseName, UserName};
     use dbaas_core::password::Password;
+    use dbaas_core::plan::DatabaseSource;
     use dbaas_core::scram::{Iterations, ScramVerifier};
     use dbaas_core::sql_executor::Script;
     use uuid::Uuid;
@@ -252,7 +256,9 @@ mod tests {
             command::observe_node(1_000),
             command::observe_catalogue(),
         ];
-        scripts.extend(command::create_database(&database, id, &user, false));
+        for source in [DatabaseSource::Template, DatabaseSource::Spare] {
+            scripts.extend(command::create_database(&database, id, &user, source));
+        }
         for script in &scripts {
             meanings(script);
         }

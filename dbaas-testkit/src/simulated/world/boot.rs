@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use dbaas_core::boot::{BootRole, Prepare};
+use dbaas_core::boot::{ADMIN_ROLE, BootRole, Prepare};
+use dbaas_core::command::SPARE_DATABASE;
 use dbaas_core::config::{AutoConf, CONFIG_HASH_SETTING, POSTGRESQL_AUTO_CONF, POSTGRESQL_CONF, parse_conf};
 use dbaas_core::infrastructure::{DataState, ExitReason, NodeRef};
 
 use super::World;
 use crate::simulated::node::{Power, Preparation, Server, exit};
-use crate::simulated::wal::{AdminLogin, Catalogue, Disk, Payload};
+use crate::simulated::wal::{AdminLogin, Catalogue, Database, Disk, Payload};
 
 impl World {
     /// Begins what a recipe says; the call was checked.
@@ -115,10 +116,19 @@ impl World {
             return; // The same epoch's own: done.
         }
         let mut disk = Disk::new();
-        let catalogue = Catalogue {
+        let mut catalogue = Catalogue {
             admin: AdminLogin::Password(password),
             ..Catalogue::default()
         };
+        // Half of the data directories were made ahead.
+        if node.node.uuid().as_u128() % 2 == 0 {
+            let spare = Database {
+                owner: ADMIN_ROLE.to_owned(),
+                public_connects: true,
+                mark: None,
+            };
+            catalogue.databases.insert(SPARE_DATABASE.to_owned(), spare);
+        }
         self.wal.append(
             &mut disk,
             4_096,
