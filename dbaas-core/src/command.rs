@@ -206,18 +206,18 @@ pub fn checkpoint() -> Script {
 
 /// Creates physical slots that reserve WAL at once; those that exist are left alone.
 pub fn create_slots(names: &[String]) -> Script {
-    names.iter().fold(
-        Script::new("create_slots").within_ms(1_000, 5_000),
-        |script, name| {
-            script.step(
-                Statement::fixed("SELECT pg_create_physical_replication_slot(")
-                    .literal(name)
-                    .raw(", true) WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = ")
-                    .literal(name)
-                    .raw(")"),
-            )
-        },
-    )
+    let script = Script::new("create_slots").within_ms(1_000, 5_000);
+    names
+        .iter()
+        .fold(script, |script, name| script.step(create_slot(name)))
+}
+
+fn create_slot(name: &str) -> Statement {
+    Statement::fixed("SELECT pg_create_physical_replication_slot(")
+        .literal(name)
+        .raw(", true) WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = ")
+        .literal(name)
+        .raw(")")
 }
 
 /// Drops slots that nobody uses now; those that are gone or in use are left alone.
@@ -253,10 +253,14 @@ fn admin_password(admin: &ScramVerifier) -> Statement {
 
 /// The control plane's own roles on a new primary: the superuser's password, the replication role with what `pg_rewind` needs
 /// (PostgreSQL documentation, `pg_rewind`, "Notes"), the first history mark, and a cluster closed to PUBLIC.
-pub fn bootstrap(admin: &ScramVerifier, replication: &ScramVerifier) -> Script {
-    Script::new("bootstrap")
+pub fn bootstrap(admin: &ScramVerifier, replication: &ScramVerifier, slots: &[String]) -> Script {
+    let script = Script::new("bootstrap")
         .in_transaction()
-        .guard(not_in_recovery_guard())
+        .guard(not_in_recovery_guard());
+    // They are there at once, what follows with the transaction.
+    slots
+        .iter()
+        .fold(script, |script, name| script.step(create_slot(name)))
         .step(admin_password(admin))
         .step(Statement::fixed(
             "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'dbaas_replication') \

@@ -202,6 +202,8 @@ pub enum Action {
     Bootstrap {
         /// Where.
         node: NodeId,
+        /// Slots to be there when a standby can log in for the first time.
+        slots: Vec<String>,
     },
     /// Seal a standby.
     Seal {
@@ -338,7 +340,7 @@ impl Action {
             Action::Start { node, .. }
             | Action::PowerOff { node, .. }
             | Action::Remove { node, .. }
-            | Action::Bootstrap { node }
+            | Action::Bootstrap { node, .. }
             | Action::Seal { node, .. }
             | Action::Promote { node, .. }
             | Action::MarkHistory { node, .. }

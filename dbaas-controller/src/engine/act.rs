@@ -160,7 +160,7 @@ impl Stage {
                 }
             }
             Action::Remove { node, data } => infrastructure.remove(at(*node), *data).await?,
-            Action::Bootstrap { node } => self.bootstrap(*node).await?,
+            Action::Bootstrap { node, slots } => self.bootstrap(*node, slots).await?,
             Action::Seal {
                 node,
                 epoch,
@@ -297,13 +297,13 @@ impl Stage {
     }
 
     /// The first login to a new cluster: with our own password, or with the one that its data directory was made with.
-    async fn bootstrap(&self, node: NodeId) -> Result<(), ActionError> {
+    async fn bootstrap(&self, node: NodeId, slots: &[String]) -> Result<(), ActionError> {
         let iterations = self.ports.settings.scram_iterations;
         let admin = verifier(&self.ports, &self.credentials.admin, iterations).await?;
         let replication = verifier(&self.ports, &self.credentials.replication, iterations).await?;
         let (own_password, roles) = (
             command::own_password(&admin),
-            command::bootstrap(&admin, &replication),
+            command::bootstrap(&admin, &replication, slots),
         );
         let endpoint = self.endpoint(node)?;
         let ours = target(&endpoint, &self.credentials.admin);

@@ -226,7 +226,7 @@ impl Settings {
         self.push("wal_sender_timeout", "5s");
         self.push("wal_receiver_timeout", "3s");
         self.push("wal_receiver_status_interval", "1s");
-        self.push("wal_retrieve_retry_interval", "100ms");
+        self.push("wal_retrieve_retry_interval", "50ms");
         self.push("hot_standby", "on");
         // Off: a query on a standby, or a standby that is gone, must not keep the primary from cleaning up. A query on a standby that
         // is in the way of replay is cancelled after a short while instead, for a failover has to wait for replay.

@@ -83,8 +83,10 @@ fn first_primary(draft: &mut Draft<'_>, primary: NodeId) {
             _ => false,
         };
         if needs_roles {
+            // A standby that finds its slot missing waits a while before it asks again.
+            let slots = promotion::slots_of_followers(draft, primary);
             draft.act(
-                Action::Bootstrap { node: primary },
+                Action::Bootstrap { node: primary, slots },
                 "making the control plane's own roles",
             );
         }

@@ -6,7 +6,7 @@ use crate::cluster::{ClusterPhase, slot_name};
 use crate::id::NodeId;
 use crate::infrastructure::{DataDisposal, DataState, ExitReason, ObservedNode, PowerOff, PowerState};
 use crate::node::{NodeRecord, Rejoin};
-use crate::observation::{NodeFacts, Seen};
+use crate::observation::{NodeFacts, Seen, Silence};
 
 use super::Action;
 use super::draft::{Draft, Serving};
@@ -104,7 +104,13 @@ fn node(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) {
         }
         PowerState::Running => match &seen.sql {
             Ok(facts) => running(draft, id, facts, serving),
-            Err(_) => draft.pending(format!("{} does not answer yet", record.name)),
+            Err(silence) => {
+                draft.pending(format!("{} does not answer yet", record.name));
+                // A new standby knows the control plane's password when it has replayed it.
+                if matches!(silence, Silence::Login | Silence::Refused | Silence::NotReady) {
+                    draft.wake_within(draft.situation.policy.progress_ms * 2);
+                }
+            }
         },
     }
 }
@@ -470,7 +476,10 @@ fn slots_of_primary(draft: &mut Draft<'_>, serving: Serving) {
     };
     if !facts.has_replication_role {
         draft.act(
-            Action::Bootstrap { node: serving.node },
+            Action::Bootstrap {
+                node: serving.node,
+                slots: Vec::new(),
+            },
             "the replication role is missing: making it again",
         );
     }

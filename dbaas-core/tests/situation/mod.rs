@@ -377,7 +377,9 @@ fn describe(action: &Action) -> String {
             epoch, closed_names, ..
         } => format!("promote {on} in epoch {epoch}, closed {closed_names:?}"),
         Action::SetSyncNames { epoch, names, .. } => format!("set_sync_names {on} in epoch {epoch}: {names}"),
-        Action::CreateSlots { names, .. } | Action::DropSlots { names, .. } => {
+        Action::CreateSlots { names, .. }
+        | Action::DropSlots { names, .. }
+        | Action::Bootstrap { slots: names, .. } => {
             format!("{} {on}: {names:?}", action.name())
         }
         _ => format!("{} {on}", action.name()),

@@ -5,7 +5,7 @@ use dbaas_core::cluster::Epoch;
 use dbaas_core::infrastructure::{DataState, Exit, ExitReason, PowerOff, PowerState};
 use dbaas_core::instance::FailoverRequest;
 use dbaas_core::node::Rejoin;
-use dbaas_core::observation::{Seen, SlotFacts};
+use dbaas_core::observation::{Seen, Silence, SlotFacts};
 use dbaas_core::plan::Action;
 
 use crate::situation::{Scene, died, node};
@@ -395,4 +395,21 @@ fn what_was_to_be_rebuilt_is_started_when_there_is_nothing_to_rebuild_it_from() 
             "somebody accepts that"
         );
     }
+}
+
+#[test]
+fn a_standby_that_is_about_to_answer_is_asked_soon_and_one_that_is_away_when_everything_is() {
+    let mut scene = Scene::running(3, 1);
+    let heartbeat_ms = scene.policy.heartbeat_ms;
+    let mut wake = |silence: Silence| {
+        // It streams, by the primary's word: nothing else is waited for.
+        scene.seen(3).sql = Err(silence);
+        let plan = scene.plan();
+        assert_eq!(plan.actions, []);
+        plan.wake_after_ms
+    };
+    for silence in [Silence::Login, Silence::Refused, Silence::NotReady] {
+        assert!(wake(silence.clone()) <= 40, "{silence:?}");
+    }
+    assert_eq!(wake(Silence::Timeout), heartbeat_ms);
 }

@@ -319,7 +319,7 @@ impl ByHand<'_> {
         ]);
         self.place.docker(&arguments)?;
         let wait_for = format!("synchronous_standby_names=ANY 1 ({other})");
-        let settings = [wait_for.as_str(), "wal_retrieve_retry_interval=100ms"];
+        let settings = [wait_for.as_str(), "wal_retrieve_retry_interval=50ms"];
         self.server(name, port, Some(&network.name), &settings)
     }
 }

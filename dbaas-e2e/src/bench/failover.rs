@@ -303,7 +303,7 @@ async fn floor(by_hand: &ByHand, prepared: &std::path::Path, fault: ByHandFault)
     by_hand.sync()?;
     let k1 = fault != ByHandFault::KillAsynchronous;
     let sync = |names: &'static str| ("synchronous_standby_names", if k1 { names } else { "" });
-    let fast = ("wal_retrieve_retry_interval", "100ms");
+    let fast = ("wal_retrieve_retry_interval", "50ms");
     let mut primary = by_hand.start(&data[0], free_port()?, &[sync("ANY 1 (s1, s2)"), fast])?;
     let mut standbys: Vec<Server> = Vec::new();
     for (index, other) in [(1, "s2"), (2, "s1")] {

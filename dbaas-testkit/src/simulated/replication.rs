@@ -15,7 +15,7 @@ const RECEIVER_TIMEOUT_MS: u64 = 3_000;
 /// `wal_sender_timeout`.
 const SENDER_TIMEOUT_MS: u64 = 5_000;
 /// `wal_retrieve_retry_interval`.
-const RETRY_MS: u64 = 100;
+const RETRY_MS: u64 = 50;
 
 impl World {
     /// One node's receiver, its senders, and its shutdown.

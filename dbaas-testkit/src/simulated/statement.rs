@@ -245,7 +245,7 @@ mod tests {
             command::checkpoint(),
             command::create_slots(&names),
             command::drop_slots(&names),
-            command::bootstrap(&verifier, &verifier),
+            command::bootstrap(&verifier, &verifier, &names),
             command::create_role(&user, id, &verifier),
             command::alter_role(&user, id, &verifier),
             command::lock_out_role(&user, id),

@@ -11,13 +11,18 @@ use super::election::begin_epoch;
 use super::health::{Health, health, intact, loss, sealable};
 use super::{cannot_elect, restart_frozen};
 
-/// The other sealed nodes' slots, made while the promotion runs.
-pub(super) fn prepare_followers(draft: &mut Draft<'_>, candidate: NodeId) {
-    let wanted: Vec<String> = draft
-        .others(candidate)
+/// The names of the slots that a primary has for the other nodes.
+pub(super) fn slots_of_followers(draft: &Draft<'_>, primary: NodeId) -> Vec<String> {
+    let others = draft.others(primary);
+    others
         .iter()
         .map(|id| crate::cluster::slot_name(&draft.name(*id)))
-        .collect();
+        .collect()
+}
+
+/// The other sealed nodes' slots, made while the promotion runs.
+pub(super) fn prepare_followers(draft: &mut Draft<'_>, candidate: NodeId) {
+    let wanted = slots_of_followers(draft, candidate);
     let Some(facts) = draft.facts(candidate) else {
         return;
     };
