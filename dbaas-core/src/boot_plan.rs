@@ -18,6 +18,8 @@ pub struct BootPlan {
     pub epoch: Epoch,
     /// How the data directory comes to be.
     pub prepare: PreparePlan,
+    /// A base backup's number ([`NodeRecord::rebuilds`](crate::node::NodeRecord::rebuilds)); 0 for every other way.
+    pub rebuild: u32,
     /// Primary or standby.
     pub role: BootRole,
     /// Whom it follows; `None` for a primary and for a standby that starts sealed.
@@ -105,6 +107,7 @@ impl BootPlan {
         };
         let auto_conf = AutoConf {
             epoch: self.epoch,
+            rebuild: self.rebuild,
             synchronous_standby_names: Some(self.sync_names.clone()),
             primary_conninfo: Some(self.follow.as_ref().map(conninfo).unwrap_or_default()),
             primary_slot_name: self.follow.as_ref().map(|f| f.slot.clone()),

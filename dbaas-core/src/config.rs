@@ -31,6 +31,8 @@ pub use sync::{parse_sync_names, sync_names};
 
 /// The setting that holds the node's epoch.
 pub const EPOCH_SETTING: &str = "dbaas.epoch";
+/// The setting that holds the number of the base backup that a node was built from.
+pub const REBUILD_SETTING: &str = "dbaas.rebuild";
 /// The setting that holds the hash of the rendered `postgresql.conf`.
 pub const CONFIG_HASH_SETTING: &str = "dbaas.config_hash";
 /// Name of the file that [`Settings::render`] is for.

@@ -57,6 +57,10 @@ pub struct NodeRecord {
     pub rejoin: Rejoin,
     /// The attempt number of the current way of rejoining; after some the next heavier way is taken.
     pub rejoin_attempts: u32,
+    /// How often it was decided to build it anew from a base backup. The number stands in what the backup is started with, so that a server
+    /// that runs with it is known to have no data from before.
+    #[serde(default)]
+    pub rebuilds: u32,
     /// While a restart of every node is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<RestartMark>,
@@ -75,6 +79,15 @@ pub struct NodeRecord {
 }
 
 impl NodeRecord {
+    /// Another way of getting its data is taken from now on.
+    pub fn rejoin_by(&mut self, rejoin: Rejoin) {
+        self.rejoin = rejoin;
+        self.rejoin_attempts = 0;
+        if rejoin == Rejoin::BaseBackup {
+            self.rebuilds = self.rebuilds.saturating_add(1);
+        }
+    }
+
     /// Whether it may hold what the primary's history does not, and no base backup of it has been begun yet: nothing that it has counts.
     pub fn is_to_be_rebuilt(&self) -> bool {
         self.rejoin == Rejoin::BaseBackup && self.rejoin_attempts == 0

@@ -180,6 +180,9 @@ pub struct NodeFacts {
     pub standbys: Vec<StandbyFacts>,
     /// Its physical replication slots.
     pub slots: Vec<SlotFacts>,
+    /// Which base backup it was started from (`dbaas.rebuild`); 0 if it was started in another way.
+    #[serde(default)]
+    pub rebuild: u32,
     /// Hash of the configuration that it was started with (`dbaas.config_hash`).
     pub config_hash: String,
     /// When it started.

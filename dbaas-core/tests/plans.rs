@@ -8,10 +8,10 @@ mod situation;
 mod standbys;
 
 use dbaas_core::cluster::{ClusterPhase, Epoch, FailoverCause, Lsn};
-use dbaas_core::infrastructure::{Exit, ExitReason, PowerOff, PowerState};
+use dbaas_core::infrastructure::{BootMark, DataState, Exit, ExitReason, PowerOff, PowerState};
 use dbaas_core::instance::{DesiredState, FailoverRequest, SwitchoverRequest};
 use dbaas_core::node::Rejoin;
-use dbaas_core::observation::{Silence, SlotFacts};
+use dbaas_core::observation::{Seen, Silence, SlotFacts};
 use dbaas_core::plan::Action;
 use situation::{Scene, died, node, receiver};
 
@@ -35,6 +35,28 @@ fn nodes_that_do_not_exist_are_created() {
 fn the_first_node_starts_with_its_copies() {
     let mut scene = Scene::decided(3, 1);
     scene.exist();
+    golden!(scene);
+}
+
+#[test]
+fn a_copy_of_a_first_node_that_is_lost_is_none_of_its_successor() {
+    let mut scene = Scene::running(3, 1);
+    for node in &mut scene.record.nodes {
+        node.rejoin = Rejoin::Seed;
+    }
+    // It was never seen to serve. n2 has run with its copy, n3 has not got one yet.
+    for empty in [1, 3] {
+        scene.power(empty, died());
+        if let Seen::Present(found) = &mut scene.seen(empty).infra {
+            found.data = DataState::Empty;
+        }
+    }
+    if let Seen::Present(found) = &mut scene.seen(2).infra {
+        found.boot = Some(BootMark {
+            epoch: Epoch(1),
+            boot_id: "a start".to_owned(),
+        });
+    }
     golden!(scene);
 }
 

@@ -308,6 +308,7 @@ fn node_facts(record: &InstanceRecord, index: usize, f: &Facts, hash: &str) -> N
         checkpointed: f.checkpointed,
         standbys: standbys.collect(),
         slots: slots.collect(),
+        rebuild: 0,
         config_hash: hash.to_owned(),
         started_at: Timestamp::default(),
         // Made in one transaction with the first mark.

@@ -101,6 +101,14 @@ fn seeds_that_found_something() {
             23921,
             "an asynchronous primary's disk was lost, and standbys that were to be rebuilt waited for it",
         ),
+        (
+            892,
+            "a first primary was made anew, and what had been copied from the one before counted as its standby",
+        ),
+        (
+            2876,
+            "a voter ran from its base backup, died before it was seen to stream, and was never started again",
+        ),
     ];
     for (seed, what) in found {
         let outcome = seed::run(seed).unwrap();

@@ -383,6 +383,7 @@ fn node(number: u8) -> NodeRecord {
         leaving: false,
         rejoin: Rejoin::InPlace,
         rejoin_attempts: 0,
+        rebuilds: 0,
         restart: None,
         lifecycle: Lifecycle::Active,
         role: if number == 1 {

@@ -35,6 +35,7 @@ pub fn observe_node(timeout_ms: u32) -> Script {
                  'flush_lsn', flush_lsn, 'replay_lsn', replay_lsn)) FROM pg_stat_replication), '[]'), \
              'slots', coalesce((SELECT json_agg(json_build_object('name', slot_name, 'active', active, \
                  'lost', coalesce(wal_status = 'lost', false))) FROM pg_replication_slots WHERE slot_type = 'physical'), '[]'), \
+             'rebuild', coalesce(nullif(current_setting('dbaas.rebuild', true), ''), '0')::bigint, \
              'config_hash', coalesce(current_setting('dbaas.config_hash', true), ''), \
              'started_at_ms', (extract(epoch FROM pg_postmaster_start_time()) * 1000)::bigint, \
              'has_replication_role', EXISTS (SELECT FROM pg_roles WHERE rolname = 'dbaas_replication')) \

@@ -1,7 +1,7 @@
 //! [`AutoConf`]: `postgresql.auto.conf`, the node's part in the failover protocol.
 
 use super::conf_file::{Line, Setting, parse_line, push_setting};
-use super::{EPOCH_SETTING, InvalidConfLine, parse_conf};
+use super::{EPOCH_SETTING, InvalidConfLine, REBUILD_SETTING, parse_conf};
 use crate::cluster::Epoch;
 
 /// The content of `postgresql.auto.conf`. What is `None` is left out, which leaves PostgreSQL at its default: no
@@ -10,6 +10,8 @@ use crate::cluster::Epoch;
 pub struct AutoConf {
     /// The epoch that the node is in.
     pub epoch: Epoch,
+    /// Which base backup its data is; 0, and left out, if it was started in another way.
+    pub rebuild: u32,
     /// Whom a commit waits for, as [`super::sync_names`] renders it.
     pub synchronous_standby_names: Option<String>,
     /// Whom the node follows, as [`super::PrimaryConninfo::render`] renders it.
@@ -25,6 +27,9 @@ impl AutoConf {
     pub fn render(&self) -> String {
         let mut text = String::from("# Written by the control plane. It will be overwritten.\n");
         push_setting(&mut text, EPOCH_SETTING, &self.epoch.to_string());
+        if self.rebuild > 0 {
+            push_setting(&mut text, REBUILD_SETTING, &self.rebuild.to_string());
+        }
         for (name, value) in [
             ("synchronous_standby_names", &self.synchronous_standby_names),
             ("primary_conninfo", &self.primary_conninfo),
@@ -41,13 +46,14 @@ impl AutoConf {
     }
 
     /// Reads the file, also after `ALTER SYSTEM` has rewritten it. The last of repeated settings wins, as in PostgreSQL;
-    /// an epoch that is missing or is not a number is epoch 0.
+    /// an epoch or a base backup's number that is missing or is not a number is 0.
     pub fn parse(text: &str) -> Result<AutoConf, InvalidConfLine> {
         let mut conf = AutoConf::default();
         for setting in parse_conf(text)? {
             let value = setting.value().to_owned();
             match setting.name().to_ascii_lowercase().as_str() {
                 EPOCH_SETTING => conf.epoch = parse_number(&value).unwrap_or_default(),
+                REBUILD_SETTING => conf.rebuild = value.parse().unwrap_or_default(),
                 "synchronous_standby_names" => conf.synchronous_standby_names = Some(value),
                 "primary_conninfo" => conf.primary_conninfo = Some(value),
                 "primary_slot_name" => conf.primary_slot_name = Some(value),
@@ -91,6 +97,7 @@ mod tests {
     fn golden() {
         let conf = AutoConf {
             epoch: Epoch(5),
+            rebuild: 3,
             synchronous_standby_names: Some("ANY 1 (\"n1_e5\", \"n2_e5\")".into()),
             primary_conninfo: Some("host='10.0.0.1' port='5432'".into()),
             primary_slot_name: Some("dbaas_n1".into()),
@@ -99,6 +106,7 @@ mod tests {
         insta::assert_snapshot!(conf.render(), @r#"
         # Written by the control plane. It will be overwritten.
         dbaas.epoch = '5'
+        dbaas.rebuild = '3'
         synchronous_standby_names = 'ANY 1 ("n1_e5", "n2_e5")'
         primary_conninfo = 'host=''10.0.0.1'' port=''5432'''
         primary_slot_name = 'dbaas_n1'
@@ -134,6 +142,7 @@ mod tests {
         #[test]
         fn comes_back(
             epoch in any::<u64>(),
+            rebuild in any::<u32>(),
             names in proptest::option::of("[^\0]{0,40}"),
             conninfo in proptest::option::of("[^\0]{0,40}"),
             slot in proptest::option::of("[a-z0-9_]{1,63}"),
@@ -141,6 +150,7 @@ mod tests {
         ) {
             let conf = AutoConf {
                 epoch: Epoch(epoch),
+                rebuild,
                 synchronous_standby_names: names,
                 primary_conninfo: conninfo,
                 primary_slot_name: slot,

@@ -281,9 +281,14 @@ impl<'a> Draft<'a> {
         primary: Option<NodeId>,
         prepare: PreparePlan,
     ) -> BootPlan {
+        let rebuild = match prepare {
+            PreparePlan::BaseBackup { .. } => self.node(node).map_or(0, |n| n.rebuilds),
+            _ => 0,
+        };
         BootPlan {
             epoch: self.epoch(),
             prepare,
+            rebuild,
             role: BootRole::Standby,
             follow: primary.and_then(|p| self.follow_target(node, p)),
             sync_names: self.closed_names(),
@@ -297,6 +302,7 @@ impl<'a> Draft<'a> {
         BootPlan {
             epoch: self.epoch(),
             prepare,
+            rebuild: 0,
             role: BootRole::Primary,
             follow: None,
             sync_names: self.closed_names(),

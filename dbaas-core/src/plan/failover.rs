@@ -44,8 +44,7 @@ fn steady(draft: &mut Draft<'_>, cluster: &ClusterState) -> Option<Serving> {
         draft.record.requests.failover = None;
         if let Some(node) = draft.node_mut(primary) {
             // It has data that must never be initialised over from now on.
-            node.rejoin = Rejoin::InPlace;
-            node.rejoin_attempts = 0;
+            node.rejoin_by(Rejoin::InPlace);
         }
         return marked(draft, primary, cluster.epoch).then_some(Serving { node: primary });
     }

@@ -3,7 +3,7 @@
 use crate::boot::BootRole;
 use crate::cluster::{ClusterState, Electorate};
 use crate::id::NodeId;
-use crate::infrastructure::{DataDisposal, PowerOff, PowerState};
+use crate::infrastructure::{DataDisposal, DataState, PowerOff, PowerState};
 use crate::instance::{DesiredState, InstancePhase};
 use crate::lifecycle::{Lifecycle, LifecycleEvent};
 use crate::node::{NodeRecord, NodeRole, Rejoin};
@@ -48,6 +48,7 @@ pub(super) fn new_node(draft: &mut Draft<'_>, id: NodeId, role: NodeRole, rejoin
         leaving: false,
         rejoin,
         rejoin_attempts: 0,
+        rebuilds: u32::from(rejoin == Rejoin::BaseBackup),
         restart: None,
         lifecycle: Lifecycle::New,
         role,
@@ -213,6 +214,7 @@ pub(super) fn first_start(draft: &mut Draft<'_>, primary: NodeId) {
     );
     let held_off = draft.seen(primary).is_some_and(|s| s.hold_off_ms > 0);
     if ready && off && !held_off {
+        let seeds = without_copies_of_an_earlier_one(draft, primary, seeds);
         let boot = draft.primary_boot(crate::boot_plan::PreparePlan::Init { seeds });
         debug_assert_eq!(boot.role, BootRole::Primary);
         draft.act(
@@ -223,4 +225,39 @@ pub(super) fn first_start(draft: &mut Draft<'_>, primary: NodeId) {
             "first start of the instance",
         );
     }
+}
+
+/// The nodes that get a copy of the cluster that is about to be made. One that has run already has a copy of an earlier one, whose first node
+/// is lost before it was seen to serve: its positions, and its mark, mean nothing in the new one's history. It is built anew, and votes
+/// when that is done; nothing was ever acknowledged that it would be needed for.
+fn without_copies_of_an_earlier_one(
+    draft: &mut Draft<'_>,
+    primary: NodeId,
+    seeds: Vec<NodeId>,
+) -> Vec<NodeId> {
+    let observation = draft.situation.observation;
+    let whole = |id: NodeId| observation.infra(id).filter(|n| n.data == DataState::Initialised);
+    if whole(primary).is_some() {
+        return seeds; // It goes on as it was made.
+    }
+    let has_run = |id: &NodeId| whole(*id).is_some_and(|n| n.boot.is_some());
+    let (old, new): (Vec<NodeId>, Vec<NodeId>) = seeds.into_iter().partition(has_run);
+    if old.is_empty() {
+        return new;
+    }
+    for id in &old {
+        if let Some(node) = draft.node_mut(*id) {
+            node.rejoin_by(Rejoin::BaseBackup);
+        }
+        let why = format!(
+            "{} is a copy of a cluster whose first node is lost: rebuilding it",
+            draft.name(*id)
+        );
+        draft.event("standby_rebuilding", Some(*id), why);
+    }
+    let k = draft.record.spec.effective_sync_replicas();
+    if let Some(cluster) = draft.record.cluster.as_mut() {
+        cluster.electorates = vec![Electorate::new(new.iter().copied(), k)];
+    }
+    new
 }

@@ -125,8 +125,7 @@ fn set_rejoin(draft: &mut Draft<'_>, id: NodeId, rejoin: Rejoin) {
     if let Some(node) = draft.node_mut(id)
         && node.rejoin != rejoin
     {
-        node.rejoin = rejoin;
-        node.rejoin_attempts = 0;
+        node.rejoin_by(rejoin);
     }
 }
 
@@ -135,8 +134,19 @@ pub(super) fn note_good_standby(draft: &mut Draft<'_>, id: NodeId) {
     if let Some(node) = draft.node_mut(id)
         && !node.is_to_be_rebuilt()
     {
-        node.rejoin = Rejoin::InPlace;
-        node.rejoin_attempts = 0;
+        node.rejoin_by(Rejoin::InPlace);
+    }
+}
+
+/// This standby was started from the base backup that it was to be built anew from: its data is good, also if the primary is lost before it
+/// could stream. Otherwise it could vote while it runs, and never be started again.
+fn note_rebuilt(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts) {
+    if let Some(node) = draft.node_mut(id)
+        && node.rejoin == Rejoin::BaseBackup
+        && node.rebuilds > 0
+        && node.rebuilds == facts.rebuild
+    {
+        node.rejoin_by(Rejoin::InPlace);
     }
 }
 
@@ -385,6 +395,7 @@ fn running(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving: Option
         draft.act(Action::PowerOff { node: id, mode }, format!("fencing {name}"));
         return;
     }
+    note_rebuilt(draft, id, facts);
     let Some(serving) = serving else { return };
     if draft.node(id).is_some_and(NodeRecord::is_to_be_rebuilt) {
         let why = format!("{name} may hold what the primary's history does not: rebuilding it");

@@ -198,6 +198,7 @@ fn a_server_runs_with_it_and_shows_it() {
         let settings = settings(installation.major, (2, 1024, 8));
         let auto = AutoConf {
             epoch: Epoch(41),
+            rebuild: 7,
             synchronous_standby_names: Some(sync_names(2, ["a-b_e41", "we\"ird'_e41", "c_e41"])),
             primary_conninfo: Some(conninfo(&server, "standby's \\ \"name\"").render()),
             primary_slot_name: Some("dbaas_n1".into()),

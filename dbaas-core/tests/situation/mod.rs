@@ -156,6 +156,7 @@ impl Scene {
                 checkpointed: primary,
                 standbys: Vec::new(),
                 slots: Vec::new(),
+                rebuild: 0,
                 config_hash: desired_settings(&scene.record).hash(),
                 started_at: Timestamp::from_unix_ms(0),
                 has_replication_role: true,

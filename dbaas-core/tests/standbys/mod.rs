@@ -413,3 +413,40 @@ fn a_standby_that_is_about_to_answer_is_asked_soon_and_one_that_is_away_when_eve
     }
     assert_eq!(wake(Silence::Timeout), heartbeat_ms);
 }
+
+#[test]
+fn a_standby_that_runs_from_the_base_backup_it_was_to_get_is_good_without_a_primary() {
+    let mut scene = Scene::sealing(3, 1);
+    let third = |scene: &Scene| {
+        scene
+            .plan()
+            .record
+            .map(|r| (r.nodes[2].rejoin, r.nodes[2].rebuilds))
+    };
+    let record = &mut scene.record.nodes[2];
+    record.rejoin_by(Rejoin::BaseBackup);
+    record.rejoin_by(Rejoin::BaseBackup);
+    record.rejoin_attempts = 1;
+    let unchanged = third(&scene).unwrap_or((Rejoin::BaseBackup, 2));
+    assert_eq!(unchanged, (Rejoin::BaseBackup, 2), "started by an earlier order");
+    scene.facts(3).rebuild = 1;
+    let unchanged = third(&scene).unwrap_or((Rejoin::BaseBackup, 2));
+    assert_eq!(unchanged, (Rejoin::BaseBackup, 2), "from the backup before");
+    scene.facts(3).rebuild = 2;
+    assert_eq!(third(&scene), Some((Rejoin::InPlace, 2)));
+}
+
+#[test]
+fn a_base_backup_is_started_with_its_number() {
+    let started = |way: Rejoin| {
+        let mut scene = off(died(), DataState::Initialised, way, 0);
+        scene.record.nodes[2].rebuilds = 4;
+        scene.plan().actions.into_iter().find_map(|action| match action {
+            Action::Start { boot, .. } => Some(boot.rebuild),
+            _ => None,
+        })
+    };
+    assert_eq!(started(Rejoin::BaseBackup), Some(4));
+    assert_eq!(started(Rejoin::InPlace), Some(0));
+    assert_eq!(started(Rejoin::Rewind), Some(0));
+}

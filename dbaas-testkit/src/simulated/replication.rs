@@ -375,6 +375,9 @@ impl World {
         let Some(mine) = found.disk.as_mut() else {
             return Err(failed);
         };
+        if mine.system() != theirs.system() {
+            return Err(ExitReason::CannotRewind);
+        }
         if mine.timeline == theirs.checkpoint_timeline {
             self.note(format!(
                 "{label}: rewind finds the same timeline and does nothing"
@@ -414,6 +417,9 @@ impl World {
 
 /// How a standby's stream would go; `None`: the server refuses it.
 fn flow(wal: &Wal, mine: &Disk, theirs: &Disk) -> Option<Flow> {
+    if mine.system() != theirs.system() {
+        return None;
+    }
     let end = wal.end(&mine.log);
     let left_at = theirs.end_of_timeline(mine.timeline, wal.end(&theirs.log))?;
     if end > left_at {

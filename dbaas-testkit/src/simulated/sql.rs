@@ -719,6 +719,7 @@ fn observe_node(world: &World, node: NodeRef, session: u64) -> Result<Answer, Sq
         "checkpointed": !standby && disk.checkpoint_timeline == disk.timeline,
         "standbys": standbys,
         "slots": slots,
+        "rebuild": server.conf.rebuild,
         "config_hash": server.config_hash,
         "started_at_ms": EPOCH_MS + server.started_at_ms,
         "has_replication_role": server.catalogue.has_replication_role,

@@ -165,6 +165,11 @@ impl Disk {
             .map(|(_, left_at)| *left_at)
     }
 
+    /// The system identifier: what `initdb` wrote first is in every copy, and nowhere else.
+    pub(super) fn system(&self) -> Option<&RecordId> {
+        self.log.first()
+    }
+
     /// A copy as a base backup or a rewind makes it: without the slots.
     pub(super) fn copied(&self) -> Disk {
         Disk {

@@ -197,24 +197,21 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
         if node.id == candidate {
             node.role = NodeRole::Primary;
             // It has data that must never be initialised over, also if it was never seen to serve or to follow.
-            node.rejoin = Rejoin::InPlace;
-            node.rejoin_attempts = 0;
+            node.rejoin_by(Rejoin::InPlace);
         } else {
             node.role = NodeRole::Standby;
             node.sync = false;
         }
         if node.id == old && node.rejoin != Rejoin::BaseBackup {
             // It may have written what nobody received. After a clean shutdown it has not, and following is tried first.
-            node.rejoin = if planned { Rejoin::InPlace } else { Rejoin::Rewind };
-            node.rejoin_attempts = 0;
+            node.rejoin_by(if planned { Rejoin::InPlace } else { Rejoin::Rewind });
         }
         // If the candidate does not know of a promotion that there was, or may have been, both will have taken the same number for their
         // timelines: a rewind, and a standby that asks for more WAL, would see no difference, and foreign content would stay. Whoever
         // was not sealed, and so may hold some, is built anew; and so is the candidate of before, sealed or not: that promotion was its own.
         let may_be_foreign = node.id == old || !sealed.contains(&node.id);
         if !newest && node.id != candidate && may_be_foreign && node.rejoin != Rejoin::Seed {
-            node.rejoin = Rejoin::BaseBackup;
-            node.rejoin_attempts = 0;
+            node.rejoin_by(Rejoin::BaseBackup);
         }
     }
     draft.act(
