@@ -345,6 +345,59 @@ mod tests {
         }
     }
 
+    #[test]
+    fn lsn_is_kept_and_shown_as_text() {
+        let lsn: Lsn = serde_json::from_str("\"1A/F0000003\"").unwrap();
+        assert_eq!(lsn, Lsn(0x1A_F000_0003));
+        assert_eq!(
+            (serde_json::to_string(&lsn).unwrap(), format!("{lsn:?}")),
+            ("\"1A/F0000003\"".to_owned(), "1A/F0000003".to_owned())
+        );
+        assert!(serde_json::from_str::<Lsn>("\"1A\"").is_err());
+    }
+
+    #[test]
+    fn only_those_who_vote_are_counted() {
+        let electorate = Electorate::new([node(1), node(2)], 1);
+        assert_eq!(electorate.count(&[node(2), node(3)].into()), 1);
+        assert_eq!(electorate.count(&[node(1), node(2), node(3)].into()), 2);
+        assert_eq!(electorate.count(&[node(3)].into()), 0);
+    }
+
+    #[test]
+    fn what_could_acknowledge_nothing_is_forgotten_unless_it_is_all_there_was() {
+        let nobody = Electorate::new([], 1);
+        let proposed = |before: Vec<Electorate>, next: Electorate| {
+            let mut state = ClusterState::initial(node(1), nobody.clone());
+            state.electorates = before;
+            state.propose(next);
+            state.electorates
+        };
+        let (two, three) = (
+            Electorate::new([node(2)], 1),
+            Electorate::new([node(3), node(4)], 2),
+        );
+        assert_eq!(
+            proposed(vec![nobody.clone()], two.clone()),
+            [nobody.clone(), two.clone()],
+            "the primary alone holds everything"
+        );
+        assert_eq!(
+            proposed(vec![two.clone(), nobody.clone()], three.clone()),
+            [two.clone(), three.clone()]
+        );
+        let alone = Electorate::new([], 0);
+        assert_eq!(
+            proposed(vec![two.clone(), alone.clone()], three.clone()),
+            [two.clone(), alone, three.clone()],
+            "k = 0: the primary acknowledged alone"
+        );
+        assert_eq!(
+            proposed(vec![two.clone(), three.clone()], two.clone()),
+            [three, two]
+        );
+    }
+
     /// The arithmetic that everything rests on, by brute force: any k acknowledgers share a node with any `seal_size` sealed ones, and
     /// one fewer would not do.
     #[test]

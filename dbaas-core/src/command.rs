@@ -294,3 +294,19 @@ fn single_value<'a>(script: &'static str, answer: &'a [Rows]) -> Result<&'a str,
             reason: "no row".to_owned(),
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_the_one_value_of_the_last_step() {
+        let one = |text: &str| -> Rows { vec![vec![Some(text.to_owned())]] };
+        assert_eq!(single_value("s", &[one("first"), one("last")]).unwrap(), "last");
+        let none: [Vec<Rows>; 4] = [vec![], vec![vec![]], vec![vec![vec![]]], vec![vec![vec![None]]]];
+        for answer in none {
+            let error = single_value("s", &answer).unwrap_err();
+            assert_eq!((error.script, error.reason.as_str()), ("s", "no row"));
+        }
+    }
+}

@@ -133,6 +133,18 @@ mod tests {
     }
 
     #[test]
+    fn states_are_called_as_in_the_api() {
+        let nodes = [New, InProgress, Active, Error].map(|state| state.to_string());
+        assert_eq!(nodes, ["NEW", "IN_PROGRESS", "ACTIVE", "ERROR"]);
+        let objects = [
+            ObjectLifecycle::New,
+            ObjectLifecycle::Active,
+            ObjectLifecycle::Error,
+        ];
+        assert_eq!(objects.map(|state| state.to_string()), ["NEW", "ACTIVE", "ERROR"]);
+    }
+
+    #[test]
     fn the_whole_table_of_objects() {
         use ObjectLifecycle as O;
         let table = [

@@ -8,12 +8,14 @@ mod situation;
 mod standbys;
 
 use dbaas_core::cluster::{ClusterPhase, Epoch, FailoverCause, Lsn};
+use dbaas_core::id::UserId;
 use dbaas_core::infrastructure::{BootMark, DataState, Exit, ExitReason, PowerOff, PowerState};
 use dbaas_core::instance::{DesiredState, FailoverRequest, SwitchoverRequest};
 use dbaas_core::node::Rejoin;
 use dbaas_core::observation::{Seen, Silence, SlotFacts};
-use dbaas_core::plan::Action;
+use dbaas_core::plan::{Action, GoneObject, Plan};
 use situation::{Scene, died, node, receiver};
+use uuid::Uuid;
 
 macro_rules! golden {
     ($scene:expr) => {
@@ -589,4 +591,45 @@ fn a_silent_infrastructure_deletes_nothing() {
     scene.observation.infrastructure_error = Some("no answer".to_owned());
     let plan = scene.plan();
     assert!(!plan.instance_gone && plan.actions.is_empty());
+}
+
+#[test]
+fn writes_survive_a_loss_where_enough_nodes_are_left_to_acknowledge() {
+    let survive = |nodes, k| Scene::new(nodes, k).record.spec.writes_survive_one_loss();
+    let table = [
+        (1, 0, false),
+        (2, 0, true),
+        (2, 1, false),
+        (3, 1, true),
+        (3, 2, false),
+        (4, 2, true),
+        (16, 14, true),
+        (16, 15, false),
+    ];
+    for (nodes, k, expected) in table {
+        assert_eq!(survive(nodes, k), expected, "{nodes} nodes, k = {k}");
+    }
+}
+
+#[test]
+fn a_plan_with_anything_to_write_or_to_do_is_not_idle() {
+    let scene = Scene::running(3, 1);
+    let idle = scene.plan();
+    assert!(idle.is_idle());
+    let but = |change: &dyn Fn(&mut Plan)| {
+        let mut plan = idle.clone();
+        change(&mut plan);
+        plan.is_idle()
+    };
+    assert!(!but(&|plan| plan.record = Some(scene.record.clone())));
+    assert!(!but(&|plan| plan
+        .gone
+        .push(GoneObject::User(UserId::from_uuid(Uuid::nil())))));
+    assert!(!but(&|plan| plan.instance_gone = true));
+    assert!(!but(&|plan| plan
+        .actions
+        .push(Action::Checkpoint { node: node(1) })));
+    // What is only told, or looked at again, is no work.
+    assert!(but(&|plan| plan.why.push("a reason".to_owned())));
+    assert!(but(&|plan| plan.wake_after_ms = 1));
 }
