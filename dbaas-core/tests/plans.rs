@@ -633,3 +633,13 @@ fn a_plan_with_anything_to_write_or_to_do_is_not_idle() {
     assert!(but(&|plan| plan.why.push("a reason".to_owned())));
     assert!(but(&|plan| plan.wake_after_ms = 1));
 }
+
+#[test]
+fn a_node_is_switched_off_once_in_a_plan() {
+    let mut scene = Scene::sealing(3, 1);
+    // It has to be fenced as the old primary, and as one that takes writes and is none.
+    scene.facts(1).in_recovery = false;
+    let plan = scene.plan();
+    let of_it = plan.actions.iter().filter(|a| a.node() == node(1));
+    assert_eq!(of_it.map(Action::name).collect::<Vec<_>>(), ["power_off"]);
+}

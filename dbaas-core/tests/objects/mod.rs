@@ -72,6 +72,10 @@ fn what_was_deleted_is_gone_when_no_failover_can_bring_it_back() {
         });
         let plan = plan_of(&scene, &user, &database);
         assert_eq!(plan.actions, []);
+        assert!(
+            plan.users.is_empty() && plan.databases.is_empty(),
+            "they go as they are"
+        );
         (plan.gone.len(), plan.wants_catalogue)
     };
     assert_eq!(gone(Lsn(u64::MAX)), (0, true), "no standby has that yet");
@@ -111,7 +115,7 @@ fn a_database_that_was_begun_once_more_is_dropped_and_its_first_self_is_not() {
         marked: false,
     };
     assert_eq!(plan.actions, [dropped]);
-    assert!(plan.databases.is_empty(), "it is as asked for");
+    assert!(plan.users.is_empty() && plan.databases.is_empty(), "as asked for");
     assert!(plan.wants_catalogue);
 }
 
