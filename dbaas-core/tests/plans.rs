@@ -41,6 +41,21 @@ fn the_first_node_starts_with_its_copies() {
 }
 
 #[test]
+fn copies_start_with_the_first_node_and_not_before() {
+    let starts = |scene: &Scene| {
+        let actions = scene.plan().actions;
+        actions.iter().filter(|a| a.name() == "start").count()
+    };
+    let mut scene = Scene::decided(3, 1);
+    scene.exist();
+    assert_eq!(starts(&scene), 3);
+    scene.seen(1).hold_off_ms = 1;
+    assert_eq!(starts(&scene), 0, "its last start failed a moment ago");
+    scene.absent(1);
+    assert_eq!(starts(&scene), 0, "it is to be made first");
+}
+
+#[test]
 fn a_copy_of_a_first_node_that_is_lost_is_none_of_its_successor() {
     let mut scene = Scene::running(3, 1);
     for node in &mut scene.record.nodes {
@@ -281,7 +296,10 @@ fn a_promotion_does_not_wait_for_a_node_that_it_can_do_without() {
     let mut scene = Scene::promoting(3, 1);
     scene.power(1, PowerState::Off);
     scene.record.nodes[0].rejoin = Rejoin::InPlace;
-    scene.seen(3).waiting_ms = 60_000;
+    let patience_ms = scene.policy.voter_gone_ms;
+    scene.seen(3).waiting_ms = patience_ms - 1;
+    assert!(!starts(&scene), "for a short time only");
+    scene.seen(3).waiting_ms = patience_ms;
     assert!(starts(&scene), "n3 keeps the promotion waiting");
 }
 
@@ -642,4 +660,54 @@ fn a_node_is_switched_off_once_in_a_plan() {
     let plan = scene.plan();
     let of_it = plan.actions.iter().filter(|a| a.node() == node(1));
     assert_eq!(of_it.map(Action::name).collect::<Vec<_>>(), ["power_off"]);
+}
+
+#[test]
+fn a_first_primary_that_answers_gets_our_roles_when_it_takes_writes() {
+    let mut scene = Scene::running(1, 0);
+    scene.record.nodes[0].rejoin = Rejoin::Seed;
+    scene.facts(1).has_replication_role = false;
+    let makes_roles = |scene: &Scene| scene.plan().actions.iter().any(|a| a.name() == "bootstrap");
+    assert!(makes_roles(&scene));
+    scene.facts(1).in_recovery = true;
+    assert!(!makes_roles(&scene));
+}
+
+#[test]
+fn a_forced_failover_takes_standbys_only() {
+    let begun = |changed: &dyn Fn(&mut Scene)| {
+        let mut scene = Scene::running(3, 1);
+        scene.record.requests.failover = Some(FailoverRequest {
+            allow_data_loss: true,
+            at: scene.observation.at,
+        });
+        scene.power(1, died());
+        scene.power(3, died());
+        if let Seen::Present(found) = &mut scene.seen(1).infra {
+            found.data = DataState::Empty;
+        }
+        changed(&mut scene);
+        let epoch = scene.plan().record.and_then(|r| r.cluster).map(|c| c.epoch);
+        epoch.unwrap_or(Epoch(1)) == Epoch(2)
+    };
+    assert!(begun(&|_| {}));
+    assert!(!begun(&|scene| scene.facts(2).in_recovery = false), "no standby");
+    assert!(
+        !begun(&|scene| scene.facts(2).epoch = Epoch(3)),
+        "of a later time"
+    );
+}
+
+#[test]
+fn an_instance_whose_primary_is_off_already_stops_the_others() {
+    let mut scene = Scene::running(3, 1);
+    scene.record.desired = DesiredState::Stopped;
+    let stopped = |scene: &Scene| -> Vec<_> { scene.plan().actions.iter().map(Action::node).collect() };
+    assert_eq!(
+        stopped(&scene),
+        [node(1)],
+        "its standbys receive everything first"
+    );
+    scene.power(1, PowerState::Off);
+    assert_eq!(stopped(&scene), [node(2), node(3)]);
 }

@@ -303,3 +303,252 @@ fn the_first_database_that_is_missing_is_made_from_the_spare_one() {
         "of that name, but not made by a backend"
     );
 }
+
+#[test]
+fn the_catalogue_is_read_when_something_is_to_be_done_and_not_otherwise() {
+    let mut scene = Scene::running(3, 1);
+    let owner = UserId::from_uuid(Uuid::from_u128(50));
+    let (user, database) = (
+        user(&scene, owner),
+        database(&scene, DatabaseId::from_uuid(Uuid::from_u128(51)), owner),
+    );
+    let wants = |scene: &Scene, user: &UserRecord, database: &DatabaseRecord| {
+        let plan = plan_of(scene, user, database);
+        assert_eq!(plan.actions, []);
+        assert_eq!(
+            plan.wake_after_ms == 1,
+            plan.wants_catalogue,
+            "at once, or not at all"
+        );
+        plan.wants_catalogue
+    };
+    assert!(!wants(&scene, &user, &database), "everything is as asked for");
+    for unfinished in [ObjectLifecycle::New, ObjectLifecycle::Error] {
+        let mut other = user.clone();
+        other.lifecycle = unfinished;
+        assert!(wants(&scene, &other, &database));
+        let mut other = database.clone();
+        other.lifecycle = unfinished;
+        assert!(wants(&scene, &user, &other));
+    }
+    let (mut user_goes, mut database_goes) = (user.clone(), database.clone());
+    (user_goes.deleting, database_goes.deleting) = (true, true);
+    assert!(wants(&scene, &user_goes, &database));
+    assert!(wants(&scene, &user, &database_goes));
+
+    // It was read, and shows everything as asked for: it need not be read again, unless a failover might lose what it shows.
+    let mut again = |lifecycle, lsn| {
+        scene.observation.catalogue = Some(CatalogueFacts {
+            lsn,
+            roles: vec![RoleFacts {
+                name: "it".to_owned(),
+                verifier_sha256: Some(user.verifier.fingerprint()),
+                attributes_ok: true,
+                mark: Some(object_mark(owner.uuid())),
+            }],
+            databases: vec![DatabaseFacts {
+                name: "shop".to_owned(),
+                owner: "it".to_owned(),
+                public_connects: false,
+                mark: Some(object_mark(database.id.uuid())),
+            }],
+        });
+        let mut user = user.clone();
+        user.lifecycle = lifecycle;
+        let plan = plan_of(&scene, &user, &database);
+        assert_eq!(plan.actions, []);
+        (plan.wants_catalogue, plan.users.first().map(|u| u.lifecycle))
+    };
+    let (behind, ahead) = (Lsn(0), Lsn(u64::MAX));
+    assert_eq!(again(ObjectLifecycle::Active, behind), (false, None));
+    assert_eq!(
+        again(ObjectLifecycle::Active, ahead),
+        (false, None),
+        "it was durable before"
+    );
+    assert_eq!(
+        again(ObjectLifecycle::New, behind),
+        (false, Some(ObjectLifecycle::Active))
+    );
+    let (wants, lifecycle) = again(ObjectLifecycle::New, ahead);
+    assert!(
+        wants && lifecycle != Some(ObjectLifecycle::Active),
+        "{lifecycle:?}"
+    );
+}
+
+/// The actions by name, and what is then recorded of the user and of the database.
+fn outcome(
+    scene: &Scene,
+    user: &UserRecord,
+    database: &DatabaseRecord,
+) -> (Vec<&'static str>, ObjectLifecycle, ObjectLifecycle) {
+    let plan = plan_of(scene, user, database);
+    let users = plan.users.first().unwrap_or(user).lifecycle;
+    let databases = plan.databases.first().unwrap_or(database).lifecycle;
+    (plan.actions.iter().map(Action::name).collect(), users, databases)
+}
+
+#[test]
+fn a_role_is_made_mended_or_dropped_and_another_ones_left_alone() {
+    use ObjectLifecycle::{Active, Error, New};
+    let mut scene = Scene::running(1, 0);
+    let owner = UserId::from_uuid(Uuid::from_u128(50));
+    let mut user = user(&scene, owner);
+    let database = database(&scene, DatabaseId::from_uuid(Uuid::from_u128(51)), owner);
+    let there = RoleFacts {
+        name: "it".to_owned(),
+        verifier_sha256: Some(user.verifier.fingerprint()),
+        attributes_ok: true,
+        mark: Some(object_mark(owner.uuid())),
+    };
+    let but = |change: &dyn Fn(&mut RoleFacts)| {
+        let mut role = there.clone();
+        change(&mut role);
+        vec![role]
+    };
+    let other_mark = Some(object_mark(Uuid::from_u128(99)));
+    let other_password = but(&|role| role.verifier_sha256 = Some("another".to_owned()));
+    let no_password = but(&|role| role.verifier_sha256 = None);
+    let other_attributes = but(&|role| role.attributes_ok = false);
+    let unmarked = but(&|role| role.mark = None);
+    let of_another = but(&|role| role.mark.clone_from(&other_mark));
+    let other_name = but(&|role| role.name = "somebody".to_owned());
+    let table: [(Vec<RoleFacts>, ObjectLifecycle, &[&str], ObjectLifecycle); 9] = [
+        (vec![there.clone()], New, &[], Active),
+        (vec![there.clone()], Error, &[], Active),
+        (vec![], New, &["put_role"], New),
+        (other_password, Active, &["put_role"], New),
+        (no_password, Active, &["put_role"], New),
+        (other_attributes, Active, &["put_role"], New),
+        (unmarked, New, &[], Error),
+        (of_another, New, &[], Error),
+        (other_name, New, &["put_role"], New),
+    ];
+    for (roles, before, actions, after) in table {
+        user.lifecycle = before;
+        let shown = format!("{roles:?} {before}");
+        scene.observation.catalogue = Some(CatalogueFacts {
+            lsn: Lsn(0),
+            databases: vec![DatabaseFacts {
+                name: "shop".to_owned(),
+                owner: "it".to_owned(),
+                public_connects: false,
+                mark: Some(object_mark(database.id.uuid())),
+            }],
+            roles,
+        });
+        let (done, lifecycle, _) = outcome(&scene, &user, &database);
+        assert_eq!((done.as_slice(), lifecycle), (actions, after), "{shown}");
+    }
+
+    user.deleting = true;
+    let mut drops = |roles: Vec<RoleFacts>| {
+        scene.observation.catalogue = Some(CatalogueFacts {
+            lsn: Lsn(0),
+            roles,
+            databases: Vec::new(),
+        });
+        let plan = plan(Situation {
+            instance: &scene.record,
+            users: std::slice::from_ref(&user),
+            databases: &[],
+            observation: &scene.observation,
+            policy: &scene.policy,
+            fresh_ids: &[],
+        });
+        let names: Vec<_> = plan.actions.iter().map(Action::name).collect();
+        (names, plan.gone.len())
+    };
+    assert_eq!(drops(vec![there.clone()]), (vec!["drop_role"], 0));
+    assert_eq!(drops(vec![]), (vec![], 1));
+    let foreign = but(&|role| role.mark.clone_from(&other_mark));
+    assert_eq!(drops(foreign), (vec![], 1), "it is not ours to drop");
+}
+
+#[test]
+fn a_database_is_made_mended_or_dropped_and_another_ones_left_alone() {
+    use ObjectLifecycle::{Active, Error, New};
+    let mut scene = Scene::running(1, 0);
+    let owner = UserId::from_uuid(Uuid::from_u128(50));
+    let user = user(&scene, owner);
+    let mut database = database(&scene, DatabaseId::from_uuid(Uuid::from_u128(51)), owner);
+    let there = DatabaseFacts {
+        name: "shop".to_owned(),
+        owner: "it".to_owned(),
+        public_connects: false,
+        mark: Some(object_mark(database.id.uuid())),
+    };
+    let but = |change: &dyn Fn(&mut DatabaseFacts)| {
+        let mut found = there.clone();
+        change(&mut found);
+        vec![found]
+    };
+    let set = |scene: &mut Scene, with_owner: bool, databases: Vec<DatabaseFacts>| {
+        let role = RoleFacts {
+            name: "it".to_owned(),
+            verifier_sha256: Some(user.verifier.fingerprint()),
+            attributes_ok: true,
+            mark: Some(object_mark(owner.uuid())),
+        };
+        scene.observation.catalogue = Some(CatalogueFacts {
+            lsn: Lsn(0),
+            roles: if with_owner { vec![role] } else { Vec::new() },
+            databases,
+        });
+    };
+    let staged =
+        || but(&|found| (found.name, found.mark) = (staging_database_name(Uuid::from_u128(51)), None));
+    let table: [(Vec<DatabaseFacts>, ObjectLifecycle, &[&str], ObjectLifecycle); 8] = [
+        (vec![there.clone()], New, &[], Active),
+        (vec![there.clone()], Active, &[], Active),
+        (vec![], New, &["create_database"], New),
+        (vec![], Active, &["create_database"], New),
+        (staged(), New, &["create_database"], New),
+        (
+            but(&|found| found.owner = "another".to_owned()),
+            Active,
+            &["alter_database"],
+            New,
+        ),
+        (
+            but(&|found| found.public_connects = true),
+            Active,
+            &["alter_database"],
+            New,
+        ),
+        (but(&|found| found.mark = None), New, &[], Error),
+    ];
+    for (found, before, actions, after) in table {
+        database.lifecycle = before;
+        let shown = format!("{found:?} {before}");
+        set(&mut scene, true, found);
+        let (done, _, lifecycle) = outcome(&scene, &user, &database);
+        assert_eq!((done.as_slice(), lifecycle), (actions, after), "{shown}");
+    }
+    // Without its owner's role it is mended when that is there again.
+    set(
+        &mut scene,
+        false,
+        but(&|found| found.owner = "another".to_owned()),
+    );
+    database.lifecycle = New;
+    assert_eq!(outcome(&scene, &user, &database).0, ["put_role"]);
+
+    database.deleting = true;
+    let mut drops = |found: Vec<DatabaseFacts>| {
+        set(&mut scene, true, found);
+        let plan = plan_of(&scene, &user, &database);
+        let dropped = plan.actions.iter().map(|action| match action {
+            Action::DropDatabase { name, marked, .. } => (name.clone(), *marked),
+            other => panic!("{other:?}"),
+        });
+        (dropped.collect::<Vec<_>>(), plan.gone.len())
+    };
+    assert_eq!(drops(vec![there.clone()]), (vec![("shop".to_owned(), true)], 0));
+    let staging = staging_database_name(Uuid::from_u128(51));
+    assert_eq!(drops(staged()), (vec![(staging, false)], 0));
+    assert_eq!(drops(vec![]), (vec![], 1));
+    let foreign = but(&|found| found.mark = None);
+    assert_eq!(drops(foreign), (vec![], 1), "it is not ours to drop");
+}

@@ -409,7 +409,7 @@ fn a_standby_that_is_about_to_answer_is_asked_soon_and_one_that_is_away_when_eve
         plan.wake_after_ms
     };
     for silence in [Silence::Login, Silence::Refused, Silence::NotReady] {
-        assert!(wake(silence.clone()) <= 40, "{silence:?}");
+        assert_eq!(wake(silence.clone()), 40, "{silence:?}");
     }
     assert_eq!(wake(Silence::Timeout), heartbeat_ms);
 }
@@ -449,4 +449,37 @@ fn a_base_backup_is_started_with_its_number() {
     assert_eq!(started(Rejoin::BaseBackup), Some(4));
     assert_eq!(started(Rejoin::InPlace), Some(0));
     assert_eq!(started(Rejoin::Rewind), Some(0));
+}
+
+#[test]
+fn a_copy_is_what_it_is_as_long_as_nobody_has_served() {
+    let way = |data: DataState, primary: Rejoin, serves: bool| {
+        let mut scene = off(PowerState::Off, data, Rejoin::Seed, 0);
+        scene.record.nodes[0].rejoin = primary;
+        if !serves {
+            scene.silence(1, Silence::NotReady, 100);
+        }
+        rejoin(&scene, 3)
+    };
+    let (whole, empty) = (DataState::Initialised, DataState::Empty);
+    assert_eq!(
+        way(whole, Rejoin::Seed, false),
+        Rejoin::Seed,
+        "it may have to be made anew"
+    );
+    assert_eq!(way(whole, Rejoin::InPlace, false), Rejoin::InPlace);
+    assert_eq!(way(empty, Rejoin::Seed, false), Rejoin::Seed);
+    assert_eq!(
+        way(empty, Rejoin::InPlace, false),
+        Rejoin::Seed,
+        "nobody to copy from yet"
+    );
+    assert_eq!(way(empty, Rejoin::InPlace, true), Rejoin::BaseBackup);
+}
+
+#[test]
+fn a_standby_that_does_not_stream_yet_is_looked_at_soon() {
+    let mut scene = Scene::running(3, 1);
+    scene.facts(1).standbys.truncate(1);
+    assert_eq!(scene.plan().wake_after_ms, 40);
 }
