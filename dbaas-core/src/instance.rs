@@ -44,7 +44,7 @@ impl InstanceSpec {
 
     /// Whether clients can go on writing after any one node is lost.
     pub fn writes_survive_one_loss(&self) -> bool {
-        self.nodes.get() > 1 && self.nodes.get() >= self.effective_sync_replicas() + 2
+        self.nodes.get() >= self.effective_sync_replicas() + 2
     }
 }
 

@@ -177,6 +177,15 @@ fn what_a_late_order_makes_once_more_is_dropped_again() {
         plan.users[0].reason,
         "an earlier role of this name is being dropped"
     );
+    // And a database.
+    let wanted = DatabaseRecord {
+        lifecycle: ObjectLifecycle::New,
+        ..self::database(&scene, DatabaseId::from_uuid(Uuid::from_u128(63)), user.id)
+    };
+    let plan = plan_of(&scene, &user, &wanted);
+    let told = plan.databases.first().unwrap();
+    assert_eq!(told.reason, "an earlier database of this name is being dropped");
+    assert_eq!(told.lifecycle, ObjectLifecycle::New);
 }
 
 #[test]
@@ -353,11 +362,13 @@ fn the_catalogue_is_read_when_something_is_to_be_done_and_not_otherwise() {
                 mark: Some(object_mark(database.id.uuid())),
             }],
         });
-        let mut user = user.clone();
-        user.lifecycle = lifecycle;
+        let (mut user, mut database) = (user.clone(), database.clone());
+        (user.lifecycle, database.lifecycle) = (lifecycle, lifecycle);
         let plan = plan_of(&scene, &user, &database);
         assert_eq!(plan.actions, []);
-        (plan.wants_catalogue, plan.users.first().map(|u| u.lifecycle))
+        let changed = plan.users.first().map(|u| u.lifecycle);
+        assert_eq!(plan.databases.first().map(|d| d.lifecycle), changed);
+        (plan.wants_catalogue, changed)
     };
     let (behind, ahead) = (Lsn(0), Lsn(u64::MAX));
     assert_eq!(again(ObjectLifecycle::Active, behind), (false, None));
