@@ -121,7 +121,7 @@ impl World {
             ..Catalogue::default()
         };
         // Half of the data directories were made ahead.
-        if node.node.uuid().as_u128() % 2 == 0 {
+        if node.node.uuid().as_u128().is_multiple_of(2) {
             let spare = Database {
                 owner: ADMIN_ROLE.to_owned(),
                 public_connects: true,
