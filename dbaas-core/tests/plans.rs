@@ -4,6 +4,7 @@
 mod elections;
 mod electorates;
 mod objects;
+mod rolling;
 mod situation;
 mod standbys;
 

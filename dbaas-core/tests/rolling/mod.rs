@@ -1,0 +1,168 @@
+//! Restarts one at a time and planned switchovers: each at its borders.
+
+use dbaas_core::cluster::Epoch;
+use dbaas_core::infrastructure::{BootMark, PowerState};
+use dbaas_core::instance::SwitchoverRequest;
+use dbaas_core::observation::Seen;
+use dbaas_core::plan::{Action, Plan};
+use dbaas_core::time::Timestamp;
+
+use crate::situation::{Scene, died, node};
+
+fn started(scene: &mut Scene, n: usize, boot_id: &str) {
+    if let Seen::Present(found) = &mut scene.seen(n).infra {
+        found.boot = Some(BootMark {
+            epoch: Epoch(1),
+            boot_id: boot_id.to_owned(),
+        });
+    }
+}
+
+/// A restart was asked for, and which start of each node is meant is noted.
+fn restarting(nodes: u64) -> Scene {
+    let mut scene = Scene::running(nodes, u64::from(nodes > 1));
+    for n in 1..=scene.record.nodes.len() {
+        started(&mut scene, n, "before");
+    }
+    scene.record.requests.restart = Some(scene.observation.at);
+    scene.record = scene.plan().record.expect("it is noted");
+    scene.record.requests.switchover = None;
+    scene
+}
+
+/// Whom a plan switches off.
+fn off(plan: &Plan) -> Vec<dbaas_core::id::NodeId> {
+    let off = plan
+        .actions
+        .iter()
+        .filter(|a| matches!(a, Action::PowerOff { .. }));
+    off.map(Action::node).collect()
+}
+
+fn asks_for_switchover(plan: &Plan) -> bool {
+    plan.record
+        .as_ref()
+        .is_some_and(|r| r.requests.switchover.is_some())
+}
+
+#[test]
+fn every_node_is_restarted_once_the_primary_last() {
+    let mut scene = restarting(3);
+    assert_eq!(off(&scene.plan()), [node(2)]);
+    // One at a time: n3 has to wait until n2 streams again.
+    let row = scene.facts(1).standbys.remove(0);
+    started(&mut scene, 2, "after");
+    let plan = scene.plan();
+    assert!(off(&plan).is_empty() && !asks_for_switchover(&plan));
+    scene.facts(1).standbys.push(row);
+    assert_eq!(off(&scene.plan()), [node(3)]);
+    started(&mut scene, 3, "after");
+    let plan = scene.plan();
+    assert!(
+        off(&plan).is_empty() && asks_for_switchover(&plan),
+        "a switchover first"
+    );
+    started(&mut scene, 1, "after");
+    let plan = scene.plan();
+    assert!(plan.events.iter().any(|e| e.kind == "restart_completed"));
+    assert_eq!(plan.record.unwrap().requests.restart, None);
+}
+
+#[test]
+fn a_restart_is_over_when_every_node_was_seen_to_be_restarted() {
+    let mut scene = restarting(3);
+    for n in 1..=3 {
+        started(&mut scene, n, "after");
+    }
+    let is_over = |scene: &Scene| scene.plan().events.iter().any(|e| e.kind == "restart_completed");
+    assert!(is_over(&scene));
+    let mark = scene.record.nodes[1].restart.take();
+    scene.seen(2).infra = Seen::Unknown;
+    assert!(!is_over(&scene), "what became of n2 is not known");
+    scene.record.nodes[1].restart = mark;
+    scene.power(3, died());
+    assert!(!is_over(&scene), "n3 does not answer");
+    scene.record.requests.restart = None;
+    let record = scene.plan().record.expect("the marks go with the request");
+    assert!(record.nodes.iter().all(|n| n.restart.is_none()));
+}
+
+#[test]
+fn a_single_node_is_restarted_where_it_is() {
+    assert_eq!(off(&restarting(1).plan()), [node(1)]);
+}
+
+#[test]
+fn a_node_with_another_size_or_configuration_is_restarted() {
+    let mut scene = Scene::running(3, 1);
+    assert!(off(&scene.plan()).is_empty());
+    scene.facts(3).config_hash = "another".to_owned();
+    assert_eq!(off(&scene.plan()), [node(3)]);
+    let mut scene = Scene::running(3, 1);
+    if let Seen::Present(found) = &mut scene.seen(2).infra {
+        found.applied.as_mut().unwrap().resources.cpu = 64u64.try_into().unwrap();
+    }
+    assert_eq!(off(&scene.plan()), [node(2)]);
+}
+
+fn asked(scene: &mut Scene, to: Option<usize>, ago_ms: i64, by_controller: bool) {
+    let at = scene.observation.at.unix_ms() - ago_ms;
+    scene.record.requests.switchover = Some(SwitchoverRequest {
+        to: to.map(node),
+        at: Timestamp::from_unix_ms(at),
+        by_controller,
+        prepared: true,
+    });
+}
+
+/// What a plan makes of the request.
+fn outcome(scene: &Scene) -> &'static str {
+    let plan = scene.plan();
+    let kinds = plan.events.iter().map(|e| e.kind);
+    kinds
+        .filter(|k| k.starts_with("switchover"))
+        .last()
+        .unwrap_or("waits")
+}
+
+#[test]
+fn a_switchover_is_made_to_a_voter_that_stays_and_has_caught_up() {
+    let made = |change: &dyn Fn(&mut Scene)| {
+        let mut scene = Scene::running(3, 1);
+        asked(&mut scene, Some(2), 0, false);
+        change(&mut scene);
+        outcome(&scene)
+    };
+    assert_eq!(made(&|_| {}), "switchover_started");
+    assert_eq!(made(&|s| asked(s, Some(1), 0, false)), "switchover_done");
+    assert_eq!(made(&|s| s.facts(2).in_recovery = false), "waits");
+    assert_eq!(
+        made(&|s| s.facts(2).history = Epoch(0)),
+        "waits",
+        "not of this history"
+    );
+    assert_eq!(
+        made(&|s| asked(s, Some(9), 0, false)),
+        "switchover_given_up",
+        "it is gone"
+    );
+    let without_its_vote = |s: &mut Scene| {
+        let cluster = s.record.cluster.as_mut().unwrap();
+        cluster.electorates[0].voters.remove(&node(2));
+    };
+    assert_eq!(made(&without_its_vote), "waits");
+}
+
+#[test]
+fn a_switchover_that_cannot_be_made_is_given_up_after_a_minute() {
+    let waiting = |ago_ms, by_controller| {
+        let mut scene = Scene::running(3, 1);
+        scene.power(2, PowerState::Off);
+        asked(&mut scene, Some(2), ago_ms, by_controller);
+        outcome(&scene)
+    };
+    assert_eq!(waiting(0, false), "waits");
+    assert_eq!(waiting(60_000, false), "waits");
+    assert_eq!(waiting(60_001, false), "switchover_given_up");
+    assert_eq!(waiting(600_000, true), "waits", "a rolling change goes on");
+}
