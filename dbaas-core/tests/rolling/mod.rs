@@ -118,10 +118,9 @@ fn asked(scene: &mut Scene, to: Option<usize>, ago_ms: i64, by_controller: bool)
 /// What a plan makes of the request.
 fn outcome(scene: &Scene) -> &'static str {
     let plan = scene.plan();
-    let kinds = plan.events.iter().map(|e| e.kind);
+    let mut kinds = plan.events.iter().map(|e| e.kind);
     kinds
-        .filter(|k| k.starts_with("switchover"))
-        .last()
+        .rfind(|kind| kind.starts_with("switchover"))
         .unwrap_or("waits")
 }
 
