@@ -670,6 +670,12 @@ fn a_first_primary_that_answers_gets_our_roles_when_it_takes_writes() {
     scene.facts(1).has_replication_role = false;
     let makes_roles = |scene: &Scene| scene.plan().actions.iter().any(|a| a.name() == "bootstrap");
     assert!(makes_roles(&scene));
+    let record = scene.plan().record.expect("its state");
+    assert_eq!(
+        record.nodes[0].rejoin,
+        Rejoin::Seed,
+        "it does not serve before that"
+    );
     scene.facts(1).in_recovery = true;
     assert!(!makes_roles(&scene));
 }

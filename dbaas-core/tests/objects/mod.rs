@@ -188,6 +188,13 @@ fn what_a_late_order_makes_once_more_is_dropped_again() {
     let told = plan.databases.first().unwrap();
     assert_eq!(told.reason, "an earlier database of this name is being dropped");
     assert_eq!(told.lifecycle, ObjectLifecycle::New);
+    // One that was not dropped by us is somebody's.
+    let wanted = DatabaseRecord {
+        name: "nobody_knows".parse().unwrap(),
+        ..wanted
+    };
+    let plan = plan_of(&scene, &user, &wanted);
+    assert_eq!(plan.databases[0].lifecycle, ObjectLifecycle::Error);
 }
 
 #[test]
