@@ -10,7 +10,7 @@ use dbaas_core::plan::{Action, Situation, plan};
 use dbaas_core::user::UserRecord;
 use uuid::Uuid;
 
-use super::{database, plan_of, user};
+use super::{database, plan_of, role_of, user};
 use crate::situation::Scene;
 
 /// The actions by name, and what is then recorded of the user and of the database.
@@ -32,12 +32,7 @@ fn a_role_is_made_mended_or_dropped_and_another_ones_left_alone() {
     let owner = UserId::from_uuid(Uuid::from_u128(50));
     let mut user = user(&scene, owner);
     let database = database(&scene, DatabaseId::from_uuid(Uuid::from_u128(51)), owner);
-    let there = RoleFacts {
-        name: "it".to_owned(),
-        verifier_sha256: Some(user.verifier.fingerprint()),
-        attributes_ok: true,
-        mark: Some(object_mark(owner.uuid())),
-    };
+    let there = role_of(&user);
     let but = |change: &dyn Fn(&mut RoleFacts)| {
         let mut role = there.clone();
         change(&mut role);
@@ -121,12 +116,7 @@ fn a_database_is_made_mended_or_dropped_and_another_ones_left_alone() {
         vec![found]
     };
     let set = |scene: &mut Scene, with_owner: bool, databases: Vec<DatabaseFacts>| {
-        let role = RoleFacts {
-            name: "it".to_owned(),
-            verifier_sha256: Some(user.verifier.fingerprint()),
-            attributes_ok: true,
-            mark: Some(object_mark(owner.uuid())),
-        };
+        let role = role_of(&user);
         scene.observation.catalogue = Some(CatalogueFacts {
             lsn: Lsn(0),
             roles: if with_owner { vec![role] } else { Vec::new() },
@@ -317,15 +307,7 @@ fn a_plan_does_a_bounded_number_of_them() {
     };
     scene.observation.catalogue = Some(none.clone());
     assert_eq!(count(&scene, &users, &[]), ("put_role", 32));
-    let roles: Vec<RoleFacts> = users
-        .iter()
-        .map(|user| RoleFacts {
-            name: user.name.to_string(),
-            verifier_sha256: Some(user.verifier.fingerprint()),
-            attributes_ok: true,
-            mark: Some(object_mark(user.id.uuid())),
-        })
-        .collect();
+    let roles: Vec<RoleFacts> = users.iter().map(role_of).collect();
     scene.observation.catalogue = Some(CatalogueFacts { roles, ..none });
     assert_eq!(count(&scene, &users, &databases), ("create_database", 32));
     for user in &mut users {

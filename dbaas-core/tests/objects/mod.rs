@@ -48,6 +48,16 @@ fn database(scene: &Scene, id: DatabaseId, owner: UserId) -> DatabaseRecord {
     }
 }
 
+/// The user's role as it is to be.
+fn role_of(user: &UserRecord) -> RoleFacts {
+    RoleFacts {
+        name: user.name.to_string(),
+        verifier_sha256: Some(user.verifier.fingerprint()),
+        attributes_ok: true,
+        mark: Some(object_mark(user.id.uuid())),
+    }
+}
+
 fn plan_of(scene: &Scene, user: &UserRecord, database: &DatabaseRecord) -> Plan {
     plan(Situation {
         instance: &scene.record,
@@ -101,12 +111,7 @@ fn a_database_that_was_begun_once_more_is_dropped_and_its_first_self_is_not() {
     };
     scene.observation.catalogue = Some(CatalogueFacts {
         lsn: Lsn(1_000),
-        roles: vec![RoleFacts {
-            name: "it".to_owned(),
-            verifier_sha256: Some(user.verifier.fingerprint()),
-            attributes_ok: true,
-            mark: Some(object_mark(owner.uuid())),
-        }],
+        roles: vec![role_of(&user)],
         databases: vec![found("shop", Some(object_mark(id.uuid()))), found(&staging, None)],
     });
     let plan = plan_of(&scene, &user, &database);
@@ -266,12 +271,7 @@ fn the_first_database_that_is_missing_is_made_from_the_spare_one() {
         };
         scene.observation.catalogue = Some(CatalogueFacts {
             lsn: Lsn(1_000),
-            roles: vec![RoleFacts {
-                name: "it".to_owned(),
-                verifier_sha256: Some(user.verifier.fingerprint()),
-                attributes_ok: true,
-                mark: Some(object_mark(owner.uuid())),
-            }],
+            roles: vec![role_of(&user)],
             databases: there.iter().map(found).collect(),
         });
         let plan = plan(Situation {
@@ -358,12 +358,7 @@ fn the_catalogue_is_read_when_something_is_to_be_done_and_not_otherwise() {
     let mut again = |lifecycle, lsn| {
         scene.observation.catalogue = Some(CatalogueFacts {
             lsn,
-            roles: vec![RoleFacts {
-                name: "it".to_owned(),
-                verifier_sha256: Some(user.verifier.fingerprint()),
-                attributes_ok: true,
-                mark: Some(object_mark(owner.uuid())),
-            }],
+            roles: vec![role_of(&user)],
             databases: vec![DatabaseFacts {
                 name: "shop".to_owned(),
                 owner: "it".to_owned(),
