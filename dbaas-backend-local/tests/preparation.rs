@@ -478,14 +478,7 @@ async fn the_warm_pool_gives_whole_clusters_each_of_its_own() {
     let major = fixture.installation.version.major;
     // The machine may have a newer PostgreSQL; the pool is for the newest, and for what is used.
     let newest = backend.versions().await.unwrap().last().unwrap().version.major;
-    let full = async |major| {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while backend.pool_ready(major) < 1 {
-            assert!(Instant::now() < deadline, "no set within a minute");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    full(newest).await;
+    fixture.pool_filled(&backend, newest).await;
     let mut identifiers = std::collections::HashSet::new();
     for round in 0..2 {
         let nodes = [fixture.node(), fixture.node(), fixture.node()];
@@ -541,7 +534,7 @@ async fn the_warm_pool_gives_whole_clusters_each_of_its_own() {
             .await;
         assert!(identifiers.insert(identifier), "two instances are one cluster");
         backend.stop_all(Duration::from_secs(30)).await.unwrap();
-        full(major).await;
+        fixture.pool_filled(&backend, major).await;
     }
     // What a crash leaves of a set being made is cleaned up; what is whole stays.
     let half = fixture

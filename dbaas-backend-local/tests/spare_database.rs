@@ -2,7 +2,7 @@
 
 mod fixture;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dbaas_backend_local::WarmPool;
 use dbaas_core::command::{SPARE_DATABASE, create_database};
@@ -33,20 +33,13 @@ async fn becomes_one_like_any_other(major: u32) {
     };
     let backend = fixture.open();
     let own = fixture.installation.version.major;
-    let full = async || {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while backend.pool_ready(own) == 0 {
-            assert!(Instant::now() < deadline, "no set within a minute");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
     // The pool is for the newest version of the machine and for those that are used.
     let newest: PostgresMajor = backend.versions().await.unwrap().last().unwrap().version.major;
     if newest != own {
         let first = fixture.node();
         fixture.primary(&backend, first, vec![]).await;
     }
-    full().await;
+    fixture.pool_filled(&backend, own).await;
     let node = fixture.node();
     fixture.primary(&backend, node, vec![]).await;
     let seen = fixture.wait_running(&backend, node).await;
