@@ -125,7 +125,7 @@ impl Cluster {
             .collect())
     }
 
-    /// Where a node's processes work.
+    /// Where a node's processes work, where they are this machine's.
     pub fn data_dir(&self, stack: &Stack, node: NodeId) -> PathBuf {
         stack
             .directory()
@@ -142,6 +142,27 @@ impl Cluster {
         let found = fault::signal_under(&self.data_dir(stack, node), signal);
         ensure!(found > 0, "node {node} has no process to signal");
         Ok(())
+    }
+
+    /// Every process of a node, as this machine numbers them.
+    pub fn processes(&self, stack: &Stack, node: NodeId) -> anyhow::Result<Vec<i32>> {
+        match stack.docker() {
+            Some(docker) => docker.processes(node),
+            None => Ok(fault::processes_under(&self.data_dir(stack, node))),
+        }
+    }
+
+    /// Takes a node's disk away, with all that is on it.
+    pub fn lose_disk(&self, stack: &Stack, node: NodeId) -> anyhow::Result<()> {
+        if let Some(docker) = stack.docker() {
+            return docker.remove(node);
+        }
+        let directory = self.data_dir(stack, node);
+        // Gone in one moment, from under the server, so that nobody starts it on half of a disk.
+        let lost = directory.join("lost-disk");
+        std::fs::rename(directory.join("data"), &lost).context("the node has no data")?;
+        fault::kill_everything_under(&lost);
+        Ok(std::fs::remove_dir_all(lost)?)
     }
 
     /// All client endpoints.

@@ -8,6 +8,10 @@ use dbaas_backend_docker::DockerOptions;
 use dbaas_core::id::NodeId;
 use rustix::process::Signal;
 
+mod network;
+
+pub use network::Cut;
+
 /// An engine, and the label of everything that this stack makes there. When dropped, all of it is removed.
 #[derive(Debug)]
 pub struct DockerPlace {
@@ -92,6 +96,32 @@ impl DockerPlace {
             _ => "kill",
         };
         self.docker(&[command, &Self::name(node)]).map(|_| ())
+    }
+
+    /// The processes of a node's container, as this machine numbers them.
+    pub fn processes(&self, node: NodeId) -> anyhow::Result<Vec<i32>> {
+        let told = self.docker(&["top", &Self::name(node), "-eo", "pid"])?;
+        Ok(told.lines().filter_map(|line| line.trim().parse().ok()).collect())
+    }
+
+    /// The process that a node's container began with, as this machine numbers it; "0" while it does not run.
+    pub fn pid(&self, node: NodeId) -> anyhow::Result<String> {
+        self.docker(&["inspect", "-f", "{{.State.Pid}}", &Self::name(node)])
+    }
+
+    /// Removes a node's container and its volume.
+    pub fn remove(&self, node: NodeId) -> anyhow::Result<()> {
+        let name = Self::name(node);
+        let mut last = None;
+        for _ in 0..50 {
+            // The backend may have made the container again meanwhile, and then the volume is in use.
+            let _ = self.docker(&["rm", "-f", &name]);
+            match self.docker(&["volume", "rm", &name]) {
+                Ok(_) => return Ok(()),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| anyhow::anyhow!("never tried")))
     }
 
     /// Where the engine keeps a node's volume.

@@ -5,9 +5,8 @@ mod docker_faults;
 use std::process::Command;
 use std::time::Duration;
 
-use dbaas_e2e::docker::DockerPlace;
 use dbaas_e2e::{Cluster, Stack};
-use docker_faults::{Result, engine, own_engine, pid, primary, stack_with_disks, under_load};
+use docker_faults::{Result, engine, own_engine, primary, stack_with_disks, under_load};
 
 /// Down for so long.
 const AWAY: Duration = Duration::from_secs(4);
@@ -71,8 +70,7 @@ async fn with_live_restore(own: &docker_faults::OwnEngine) -> Result {
         let killed = what.contains("killed");
         let c = cluster.clone();
         under_load(&mut stack, &cluster, 3, what, async |stack: &mut Stack| {
-            let name = DockerPlace::name(primary(stack, &c).await?);
-            let process = pid(engine(stack)?, &name)?;
+            let process = engine(stack)?.pid(primary(stack, &c).await?)?;
             own.run("down", &[]).await?;
             if killed {
                 let status = Command::new("kill").args(["-9", &process]).status()?;

@@ -8,12 +8,10 @@ use std::time::{Duration, Instant};
 
 use dbaas_controller::request::UpdateInstance;
 use dbaas_e2e::cluster::PASSWORD;
-use dbaas_e2e::docker::DockerPlace;
+use dbaas_e2e::docker::{Cut, DockerPlace};
 use dbaas_e2e::{Cluster, Stack};
 use dbaas_workload::client::{Client, ClientOptions};
-use docker_faults::{
-    Result, addresses, engine, own_engine, pid, primary, routes, stack_with_disks, under_load,
-};
+use docker_faults::{Result, engine, own_engine, primary, stack_with_disks, under_load};
 
 /// The primary is lost in every way that Docker knows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,11 +49,7 @@ async fn lost_primaries() -> Result {
                         docker.docker(&["network", "disconnect", &format!("dbaas-{}", c.id), &name])?
                     }
                     "remove the container" => docker.docker(&["rm", "-f", &name])?,
-                    _ => {
-                        docker.docker(&["rm", "-f", &name])?;
-                        // The backend may have made the container again meanwhile.
-                        remove_volume(docker, &name)?
-                    }
+                    _ => docker.remove(node).map(|()| String::new())?,
                 };
                 Ok(())
             },
@@ -75,18 +69,6 @@ fn out_of_memory(docker: &DockerPlace, name: &str) -> String {
         Ok(answer) => panic!("the container's memory has no limit: {answer}"),
         Err(error) => error.to_string(),
     }
-}
-
-fn remove_volume(docker: &DockerPlace, name: &str) -> anyhow::Result<String> {
-    let mut last = None;
-    for _ in 0..50 {
-        match docker.docker(&["volume", "rm", name]) {
-            Ok(done) => return Ok(done),
-            Err(error) => last = Some(error),
-        }
-        let _ = docker.docker(&["rm", "-f", name]);
-    }
-    Err(last.unwrap_or_else(|| anyhow::anyhow!("never tried")))
 }
 
 /// Writes go on without it, and it comes back.
@@ -111,7 +93,8 @@ async fn lost_standbys() -> Result {
             3,
             &format!("standby: {fault}"),
             async |stack: &mut Stack| {
-                let name = DockerPlace::name(c.standbys(stack).await?[0].record.id);
+                let node = c.standbys(stack).await?[0].record.id;
+                let name = DockerPlace::name(node);
                 let docker = engine(stack)?;
                 match fault {
                     "kill" | "pause" => docker.docker(&[fault, &name])?,
@@ -120,10 +103,7 @@ async fn lost_standbys() -> Result {
                     "disconnect" => {
                         docker.docker(&["network", "disconnect", &format!("dbaas-{}", c.id), &name])?
                     }
-                    _ => {
-                        docker.docker(&["rm", "-f", &name])?;
-                        remove_volume(docker, &name)?
-                    }
+                    _ => docker.remove(node).map(|()| String::new())?,
                 };
                 Ok(())
             },
@@ -263,25 +243,15 @@ async fn partitions() -> Result {
         let before = primary(&stack, &cluster).await?;
         let what = format!("primary cut off from {from} for six seconds");
         under_load(&mut stack, &cluster, 3, &what, async |stack: &mut Stack| {
-            let docker = engine(stack)?;
-            let name = DockerPlace::name(before);
-            let (_, gateway) = addresses(docker, &name)?;
-            let unreachable = if from == "its standbys" {
-                let mut all = Vec::new();
-                for standby in c.standbys(stack).await? {
-                    all.push(addresses(docker, &DockerPlace::name(standby.record.id))?.0);
-                }
-                all
+            let standbys = c.standbys(stack).await?;
+            let others: Vec<_> = standbys.iter().map(|node| node.record.id).collect();
+            let cut = if from == "its standbys" {
+                Cut::make(engine(stack)?, before, &others, false)?
             } else {
-                vec![gateway]
+                Cut::make(engine(stack)?, before, &[], true)?
             };
-            let process = pid(docker, &name)?;
-            routes(&process, "add", &unreachable)?;
             tokio::time::sleep(Duration::from_secs(6)).await;
-            // If it was replaced meanwhile its network went with it.
-            if pid(docker, &name)? == process {
-                routes(&process, "del", &unreachable)?;
-            }
+            cut.mend()?;
             Ok(())
         })
         .await?;
@@ -321,9 +291,7 @@ async fn single_node() -> Result {
         )
         .await?;
     }
-    let name = DockerPlace::name(primary(&stack, &cluster).await?);
-    engine(&stack)?.docker(&["rm", "-f", &name])?;
-    remove_volume(engine(&stack)?, &name)?;
+    engine(&stack)?.remove(primary(&stack, &cluster).await?)?;
     tokio::time::sleep(Duration::from_secs(15)).await;
     let running = engine(&stack)?.running()?;
     let view = stack.plane()?.instance(cluster.id).await?.record;

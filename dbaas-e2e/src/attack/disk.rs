@@ -173,8 +173,11 @@ impl SlowDisk {
         node: NodeId,
         rng: &mut StdRng,
     ) -> anyhow::Result<Self> {
-        let directory = cluster.data_dir(stack, node);
-        let device = fs::metadata(&directory)?.dev();
+        let directory = match stack.docker() {
+            Some(docker) => docker.mountpoint(node)?,
+            None => cluster.data_dir(stack, node),
+        };
+        let device = fs::metadata(directory)?.dev();
         let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
         let group = Path::new(BLKIO).join(format!("dbaas-attack-{}-{node}", std::process::id()));
         fs::create_dir(&group)?;
@@ -186,7 +189,7 @@ impl SlowDisk {
         )
         .context("the disk under the data cannot be slowed down")?;
         let mut moved = 0;
-        for pid in fault::processes_under(&directory) {
+        for pid in cluster.processes(stack, node)? {
             moved += usize::from(fs::write(slow.group.join("cgroup.procs"), pid.to_string()).is_ok());
         }
         ensure!(moved > 0, "node {node} has no process to slow down");

@@ -1,9 +1,10 @@
 //! Random faults on real PostgreSQL; see `--help`.
 #![allow(clippy::print_stdout)]
 
-use clap::Parser;
+use anyhow::Context as _;
+use clap::{Parser, ValueEnum as _};
 use dbaas_e2e::Stack;
-use dbaas_e2e::attack::{AttackOptions, FAULTS, Fault, attack};
+use dbaas_e2e::attack::{AttackOptions, Fault, attack};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Attacks real clusters on this machine with random faults, and checks after each that nothing acknowledged is missing.
@@ -24,9 +25,18 @@ struct Arguments {
     /// Synchronous replicas.
     #[arg(long, default_value_t = 1)]
     k: u64,
-    /// Only these kinds of faults (as the table names them, case ignored), with commas between.
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<String>,
+    /// On containers of the Docker Engine that DBAAS_DOCKER_HOST names: `ci/docker/with-engine` starts one.
+    #[arg(long)]
+    docker: bool,
+    /// Only these kinds of faults, with commas between.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        ignore_case = true,
+        value_enum,
+        hide_possible_values = true
+    )]
+    only: Vec<Fault>,
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -36,23 +46,26 @@ async fn main() -> anyhow::Result<()> {
         faults,
         nodes,
         k,
+        docker,
         only,
     } = Arguments::parse();
-    let Some(mut stack) = Stack::start().await? else {
-        anyhow::bail!("this machine has no PostgreSQL; see ci/setup");
-    };
-    let named = |fault: &Fault| {
-        only.is_empty()
-            || only
-                .iter()
-                .any(|name| name.eq_ignore_ascii_case(&format!("{fault:?}")))
+    let mut stack = if docker {
+        let stack = Stack::start_on_docker().await?;
+        stack.context("no Docker Engine: DBAAS_DOCKER_HOST names none")?
+    } else {
+        let stack = Stack::start().await?;
+        stack.context("this machine has no PostgreSQL; see ci/setup")?
     };
     let options = AttackOptions {
         seed,
         faults,
         nodes,
         k,
-        kinds: FAULTS.into_iter().filter(named).collect(),
+        kinds: if only.is_empty() {
+            Fault::value_variants().to_vec()
+        } else {
+            only
+        },
     };
     println!("attacking {nodes} nodes, k = {k}, {faults} faults, seed {seed}");
     let attacked = attack(&mut stack, &options, |number, fault, pause| {

@@ -5,7 +5,6 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::Context as _;
 use dbaas_core::id::NodeId;
 use dbaas_e2e::docker::DockerPlace;
 use dbaas_e2e::stack::StackOptions;
@@ -116,31 +115,4 @@ impl OwnEngine {
         anyhow::ensure!(status.success(), "engine {verb}: {status}");
         Ok(())
     }
-}
-
-/// The process that a container began with, as the machine numbers it.
-pub(crate) fn pid(docker: &DockerPlace, name: &str) -> anyhow::Result<String> {
-    docker.docker(&["inspect", "-f", "{{.State.Pid}}", name])
-}
-
-/// Cuts a container off from addresses, or joins it with them again, without the engine's knowing.
-pub(crate) fn routes(pid: &str, verb: &str, addresses: &[String]) -> Result {
-    for address in addresses {
-        let to = format!("{address}/32");
-        let status = Command::new("nsenter")
-            .args(["-t", pid, "-n", "ip", "route", verb, "blackhole", &to])
-            .stdin(Stdio::null())
-            .status()
-            .context("nsenter")?;
-        anyhow::ensure!(status.success(), "ip route {verb} blackhole {to}: {status}");
-    }
-    Ok(())
-}
-
-/// A container's address, and that of its network's gateway.
-pub(crate) fn addresses(docker: &DockerPlace, name: &str) -> anyhow::Result<(String, String)> {
-    let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}";
-    let told = docker.docker(&["inspect", "-f", format, name])?;
-    let (address, gateway) = told.split_once(' ').context("a container without an address")?;
-    Ok((address.to_owned(), gateway.to_owned()))
 }

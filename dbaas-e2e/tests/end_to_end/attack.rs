@@ -32,11 +32,11 @@ async fn a_dozen_faults() -> anyhow::Result<()> {
         k: 1,
         kinds: KINDS.to_vec(),
     };
+    let possible = KINDS.iter().filter(|fault| fault.is_possible(&stack)).count();
     let report = attack(&mut stack, &options, |number, fault, pause| {
         tracing::info!(number, ?fault, ?pause, "survived");
     })
     .await?;
-    let possible = KINDS.iter().filter(|fault| fault.is_possible()).count();
     assert_eq!(report.pauses.len(), possible);
     assert!(report.acknowledged_inserts > 0 && report.acknowledged_transfers > 0);
     Ok(())
