@@ -137,6 +137,8 @@ const PREPARING_FRESH: Duration = Duration::from_secs(1);
 pub(crate) struct Cached {
     pub(crate) life: Life,
     pub(crate) control: Control,
+    /// When this life was first known.
+    pub(crate) since: Instant,
     /// The volume was made a moment ago, and nothing was put there but what is to be known of the node.
     pub(crate) is_empty: bool,
 }
@@ -193,6 +195,7 @@ impl Handle {
         self.keep(Some(Cached {
             life,
             control,
+            since: Instant::now(),
             is_empty: false,
         }));
     }
@@ -202,6 +205,7 @@ impl Handle {
         self.keep(Some(Cached {
             life,
             control,
+            since: Instant::now(),
             is_empty: true,
         }));
     }

@@ -77,6 +77,8 @@ pub(crate) enum Ticket {
     Kept,
     Start,
     Used,
+    /// Used by a start that is not the last one asked for: two were asked for at the same time, by a controller that ended and by the next.
+    UsedByAnother,
 }
 
 /// How a start failed before it came to PostgreSQL.
@@ -130,8 +132,12 @@ impl Control {
             None | Some("") => None,
             Some(json) => Some(serde_json::from_str(json).map_err(|e| damaged("boot.json", e))?),
         };
-        let ticket = match text("ticket").unwrap_or_default().split_whitespace().next() {
-            Some("used") => Ticket::Used,
+        let mut ticket = text("ticket").unwrap_or_default().split_whitespace();
+        let ticket = match ticket.next() {
+            Some("used") => match (ticket.next(), &boot) {
+                (Some(used), Some(boot)) if used != boot.boot_id => Ticket::UsedByAnother,
+                _ => Ticket::Used,
+            },
             Some("start") => Ticket::Start,
             Some("kept") => Ticket::Kept,
             _ => Ticket::Off,
@@ -192,7 +198,7 @@ fn ticket_text(ticket: &Ticket) -> &'static [u8] {
     match ticket {
         Ticket::Kept => b"kept\n",
         // The others are written with a boot, by `boot_upload` and the script.
-        Ticket::Off | Ticket::Start | Ticket::Used => b"off\n",
+        Ticket::Off | Ticket::Start | Ticket::Used | Ticket::UsedByAnother => b"off\n",
     }
 }
 
@@ -384,7 +390,11 @@ mod tests {
         let control = Control::read(&files).unwrap();
         assert_eq!(control.ticket, Ticket::Used);
         assert!(!control.up);
-        assert_eq!(control.failed.unwrap().program, "pg_rewind");
+        let failed = control.failed.clone();
+        files.insert("dbaas/ticket".into(), Secret::new("used b0\n"));
+        let other = Control::read(&files).unwrap();
+        assert_eq!(other.ticket, Ticket::UsedByAnother);
+        assert_eq!(failed.unwrap().program, "pg_rewind");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bollard::Docker;
 use bollard::container::LogOutput;
@@ -24,6 +25,8 @@ use crate::names;
 
 /// A container may be replaced while it is looked at.
 const TRIES: usize = 5;
+/// A container that runs uses its ticket at once. One that has not done so for this long runs by another ticket.
+const UNUSED_AT_MOST: Duration = Duration::from_secs(20);
 const LOG_BYTES_MAX: usize = 1024 * 1024;
 
 /// A node, as far as it exists.
@@ -146,9 +149,13 @@ pub(crate) async fn control(
     let generation = handle.generation();
     let cached = handle.cached.lock().clone().filter(|c| c.is_of(&found.life));
     let is_empty = cached.as_ref().is_some_and(|c| c.is_empty);
+    let since = cached.as_ref().map_or_else(Instant::now, |c| c.since);
+    let overdue = |control: &Control| {
+        found.running && !control.up && control.ticket == Ticket::Start && since.elapsed() > UNUSED_AT_MOST
+    };
     let mut control = match cached {
-        Some(cached) => cached.control,
-        None => inner.read_control(docker, found).await?,
+        Some(cached) if !overdue(&cached.control) => cached.control,
+        _ => inner.read_control(docker, found).await?,
     };
     if found.running
         && !control.up
@@ -162,12 +169,16 @@ pub(crate) async fn control(
         // The script has used it, whatever stood there when it was read.
         control.ticket = Ticket::Used;
     }
+    if overdue(&control) {
+        control.ticket = Ticket::UsedByAnother;
+    }
     let mut cached = handle.cached.lock();
     if handle.generation() == generation {
         *cached = Some(Cached {
             is_empty: is_empty && !found.running,
             life: found.life.clone(),
             control: control.clone(),
+            since,
         });
     }
     Ok(control)
@@ -179,6 +190,10 @@ pub(crate) async fn power(
     found: &Found,
     control: &Control,
 ) -> Result<PowerState, InfraError> {
+    if found.running && control.ticket == Ticket::UsedByAnother {
+        // What runs is not what was asked for last: it is never taken for it, and gives way to it.
+        return Ok(PowerState::Frozen);
+    }
     if found.running && !found.on_network {
         // Nobody reaches it, and it reaches nobody; a new start puts it on its network again.
         return Ok(PowerState::Frozen);

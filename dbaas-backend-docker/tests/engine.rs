@@ -220,6 +220,48 @@ async fn answers_that_come_too_late() {
     backend.power_off(node, PowerOff::Immediate).await.unwrap();
 }
 
+/// Two controllers, one of which has just ended, ask for a start at the same time. What runs is never taken for what was asked for last.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_another_one_overtook() {
+    let Some(fixture) = Fixture::new(15) else { return };
+    let (backend, node) = (fixture.open(), node());
+    let name = Fixture::name(node);
+    // Another start is written down, and the container runs already.
+    let overtake = || {
+        let other = Uuid::new_v4();
+        let written = format!(
+            "cd /var/lib/postgresql/data/node/dbaas && grep -q '^used' ticket && sed -i 's/\"boot_id\":\"[^\"]*\"/\"boot_id\":\"{other}\"/' boot.json"
+        );
+        fixture.docker(&["exec", &name, "sh", "-c", &written])
+    };
+    backend.apply(&spec(&fixture, node)).await.unwrap();
+
+    // While it prepares: it ends by itself.
+    backend.start(node, &init()).await.unwrap();
+    let begin = Instant::now();
+    while let Err(error) = overtake() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{error}");
+    }
+    until(&fixture.open(), node, PowerState::Off).await;
+    let logs = fixture.open().logs(node, 5).await.unwrap();
+    assert!(logs.contains("another start was asked for"), "{logs}");
+
+    // When it serves already: it is to be switched off, and started anew.
+    let backend = fixture.open();
+    backend.start(node, &recipe(1, Prepare::Existing)).await.unwrap();
+    until(&backend, node, PowerState::Running).await;
+    let begin = Instant::now();
+    while let Err(error) = overtake() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{error}");
+    }
+    let next = fixture.open();
+    assert_eq!(observe(&next, node).await.power, PowerState::Frozen);
+    next.power_off(node, PowerOff::Immediate).await.unwrap();
+    assert_eq!(observe(&next, node).await.power, PowerState::Off);
+    next.start(node, &recipe(1, Prepare::Existing)).await.unwrap();
+    until(&next, node, PowerState::Running).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_others_is_touched() {
     let Some(fixture) = Fixture::new(15) else { return };
