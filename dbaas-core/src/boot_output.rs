@@ -96,6 +96,9 @@ mod tests {
         );
         assert!(!rewind_added_wal(nothing));
         assert!(!rewind_added_wal(&format!("{recovery}pg_rewind: Done!\n")));
+        // A file that is missing is told from WAL that is missing.
+        let elsewhere = "pg_rewind: error: could not open file \"/d/base/1/2\": Permission denied";
+        assert_eq!(rewind_failure(elsewhere), ExitReason::PreparationFailed);
     }
 
     #[test]

@@ -147,11 +147,10 @@ fn map(c: char) -> Option<char> {
     }
 }
 
-/// RFC 4013 sections 2.3 and 2.5: prohibited or unassigned.
+/// RFC 4013 sections 2.3 and 2.5: prohibited or unassigned. Without spaces, which became one that is allowed, and without what is refused as a
+/// control character before.
 fn is_unusable(c: char) -> bool {
-    tables::non_ascii_space_character(c)
-        || tables::ascii_control_character(c)
-        || tables::non_ascii_control_character(c)
+    tables::non_ascii_control_character(c)
         || tables::private_use(c)
         || tables::non_character_code_point(c)
         || tables::inappropriate_for_plain_text(c)
@@ -309,6 +308,11 @@ mod tests {
             ("abcdefg\u{340}", UnusableCharacter { position: 8 }),
             ("elephant🐘", UnusableCharacter { position: 9 }),
             ("\u{e000}bcdefgh", UnusableCharacter { position: 1 }),
+            ("\u{2028}bcdefgh", UnusableCharacter { position: 1 }),
+            ("\u{fdd0}bcdefgh", UnusableCharacter { position: 1 }),
+            ("\u{fffd}bcdefgh", UnusableCharacter { position: 1 }),
+            ("\u{2ff0}bcdefgh", UnusableCharacter { position: 1 }),
+            ("\u{e0041}bcdefgh", UnusableCharacter { position: 1 }),
             ("\u{627}bcdefgh1", MixedDirection),
             (
                 "\u{627}\u{627}\u{627}\u{627}\u{627}\u{627}\u{627}1",
@@ -325,9 +329,24 @@ mod tests {
     }
 
     #[test]
+    fn right_to_left_text_begins_and_ends_so_and_has_nothing_else() {
+        for (text, mixed) in [
+            ("abc1", false),
+            ("\u{627}1\u{627}", false),
+            ("\u{627}a\u{627}", true),
+            ("\u{627}1", true),
+            ("1\u{627}", true),
+        ] {
+            assert_eq!(has_mixed_direction(text), mixed, "{text:?}");
+        }
+    }
+
+    #[test]
     fn nothing_shows_it() {
         let password = Password::new("open sesame").unwrap();
         assert_eq!(format!("{password:?} {password}"), "Password(***) ***");
+        let error = serde_json::from_str::<Password>("null").unwrap_err();
+        assert!(error.to_string().contains("expected a password"), "{error}");
         for json in [
             "\"short\"",
             "12345678",

@@ -48,6 +48,6 @@ mod tests {
 
     #[test]
     fn debug_hides_it() {
-        assert!(!format!("{:?}", Secret::new("hunter2!")).contains("hunter"));
+        assert_eq!(format!("{:?}", Secret::new("hunter2!")), "Secret(…)");
     }
 }

@@ -425,6 +425,10 @@ mod tests {
             let error = version(text).unwrap_err();
             assert!(is_expected(&error), "{text}: {error:?}");
         }
+        for other in ["instances/{A}/databases/{B}", "versions/{A}/users/{B}"] {
+            let text = format!("/v1/postgres/{}", other.replace("{A}", A).replace("{B}", B));
+            assert!(matches!(user(&text), Err(E::OtherResource { .. })), "{text}");
+        }
         assert_eq!(
             version("http://evil.example/").unwrap_err().to_string(),
             "a URL is not a reference: give the path alone, such as /v1/types/postgres/versions/UUID"

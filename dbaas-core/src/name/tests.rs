@@ -66,7 +66,14 @@ fn description_bounds() {
             got: 1025
         })
     );
-    assert!(Description::new("a\0").is_err());
+    assert!(!Description::new("x").unwrap().is_empty());
+    assert_eq!(
+        Description::new("ab\0"),
+        Err(NameError::ControlCharacter {
+            position: 3,
+            character: '\0'
+        })
+    );
 }
 
 #[test]

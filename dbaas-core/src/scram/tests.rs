@@ -52,6 +52,10 @@ fn text_is_postgresqls() {
             verifier.iterations()
         )
     );
+    assert_eq!(u32::from(verifier.iterations()), 4096);
+    let keys = text.rsplit_once('$').unwrap().1;
+    let of_verifier = [verifier.stored_key(), verifier.server_key()].map(|key| BASE64.encode(key));
+    assert_eq!(keys, of_verifier.join(":"));
     // What `encode(sha256(convert_to(rolpassword, 'UTF8')), 'hex')` gave for the same row.
     assert_eq!(
         verifier.fingerprint(),
@@ -111,6 +115,27 @@ fn strict_about_text() {
     refused(format!("{good}:AAAA"));
     refused("md5900150983cd24fb0d6963f7d28e17f72".to_owned());
     refused("open sesame".to_owned());
+}
+
+/// Both keys count: a verifier of one password's first key and another one's second is nobody's.
+#[test]
+fn half_a_verifier_verifies_nothing() {
+    let [one, other] = ["correct horse", "battery staple"]
+        .map(|text| ScramVerifier::derive(&password(text), [3; 16], Iterations::new(5000).unwrap()));
+    assert_eq!(one.iterations(), Iterations::new(5000).unwrap());
+    let (begin, _) = one
+        .to_string()
+        .rsplit_once(':')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
+    let (_, end) = other
+        .to_string()
+        .rsplit_once(':')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
+    let mixed: ScramVerifier = format!("{begin}:{end}").parse().unwrap();
+    assert!(!mixed.verify(&password("correct horse")));
+    assert!(!mixed.verify(&password("battery staple")));
 }
 
 #[test]
