@@ -10,7 +10,8 @@
 //! * a promotion takes the next timeline *that the node knows of*: two nodes that were promoted without knowing of each other are
 //!   on the same timeline with different content;
 //! * a standby whose log left the primary's history may connect, is shown as streaming and reports a flush position that means nothing;
-//! * `pg_rewind` compares timelines of last checkpoints and does nothing where they are the same;
+//! * `pg_rewind` compares timelines of last checkpoints and does nothing where they are the same; but it recovers a node that was killed first, which
+//!   adds to that node's log what is in nobody else's;
 //! * a frozen server accepts connections and carries out what it was sent when it is thawed;
 //! * slots live on one server and are not part of a base backup.
 

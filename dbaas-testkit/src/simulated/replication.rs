@@ -263,10 +263,11 @@ impl World {
         if done || now_ms >= latest_ms {
             let label = found.label.clone();
             if let Some(found) = self.nodes.get_mut(&node) {
-                if let Some((server, disk)) = found.running()
-                    && !server.in_recovery
-                {
-                    disk.checkpoint_timeline = disk.timeline;
+                if let Some((server, disk)) = found.running() {
+                    if !server.in_recovery {
+                        disk.checkpoint_timeline = disk.timeline;
+                    }
+                    disk.clean = done;
                 }
                 found.kill(None);
             }
@@ -378,11 +379,12 @@ impl World {
         if mine.system() != theirs.system() {
             return Err(ExitReason::CannotRewind);
         }
+        let recovered = self.wal.recover(mine);
         if mine.timeline == theirs.checkpoint_timeline {
             self.note(format!(
                 "{label}: rewind finds the same timeline and does nothing"
             ));
-            return Ok(());
+            return self.nothing_rewound(node, recovered);
         }
         let end = self.wal.end(&mine.log);
         let their_end = self.wal.end(&theirs.log);
@@ -400,7 +402,7 @@ impl World {
             };
         if left_at.is_some() && end <= common {
             self.note(format!("{label}: rewind finds nothing to rewind"));
-            return Ok(());
+            return self.nothing_rewound(node, recovered);
         }
         self.before_destroying(node, "a rewind");
         let found = self.nodes.get_mut(&node).ok_or(failed)?;
@@ -412,6 +414,18 @@ impl World {
         found.disk = Some(theirs);
         self.note(format!("{label} is rewound to {common}"));
         Ok(())
+    }
+
+    /// `pg_rewind` did nothing, or no more than recover the node: then its log ends with what is in nobody else's.
+    fn nothing_rewound(&mut self, node: NodeRef, recovered: bool) -> Result<(), ExitReason> {
+        if !recovered {
+            return Ok(());
+        }
+        self.before_destroying(node, "a rewind that only recovered it");
+        if let Some(found) = self.nodes.get_mut(&node) {
+            found.data = DataState::Incomplete;
+        }
+        Err(ExitReason::CannotRewind)
     }
 }
 

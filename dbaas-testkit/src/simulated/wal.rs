@@ -63,6 +63,17 @@ impl Wal {
         end
     }
 
+    /// Recovers a disk, as a server does that is not a standby: it writes a checkpoint, which is in nobody else's log. Whether there was anything to recover.
+    pub(super) fn recover(&mut self, disk: &mut Disk) -> bool {
+        if disk.clean {
+            return false;
+        }
+        self.append(disk, 120, Payload::Nothing);
+        disk.checkpoint_timeline = disk.timeline;
+        disk.clean = true;
+        true
+    }
+
     /// The client transactions in a log.
     pub(super) fn commits<'a>(&'a self, log: &'a [RecordId]) -> impl Iterator<Item = u64> + 'a {
         log.iter().filter_map(|id| match self.record(*id).payload {
@@ -132,6 +143,8 @@ pub(super) struct Disk {
     pub(super) history: Vec<(u32, u64)>,
     /// The timeline of its last checkpoint.
     pub(super) checkpoint_timeline: u32,
+    /// The server that had it last was shut down in an orderly way: who opens it to write need not recover it first.
+    pub(super) clean: bool,
     pub(super) conf: AutoConf,
     pub(super) config_hash: String,
     pub(super) standby_signal: bool,
@@ -147,6 +160,7 @@ impl Disk {
             known_timeline: 1,
             history: Vec::new(),
             checkpoint_timeline: 1,
+            clean: true,
             conf: AutoConf::default(),
             config_hash: String::new(),
             standby_signal: false,

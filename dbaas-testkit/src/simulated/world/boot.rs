@@ -200,6 +200,10 @@ impl World {
         };
         let label = found.label.clone();
         let Some(disk) = found.disk.as_mut() else { return };
+        if recipe.role == BootRole::Primary {
+            self.wal.recover(disk);
+        }
+        disk.clean = false;
         disk.conf = conf.clone();
         disk.config_hash = config_hash.clone();
         disk.standby_signal = recipe.role == BootRole::Standby;
