@@ -284,10 +284,8 @@ impl FromStr for ImageRef {
             None => (text, None),
         };
         // A colon before a slash belongs to the registry's port.
-        let after_slash = named.rfind('/').map_or(0, |i| i + 1);
-        let repository_end = named[after_slash..]
-            .find(':')
-            .map_or(named.len(), |i| after_slash + i);
+        let slash = named.rfind('/').unwrap_or(0);
+        let repository_end = named[slash..].find(':').map_or(named.len(), |i| slash + i);
         let (repository, tag) = named.split_at(repository_end);
 
         let (registry, path) = split_registry(repository);
@@ -441,7 +439,7 @@ mod tests {
         }
         for good in 14..=99 {
             let major = PostgresMajor::new(good).unwrap();
-            assert_eq!(major.get(), good);
+            assert_eq!((major.get(), u32::from(major)), (good, good));
             assert_eq!(major.is_known(), good <= 18);
             assert_eq!(major.to_string().parse(), Ok(major));
         }
@@ -457,9 +455,10 @@ mod tests {
         let v = |text: &str| text.parse::<PostgresVersion>();
         assert_eq!(v("15.18").unwrap().minor, 18);
         assert_eq!(v("18.0").unwrap().major.get(), 18);
+        assert_eq!(serde_json::to_string(&v("15.18").unwrap()).unwrap(), "\"15.18\"");
         for bad in [
             "", "15", "15.", ".1", "15.1.2", "15.-1", "015.1", "15.01", "15.1 ", "15.10000", "13.4", "15,1",
-            "١٥.1",
+            "١٥.1", "+15.1", "15.+1",
         ] {
             assert!(v(bad).is_err(), "{bad}");
         }
@@ -509,6 +508,8 @@ mod tests {
             (port.registry(), port.tag()),
             (Some("registry.example:5000"), None)
         );
+        assert_eq!(image("localhost/postgres").unwrap().registry(), Some("localhost"));
+        assert_eq!(image("team/postgres").unwrap().registry(), None);
         let digest_only = image(&format!("postgres@{digest}")).unwrap();
         assert_eq!((digest_only.repository(), digest_only.tag()), ("postgres", None));
     }
@@ -537,6 +538,8 @@ mod tests {
     fn bad_image_references() {
         let long_tag = format!("postgres:{}", "1".repeat(129));
         let long = format!("{}:15", "a/".repeat(300));
+        let [longest, too_long] = ["b", "bc"].map(|end| format!("{}{end}", "a/".repeat(127)));
+        let sha512 = |hex: &str, digits: usize| format!("postgres@sha512:{}", hex.repeat(digits));
         for bad in [
             "",
             ":15",
@@ -564,8 +567,13 @@ mod tests {
             "$(id)",
             "--help",
             "postgrés:15",
+            "my_reg.example/postgres",
             &long_tag,
             &long,
+            &too_long,
+            &sha512("a", 127),
+            &sha512("g", 128),
+            &sha512("a", 64),
         ] {
             assert!(image(bad).is_err(), "{bad}");
         }
@@ -575,6 +583,9 @@ mod tests {
             "localhost/postgres:15",
             "docker.io/library/postgres:15.18",
             "postgres:_x",
+            "my-reg.example:5000/postgres",
+            &longest,
+            &sha512("a", 128),
         ] {
             assert!(image(good).is_ok(), "{good}");
         }

@@ -7,6 +7,7 @@ mod docker_faults;
 use std::time::{Duration, Instant};
 
 use dbaas_controller::request::UpdateInstance;
+use dbaas_e2e::attack::{AttackOptions, Fault, attack};
 use dbaas_e2e::cluster::PASSWORD;
 use dbaas_e2e::docker::{Cut, DockerPlace};
 use dbaas_e2e::{Cluster, Stack};
@@ -260,6 +261,39 @@ async fn partitions() -> Result {
             assert_eq!(now, before, "its standbys heard from it all the time");
         }
     }
+    Ok(())
+}
+
+/// Faults of the random attack that nothing else here does: networks that fail in other ways, a controller that ends in the midst of a failover. All kinds, in
+/// random order, over and over: `dbaas-attack --docker`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attacked() -> Result {
+    if own_engine()?.is_none() {
+        return Ok(());
+    }
+    let Some(mut stack) = Stack::start_on_docker().await? else {
+        return Ok(());
+    };
+    let kinds = [
+        Fault::CutPrimary,
+        Fault::CutStandby,
+        Fault::CutPair,
+        Fault::CrashControllerPromoting,
+        Fault::CrashControllerRejoining,
+        Fault::LoseDiskPrimary,
+    ];
+    let options = AttackOptions {
+        seed: 1,
+        faults: kinds.len(),
+        nodes: 3,
+        k: 1,
+        kinds: kinds.to_vec(),
+    };
+    let survived = attack(&mut stack, &options, |_, fault, pause| {
+        eprintln!("{fault:?}: write pause {pause:?}");
+    })
+    .await?;
+    assert_eq!(survived.pauses.len(), kinds.len());
     Ok(())
 }
 

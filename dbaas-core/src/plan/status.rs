@@ -236,16 +236,4 @@ fn warnings(draft: &mut Draft<'_>) {
             ));
         }
     }
-    let known: Vec<_> = draft.record.nodes.iter().map(|n| n.id).collect();
-    for id in draft
-        .situation
-        .observation
-        .nodes
-        .keys()
-        .filter(|id| !known.contains(id))
-    {
-        draft.warnings.push(format!(
-            "node {id} carries this instance's id and is not part of it: it is left alone"
-        ));
-    }
 }
