@@ -3,6 +3,7 @@
 //! ```text
 //! node/                 everything; belongs to the image's postgres user
 //!   pgdata/             the data directory
+//!   pgdata.backup/      a base backup on its way to become that
 //!   dbaas/spec.json     what the node is to be
 //!   dbaas/ticket        off | kept | start <boot id> (not used yet) | used <boot id>
 //!   dbaas/boot.json     the last start

@@ -237,6 +237,11 @@ pub(crate) fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |m| m.len())
 }
 
+/// Whether a directory is there and not empty.
+pub(crate) fn has_entries(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
+}
+
 /// Moves a tree into the trash directory (same file system) under a name of its own; what it was called is free at once.
 pub(crate) fn to_trash(path: &Path, trash: &Path) -> io::Result<Option<PathBuf>> {
     make_dir(trash, 0o700)?;

@@ -103,6 +103,11 @@ impl NodeDir {
         self.0.join("arriving")
     }
 
+    /// A base backup on its way to become `data`.
+    pub(crate) fn backup(&self) -> PathBuf {
+        self.0.join("backup")
+    }
+
     /// Whether anything of a node's data is there, and whole.
     pub(crate) fn data_state(&self) -> io::Result<DataState> {
         if self.incomplete().try_exists()? {
@@ -373,14 +378,6 @@ impl Node {
         let run = self.dir.run();
         files::make_dir(&run, 0o700)?;
         account.own(&run)
-    }
-
-    /// Replaces `data` by an empty directory; what was there goes to the trash.
-    pub(crate) fn make_empty_data(&self, account: &Account, trash: &Path) -> io::Result<()> {
-        self.discard_data(trash)?;
-        let data = self.dir.data();
-        files::make_dir(&data, 0o700)?;
-        account.own(&data)
     }
 
     /// Removes `data`, if it is there.

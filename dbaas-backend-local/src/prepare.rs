@@ -1,6 +1,7 @@
 //! Makes a node's data directory what its [`Prepare`] says, on a thread of its own. Everything is crash-safe by one mark: a directory
 //! that a preparation has touched and not finished is [`DataState::Incomplete`] and never started.
 
+use std::cell::OnceCell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -74,6 +75,8 @@ pub(crate) struct Work<'a> {
 
 impl Work<'_> {
     pub(crate) fn run(&self, recipe: &BootRecipe) -> Result<(), Failure> {
+        // Of one that did not end.
+        files::remove_tree_if_there(&self.node.dir.backup())?;
         match &recipe.prepare {
             Prepare::Existing => Ok(()),
             Prepare::Init {
@@ -282,17 +285,15 @@ impl Work<'_> {
 
     fn base_backup(&self, source: &ReplicationSource, slot: &str) -> Result<(), Failure> {
         let dir = &self.node.dir;
-        dir.mark_incomplete()?;
-        self.node
-            .make_empty_data(&self.inner.account, &self.inner.trash())?;
-        files::remove_if_there(&dir.bootstrap_password())?;
-        self.node.state.lock().bootstrap_password = None;
+        let backup = dir.backup();
+        files::make_dir(&backup, 0o700)?;
+        self.inner.account.own(&backup)?;
         let passfile = PassFile::write(self.inner, &dir.run(), source)?;
         let mut command = self.command("pg_basebackup")?;
         command
             .env("PGPASSFILE", &passfile.0)
             .arg("-D")
-            .arg(dir.data())
+            .arg(&backup)
             .args([
                 "-X",
                 "stream",
@@ -305,11 +306,35 @@ impl Work<'_> {
                 "-d",
             ])
             .arg(source.conninfo(None));
-        self.run_tool("pg_basebackup", command, &preparation_failure)?;
+        // What is there is given up as soon as the source sends, so that there is room for no more than one copy; and not before, as it may be the last one.
+        let mut given_up = OnceCell::new();
+        let looking = || {
+            if given_up.get().is_none() && files::has_entries(&backup) {
+                let _ = given_up.set(self.give_up_data());
+            }
+            self.cancelled() || matches!(given_up.get(), Some(Err(_)))
+        };
+        let result = self.run_tool_watched("pg_basebackup", command, &preparation_failure, &looking);
         drop(passfile);
+        if let Some(Err(error)) = given_up.take() {
+            return Err(error);
+        }
+        result?;
+        self.give_up_data()?;
+        std::fs::rename(&backup, dir.data())?;
         files::sync_file_system(dir.path())?;
         self.check()?;
         dir.mark_complete()?;
+        Ok(())
+    }
+
+    /// Removes the data, marked as incomplete from now on.
+    fn give_up_data(&self) -> Result<(), Failure> {
+        let dir = &self.node.dir;
+        dir.mark_incomplete()?;
+        self.node.discard_data(&self.inner.trash())?;
+        files::remove_if_there(&dir.bootstrap_password())?;
+        self.node.state.lock().bootstrap_password = None;
         Ok(())
     }
 
@@ -391,10 +416,19 @@ impl Work<'_> {
         command: std::process::Command,
         reason_of: &dyn Fn(&str) -> ExitReason,
     ) -> Result<(), Failure> {
+        self.run_tool_watched(name, command, reason_of, &|| self.cancelled())
+    }
+
+    /// The same with something to look at now and then; `true` ends it.
+    fn run_tool_watched(
+        &self,
+        name: &str,
+        command: std::process::Command,
+        reason_of: &dyn Fn(&str) -> ExitReason,
+        ends: &dyn Fn() -> bool,
+    ) -> Result<(), Failure> {
         let dir = &self.node.dir;
-        let result = command::run(command, dir.path(), &dir.log(), COPY_AT_MOST, &|| {
-            self.cancelled()
-        });
+        let result = command::run(command, dir.path(), &dir.log(), COPY_AT_MOST, ends);
         result.map_err(|failure| tool_failure(name, failure, reason_of))
     }
 }

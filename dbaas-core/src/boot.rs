@@ -74,7 +74,8 @@ pub enum Prepare {
         /// The first node.
         source: NodeId,
     },
-    /// `pg_basebackup` from a running server into an emptied data directory.
+    /// `pg_basebackup` from a running server, in place of whatever is there. What is there is given up when the source has begun to send, not before: where
+    /// the source is gone it may be the last copy.
     BaseBackup {
         /// Where from.
         source: ReplicationSource,
@@ -83,7 +84,8 @@ pub enum Prepare {
     },
     /// `pg_rewind` against a running server; where the source says that there is nothing to do, that is fine, unless the target had to recover
     /// first ([`rewind_added_wal`](crate::boot_output::rewind_added_wal)): that is a failure,
-    /// [`CannotRewind`](crate::infrastructure::ExitReason). The target is known to be off. If it fails the data is marked incomplete.
+    /// [`CannotRewind`](crate::infrastructure::ExitReason). The target is known to be off. If it fails the data is marked incomplete,
+    /// unless nobody answered: then nothing was touched.
     Rewind {
         /// The server to follow afterwards.
         source: ReplicationSource,

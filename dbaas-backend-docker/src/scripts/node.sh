@@ -3,7 +3,7 @@
 set -u
 umask 077
 export LC_ALL=C
-V=$1 C=$1/dbaas D=$1/pgdata
+V=$1 C=$1/dbaas D=$1/pgdata N=$1/pgdata.backup
 cd "$C" || exit 64
 
 word= id=
@@ -43,6 +43,7 @@ echo "used $id" > ticket.new && mv ticket.new ticket || failed ticket /dev/null
 for f in boot-* exit-* up-* init-done-* init-failed-* init-alive-*; do
   case $f in *-"$id") ;; *) rm -rf "$f" ;; esac
 done
+rm -rf "$N"
 
 case $(word_of prepare) in
 existing) ;;
@@ -88,12 +89,21 @@ no-seed)
   failed seed out
   ;;
 base-backup)
-  incomplete
-  rm -f seeded
-  rm -rf "$D" && mkdir -m 700 "$D" || failed mkdir /dev/null
+  mkdir -m 700 "$N" || failed mkdir /dev/null
   export PGPASSFILE="$B/pgpass"
-  or_fail pg_basebackup -D "$D" -X stream -c fast --no-sync --no-manifest -S "$(word_of slot)" -d "$(word_of conninfo)"
+  pg_basebackup -D "$N" -X stream -c fast --no-sync --no-manifest -S "$(word_of slot)" -d "$(word_of conninfo)" > out 2>&1 &
+  backup=$!
   unset PGPASSFILE
+  # What is there is given up as soon as the source sends, so that there is room for no more than one copy; and not before, as it may be the
+  # last one.
+  while kill -0 "$backup" 2> /dev/null && [ -z "$(ls -A "$N")" ]; do sleep 0.05; done
+  if [ -n "$(ls -A "$N")" ]; then
+    incomplete
+    rm -f seeded
+    rm -rf "$D"
+  fi
+  wait "$backup" || failed pg_basebackup out
+  mv "$N" "$D" || failed mv /dev/null
   complete
   ;;
 rewind)

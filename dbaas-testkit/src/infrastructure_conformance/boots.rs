@@ -248,6 +248,37 @@ pub(super) async fn a_failed_preparation(site: &dyn Site) {
         .await
         .expect("what is incomplete may be replaced");
     case.until_answers(node).await;
+
+    // Where the source does not answer, what is there may be the last copy.
+    let backup = Prepare::BaseBackup {
+        source: nowhere(node),
+        slot: "none".into(),
+    };
+    let rewind = Prepare::Rewind {
+        source: nowhere(node),
+    };
+    for (epoch, prepare) in [(3, backup), (4, rewind)] {
+        case.off(node, PowerOff::Immediate).await;
+        case.backend()
+            .start(node, &recipe(epoch, prepare, BootRole::Standby))
+            .await
+            .expect("how it goes is seen by observe");
+        let seen = case
+            .until(node, "exits: no source", |o| {
+                matches!(o.power, PowerState::Exited(_))
+            })
+            .await;
+        assert_eq!(
+            seen.data,
+            DataState::Initialised,
+            "nothing is given up for a source that does not answer: {seen:?}"
+        );
+    }
+    case.backend()
+        .start(node, &existing(5))
+        .await
+        .expect("it is as whole as it was");
+    case.until_answers(node).await;
     case.end().await;
 }
 

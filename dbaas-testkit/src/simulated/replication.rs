@@ -339,6 +339,11 @@ impl World {
         (found.instance == node.instance && serves && !cut).then_some((found, n))
     }
 
+    /// Whether a base backup from there would begin now.
+    pub(super) fn is_sent_by(&self, node: NodeRef, source: &ReplicationSource) -> bool {
+        self.source_of(node, source).is_some()
+    }
+
     pub(super) fn copy_base_backup(
         &mut self,
         node: NodeRef,
@@ -352,6 +357,13 @@ impl World {
             return Err(failed);
         }
         let copy = disk.copied();
+        if self
+            .nodes
+            .get(&node)
+            .is_some_and(|n| n.data == DataState::Initialised)
+        {
+            self.before_destroying(node, "a base backup");
+        }
         let found = self.nodes.get_mut(&node).ok_or(failed)?;
         found.disk = Some(copy);
         found.data = DataState::Initialised;

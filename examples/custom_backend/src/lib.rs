@@ -69,9 +69,16 @@ seed)
   echo "the first node has no copy for this one" > out
   [ -f data/PG_VERSION ] || failed seed ;;
 base-backup)
-  : > incomplete
-  rm -rf data
-  PGPASSFILE=boot/pgpass run "$BIN/pg_basebackup" -D data -X stream -c fast --no-sync -S "$SLOT" -d "$CONNINFO"
+  # What is there may be the last copy: it is given up when the source has begun to send, not before.
+  rm -rf backup
+  PGPASSFILE=boot/pgpass "$BIN/pg_basebackup" -D backup -X stream -c fast --no-sync -S "$SLOT" -d "$CONNINFO" > out 2>&1 &
+  while kill -0 $! 2> /dev/null && [ ! -d backup/pg_wal ]; do sleep 0.05; done
+  if [ -d backup/pg_wal ]; then
+    : > incomplete
+    rm -rf data
+  fi
+  wait $! || failed pg_basebackup
+  run mv backup data
   complete ;;
 rewind)
   : > incomplete

@@ -21,7 +21,12 @@ impl World {
             Prepare::BaseBackup { .. } => self.costs.backup_ms,
             Prepare::Rewind { .. } => self.costs.rewind_ms,
         };
-        if matches!(recipe.prepare, Prepare::BaseBackup { .. }) {
+        // What is there is given up when the source sends.
+        let replaced = match &recipe.prepare {
+            Prepare::BaseBackup { source, .. } => self.is_sent_by(node, source),
+            _ => false,
+        };
+        if replaced {
             self.before_destroying(node, "a base backup");
         }
         let done_at_ms = self.now_ms + self.about(cost);
@@ -31,7 +36,7 @@ impl World {
         let Some(found) = self.nodes.get_mut(&node) else {
             return;
         };
-        if matches!(recipe.prepare, Prepare::BaseBackup { .. }) {
+        if replaced {
             found.disk = None;
             found.data = DataState::Incomplete;
         }
