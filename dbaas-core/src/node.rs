@@ -88,8 +88,10 @@ impl NodeRecord {
         }
     }
 
-    /// Whether it may hold what the primary's history does not, and no base backup of it has been begun yet: nothing that it has counts.
+    /// Whether it may hold what the primary's history does not: it is to be built anew, and nothing that it has counts. A server that runs from that
+    /// base backup tells its number, and is then to be started where it is. (In records from before there were numbers, one that was begun
+    /// counts as done.)
     pub fn is_to_be_rebuilt(&self) -> bool {
-        self.rejoin == Rejoin::BaseBackup && self.rejoin_attempts == 0
+        self.rejoin == Rejoin::BaseBackup && (self.rebuilds > 0 || self.rejoin_attempts == 0)
     }
 }

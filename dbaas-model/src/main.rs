@@ -48,7 +48,7 @@ struct Arguments {
     /// Looks in which something does not answer although it could.
     #[arg(long, default_value_t = 1)]
     clouded: u8,
-    /// Disks lost.
+    /// Disks lost, each while every other node has a whole copy.
     #[arg(long, default_value_t = 0)]
     disk_losses: u8,
     /// Nodes that do not answer in one look, at most.

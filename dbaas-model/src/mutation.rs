@@ -97,6 +97,8 @@ pub enum Mutation {
     StrayRewound,
     /// What a preparation that ended halfway left is started.
     HalfRewoundStarted,
+    /// A preparation gives up what is there before its source has answered.
+    TouchedBeforeAnswered,
     /// What starts a primary's directory behind the controller's back opens it.
     OpenWhenSelfStarted,
     /// The control plane's own statements wait for standbys.
@@ -307,6 +309,7 @@ impl Mutation {
 /// What a primary of this epoch says when all is well with it, but for its standbys.
 fn serving(epoch: u8) -> Facts {
     Facts {
+        rebuild: 0,
         in_recovery: false,
         epoch,
         history: epoch,

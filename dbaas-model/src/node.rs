@@ -134,6 +134,14 @@ fn start(state: &mut State, i: usize, boot: Boot, mutation: Option<Mutation>) {
         }
         Prepare::Seed if n.started => {}
         Prepare::Seed => prepare(state, i, boot),
+        Prepare::Backup(source) | Prepare::Rewind(source)
+            if !mutation.is_some_and(|m| m.includes(Mutation::TouchedBeforeAnswered))
+                && !(state.nodes[usize::from(source)].runs() && state.linked(i, usize::from(source))) =>
+        {
+            // Nothing is touched before the source has answered.
+            state.nodes[i].power = Power::Failed;
+            state.nodes[i].epoch = boot.epoch;
+        }
         Prepare::Init(_) | Prepare::Backup(_) | Prepare::Rewind(_) => {
             if destroys_last_copy(state, i, boot.prepare) {
                 state.violate(Violation::LastCopyDestroyed);
@@ -172,6 +180,7 @@ fn run(state: &mut State, i: usize, boot: Boot) {
     n.made = matches!(boot.prepare, Prepare::Init(_));
     n.primary = boot.primary;
     n.epoch = boot.epoch;
+    n.rebuild = boot.rebuild;
     n.target = boot.target;
     n.names = boot.names;
     revive(n);

@@ -179,6 +179,7 @@ fn act(action: &Action) -> Option<Act> {
                 PreparePlan::BaseBackup { source, .. } => Prepare::Backup(index(*source) as u8),
                 PreparePlan::Rewind { source, .. } => Prepare::Rewind(index(*source) as u8),
             },
+            rebuild: boot.rebuild.min(255) as u8,
             primary: boot.role == BootRole::Primary,
             target: boot
                 .follow

@@ -41,8 +41,6 @@ impl Rec {
             node.backend_ref = None;
             node.created_at = Timestamp::default();
             node.sync = false;
-            // No node of the model tells it (see `sight`).
-            node.rebuilds = 0;
             node.rejoin_attempts = node.rejoin_attempts.min(ATTEMPTS_THAT_COUNT);
         }
         let text = serde_json::to_string(&record).unwrap_or_default();

@@ -82,6 +82,7 @@ pub enum Seeming {
 #[expect(missing_docs, reason = "as the planner's own facts")]
 pub struct Facts {
     pub in_recovery: bool,
+    pub rebuild: u8,
     pub epoch: u8,
     pub history: u8,
     pub lsn: u8,
@@ -121,6 +122,7 @@ fn facts(n: &Node, sight: Sight) -> Facts {
     let lsn = if n.primary { n.wal.len() } else { n.replayed };
     Facts {
         in_recovery: !n.primary,
+        rebuild: n.rebuild,
         epoch: n.epoch,
         history: n.wal.history(lsn),
         lsn,
@@ -308,7 +310,7 @@ fn node_facts(record: &InstanceRecord, index: usize, f: &Facts, hash: &str) -> N
         checkpointed: f.checkpointed,
         standbys: standbys.collect(),
         slots: slots.collect(),
-        rebuild: 0,
+        rebuild: f.rebuild.into(),
         config_hash: hash.to_owned(),
         started_at: Timestamp::default(),
         // Made in one transaction with the first mark.

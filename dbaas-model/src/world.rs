@@ -59,6 +59,8 @@ pub struct Boot {
     pub epoch: u8,
     /// The data.
     pub prepare: Prepare,
+    /// A base backup's number; 0 for every other way.
+    pub rebuild: u8,
     /// Primary or standby.
     pub primary: bool,
     /// Whom to follow.
@@ -118,6 +120,8 @@ pub struct Node {
     pub newest_timeline: u8,
     /// It has streamed since its start.
     pub streamed: bool,
+    /// The base backup that it was started from; 0 if it was started in another way.
+    pub rebuild: u8,
     /// The persisted epoch.
     pub epoch: u8,
     /// `primary_conninfo`.

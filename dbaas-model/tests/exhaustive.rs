@@ -132,6 +132,28 @@ fn a_switchover_and_a_crash() {
     );
 }
 
+/// While every other node has a whole copy: two at once are outside the promise of one replica.
+#[test]
+fn a_disk_is_lost() {
+    for (name, nodes, crashes, losses, liveness) in [
+        ("a lost disk, two nodes, crash", 2, 1, 1, true),
+        ("a lost disk, three nodes", 3, 0, 0, true),
+        ("a lost disk, three nodes, crash", 3, 1, 0, false),
+    ] {
+        let disk = Budget {
+            disk_losses: 1,
+            ..budget([1 + u8::from(nodes == 2), crashes, 0, 0, losses])
+        };
+        let bounds = Bounds {
+            nodes,
+            budget: disk,
+            liveness,
+            ..Bounds::default()
+        };
+        holds(name, bounds);
+    }
+}
+
 #[test]
 fn an_instance_is_made() {
     holds(

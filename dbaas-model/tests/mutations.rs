@@ -248,6 +248,7 @@ mutations! {
     repromotion_forgotten: RepromotionForgotten, taken_over(), "history is nothing else";
     same_number_rewound: SameNumberRewound, unheard_promotion(), "history is nothing else";
     half_rewound_started: HalfRewoundStarted, with(|b| { b.nodes = 2; b.budget.crashes = 2 }), "history is nothing else";
+    touched_before_answered: TouchedBeforeAnswered, with(|b| b.budget.disk_losses = 1), "last good copy";
     open_when_self_started: OpenWhenSelfStarted, with(|b| { b.budget.commits = 2; b.budget.self_starts = 1 }), "acknowledge";
     own_statements_wait: OwnStatementsWait, with(|b| b.liveness = true), "writable";
     standbys_not_asked: StandbysNotAsked, with(|b| { b.heard = true; b.budget.crashes = 0; b.budget.clouded = 1 }), "left alone";

@@ -242,7 +242,7 @@ fn start(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, serving: Op
                 return draft.pending(format!("{name} waits for the new primary's first checkpoint"));
             }
             Some((source, endpoint)) => PreparePlan::Rewind { source, endpoint },
-            None if is_last_resort(draft) => PreparePlan::Existing,
+            None if is_better_than_nothing(draft, id) => PreparePlan::Existing,
             None => return draft.pending(format!("{name} waits for a primary to rewind to")),
         },
         Rejoin::BaseBackup => match source {
@@ -260,7 +260,9 @@ fn start(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, serving: Op
                     slot,
                 }
             }
-            None if observed.data == DataState::Initialised && is_last_resort(draft) => PreparePlan::Existing,
+            None if observed.data == DataState::Initialised && is_better_than_nothing(draft, id) => {
+                PreparePlan::Existing
+            }
             None => return draft.pending(format!("{name} waits for a primary to copy from")),
         },
     };
@@ -294,16 +296,20 @@ fn start(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, serving: Op
     );
 }
 
-/// Whether whatever a standby has is better than nothing, also where it was to be rewound or rebuilt: the primary's disk is lost, and nothing
-/// was promised (k = 0), or somebody has said that commits may be lost.
-fn is_last_resort(draft: &Draft<'_>) -> bool {
+/// Whether what a standby has is needed, also where it was to be rewound or rebuilt: the primary's disk is lost, and
+/// - this is the primary of before, and nobody has caught up with its successor yet: everything that was acknowledged in its time is here. It is started
+///   sealed, and stands for that;
+/// - or nothing was promised (k = 0), or somebody has said that commits may be lost: then whatever there is is better than nothing.
+fn is_better_than_nothing(draft: &Draft<'_>, id: NodeId) -> bool {
     let Some(cluster) = draft.cluster() else {
         return false;
     };
     let observed = draft.situation.observation.infra(cluster.primary);
     let is_lost = draft.is_off(cluster.primary) && observed.is_none_or(|n| n.data != DataState::Initialised);
+    let stands_for_its_time = cluster.former.as_ref().is_some_and(|former| former.node == id);
     let failover = draft.record.requests.failover.as_ref();
-    is_lost && (!cluster.is_synchronous() || failover.is_some_and(|f| f.allow_data_loss))
+    is_lost
+        && (stands_for_its_time || !cluster.is_synchronous() || failover.is_some_and(|f| f.allow_data_loss))
 }
 
 /// Whether a promotion that goes well ends without this node, which is off. Its start would only take time from those that writes wait for;

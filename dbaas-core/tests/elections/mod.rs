@@ -1,10 +1,12 @@
 //! When a primary is given up, who can be sealed, who is chosen: each at its borders.
 
-use dbaas_core::cluster::{ClusterPhase, Epoch, FailoverCause, Lsn};
-use dbaas_core::infrastructure::{Exit, ExitReason, PowerOff, PowerState};
+use dbaas_core::boot::BootRole;
+use dbaas_core::boot_plan::PreparePlan;
+use dbaas_core::cluster::{ClusterPhase, Epoch, FailoverCause, FormerPrimary, Lsn};
+use dbaas_core::infrastructure::{DataState, Exit, ExitReason, PowerOff, PowerState};
 use dbaas_core::instance::FailoverRequest;
 use dbaas_core::node::Rejoin;
-use dbaas_core::observation::Silence;
+use dbaas_core::observation::{Seen, Silence, SlotFacts};
 use dbaas_core::plan::Action;
 
 use crate::situation::{Scene, died, node};
@@ -393,4 +395,158 @@ fn a_candidate_that_is_lost_is_replaced_or_brought_back() {
     scene.absent(2);
     assert_eq!(state(&scene).0, 2);
     assert!(!on(&scene, 2).contains(&"start"));
+}
+
+/// A candidate that is lost, disk and all, before anybody had caught up with it: the primary of before holds everything that was acknowledged in its time.
+/// `rejoin`: how that one was to come back; `data`: what its disk holds.
+fn successor_lost(rejoin: Rejoin, data: DataState) -> Scene {
+    let mut scene = Scene::promoting(3, 1);
+    scene.record.nodes[0].rejoin_by(rejoin);
+    for (n, data) in [(1, data), (2, DataState::Empty)] {
+        scene.power(n, died());
+        if let Seen::Present(observed) = &mut scene.seen(n).infra {
+            observed.data = data;
+        }
+    }
+    scene
+}
+
+#[test]
+fn the_primary_of_before_is_started_to_stand_for_its_time_when_its_successor_is_lost() {
+    let start = |scene: &Scene| {
+        let actions = scene.plan().actions;
+        actions.into_iter().find_map(|action| match action {
+            Action::Start { node: n, boot } if n == node(1) => Some((boot.prepare, boot.role, boot.follow)),
+            _ => None,
+        })
+    };
+    for rejoin in [Rejoin::Rewind, Rejoin::BaseBackup] {
+        let scene = successor_lost(rejoin.clone(), DataState::Initialised);
+        let sealed = Some((PreparePlan::Existing, BootRole::Standby, None));
+        assert_eq!(start(&scene), sealed, "{rejoin:?}");
+        // With a half of its data it stands for nothing.
+        assert_eq!(start(&successor_lost(rejoin, DataState::Incomplete)), None);
+    }
+    // The candidate's own disk has everything.
+    let mut intact = successor_lost(Rejoin::Rewind, DataState::Initialised);
+    if let Seen::Present(observed) = &mut intact.seen(2).infra {
+        observed.data = DataState::Initialised;
+    }
+    assert_eq!(start(&intact), None);
+    // Nobody else's data stands for that time.
+    let mut other = successor_lost(Rejoin::Rewind, DataState::Initialised);
+    other
+        .record
+        .cluster
+        .as_mut()
+        .unwrap()
+        .former
+        .as_mut()
+        .unwrap()
+        .node = node(3);
+    assert_eq!(start(&other), None);
+}
+
+/// It does not know of its successor's promotion, of which another standby may hold a part, and takes the same number for its timeline.
+#[test]
+fn who_may_hold_a_part_of_the_lost_promotion_is_built_anew() {
+    let mut scene = Scene::sealing(3, 1);
+    let cluster = scene.record.cluster.as_mut().unwrap();
+    (cluster.primary, cluster.epoch) = (node(2), Epoch(3));
+    scene.power(2, died());
+    scene.facts(1).in_recovery = true;
+    scene.sealed(1, Lsn(2_000));
+    scene.sealed(3, Lsn(1_000));
+    scene.record.nodes[0].rejoin_by(Rejoin::Rewind);
+    scene.record.cluster.as_mut().unwrap().former = Some(FormerPrimary {
+        node: node(1),
+        electorates: 1,
+    });
+    assert_eq!(
+        rejoin(&scene),
+        [Rejoin::InPlace, Rejoin::BaseBackup, Rejoin::BaseBackup]
+    );
+    assert_eq!(on(&scene, 1), ["promote"]);
+    // After a clean shutdown it has nothing of its own, and is chosen only where nobody has more.
+    scene.record.nodes[0].rejoin_by(Rejoin::InPlace);
+    assert_eq!(rejoin(&scene)[2], Rejoin::InPlace);
+}
+
+/// Who comes back as a standby while voters are sealed is one of them, also if it was to be the primary; while it is to be promoted it is not.
+#[test]
+fn a_lost_candidate_that_comes_back_is_sealed_for_the_votes_that_it_had() {
+    let mut scene = Scene::sealing(3, 1);
+    scene.power(1, died());
+    let cluster = scene.record.cluster.as_mut().unwrap();
+    (cluster.primary, cluster.epoch) = (node(2), Epoch(3));
+    assert_eq!(on(&scene, 2), ["power_off", "seal"]);
+    assert_eq!(on(&scene, 3), ["seal"]);
+}
+
+#[test]
+fn what_is_not_known_of_a_lost_primary_is_not_said() {
+    let mut scene = silent(60_000);
+    scene.seen(1).infra = Seen::Unknown;
+    let told = |scene: &Scene| {
+        scene
+            .plan()
+            .events
+            .iter()
+            .map(|e| e.message.clone())
+            .collect::<String>()
+    };
+    assert!(told(&scene).contains("is lost (no answer)"), "{}", told(&scene));
+    scene.absent(1);
+    assert!(
+        told(&scene).contains("is lost (its node is gone)"),
+        "{}",
+        told(&scene)
+    );
+}
+
+/// Roles are looked for only where they were never seen to be made.
+#[test]
+fn a_primary_serves_from_its_first_roles_on() {
+    for (rejoin, has_role, serves) in [
+        (Rejoin::Seed, false, false),
+        (Rejoin::Seed, true, true),
+        (Rejoin::InPlace, false, true),
+        (Rejoin::InPlace, true, true),
+    ] {
+        let mut scene = Scene::running(1, 0);
+        scene.record.nodes[0].rejoin = rejoin.clone();
+        scene.facts(1).has_replication_role = has_role;
+        let reason = reason(&scene);
+        assert_eq!(
+            reason == "as asked for",
+            serves,
+            "{rejoin:?} {has_role}: {reason}"
+        );
+    }
+}
+
+#[test]
+fn a_candidate_gets_the_slots_that_it_lacks_and_loses_those_that_are_of_no_use() {
+    let mut scene = Scene::promoting(4, 1);
+    let slot = |name: &str, active: bool, lost: bool| SlotFacts {
+        name: name.to_owned(),
+        active,
+        lost,
+    };
+    scene.facts(2).slots = vec![
+        slot("dbaas_n3", false, false),
+        slot("dbaas_n4", true, true),
+        slot("dbaas_n9", false, true),
+        slot("dbaas_n8", false, false),
+        slot("theirs", false, true),
+    ];
+    let actions = scene.plan().actions;
+    let of = |kind: &str| {
+        actions.iter().find(|a| a.name() == kind).map(|a| match a {
+            Action::CreateSlots { names, .. } | Action::DropSlots { names, .. } => names.clone(),
+            _ => Vec::new(),
+        })
+    };
+    assert_eq!(of("create_slots"), Some(vec!["dbaas_n1".to_owned()]));
+    assert_eq!(of("drop_slots"), Some(vec!["dbaas_n9".to_owned()]));
 }

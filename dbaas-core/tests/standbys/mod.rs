@@ -436,6 +436,25 @@ fn a_standby_that_runs_from_the_base_backup_it_was_to_get_is_good_without_a_prim
     assert_eq!(third(&scene), Some((Rejoin::InPlace, 2)));
 }
 
+/// An order from before came between the decision and the base backup: what runs is what was there.
+#[test]
+fn a_standby_that_runs_from_something_else_than_its_base_backup_is_rebuilt() {
+    let actions = |begun: u32, runs_from: u32| {
+        let mut scene = Scene::running(3, 1);
+        let record = &mut scene.record.nodes[2];
+        record.rejoin_by(Rejoin::BaseBackup);
+        record.rejoin_by(Rejoin::BaseBackup);
+        record.rejoin_attempts = begun;
+        scene.facts(3).rebuild = runs_from;
+        on(&scene, 3)
+    };
+    for begun in [0, 1, 2] {
+        assert_eq!(actions(begun, 0), ["power_off"], "{begun}");
+        assert_eq!(actions(begun, 1), ["power_off"], "{begun}");
+        assert_eq!(actions(begun, 2), [""; 0], "{begun}");
+    }
+}
+
 #[test]
 fn a_base_backup_is_started_with_its_number() {
     let started = |way: Rejoin| {

@@ -130,7 +130,12 @@ impl Protocol {
             if off && n.started && n.data == Data::Full && budget.self_starts > 0 {
                 steps.push(Step::SelfStart(at));
             }
-            if budget.disk_losses > 0 && n.data != Data::Empty {
+            // Two copies at once are outside the promise of one replica: every other node's is whole at that moment.
+            let others_are_whole = (0..MOST_NODES).filter(|j| *j != i).all(|j| {
+                let other = &state.nodes[j];
+                !other.exists || (other.data == Data::Full && !matches!(other.power, Power::Preparing(_)))
+            });
+            if budget.disk_losses > 0 && n.data != Data::Empty && others_are_whole {
                 steps.push(Step::LoseDisk(at));
             }
             for j in (i + 1..MOST_NODES).filter(|j| state.nodes[*j].exists) {
