@@ -113,6 +113,7 @@ mod tests {
         recovery_target_timeline = 'latest'
         "#);
         assert_eq!(AutoConf::parse(&conf.render()), Ok(conf));
+        assert!(!AutoConf::default().render().contains("rebuild"));
     }
 
     #[test]
@@ -131,6 +132,7 @@ mod tests {
             ("dbaas.epoch = 'x'", None),
             ("dbaas.epoch = ''", None),
             ("dbaas.epoch = '-1'", None),
+            ("dbaas.epoch = '+1'", None),
             ("dbaas.epoch = '99999999999999999999999'", None),
             ("primary_conninfo = 'dbaas.epoch=9'", None),
         ] {

@@ -178,9 +178,7 @@ fn scan_number(text: &str) -> Option<usize> {
         real = sign + digits + 1 + run(sign + digits + 1, u8::is_ascii_digit);
         if matches!(bytes.get(real), Some(b'e' | b'E')) {
             let sign = usize::from(matches!(bytes.get(real + 1), Some(b'+' | b'-')));
-            let exponent = bytes
-                .get(real + 1 + sign..)
-                .map_or(0, |_| run(real + 1 + sign, u8::is_ascii_digit));
+            let exponent = run(real + 1 + sign, u8::is_ascii_digit);
             real += if exponent > 0 { 1 + sign + exponent } else { 0 };
         }
     }
@@ -253,10 +251,19 @@ mod tests {
             ("x = 0x1F", "x", "0x1F"),
             ("x = 1.5e-3", "x", "1.5e-3"),
             ("x = .5", "x", ".5"),
+            ("x = -0x1Fq", "x", "-0x1Fq"),
+            ("x = 0x1Fq", "x", "0x1Fq"),
+            ("x = +128MB", "x", "+128MB"),
+            ("x = -12.5", "x", "-12.5"),
+            ("x = +12.25e-10", "x", "+12.25e-10"),
+            ("x = 12.", "x", "12."),
+            ("x = _b", "x", "_b"),
+            ("x = é", "x", "é"),
             ("a.b = on", "a.b", "on"),
             ("x = a-b.c:d/e", "x", "a-b.c:d/e"),
             ("x = 'it''s'", "x", "it's"),
             (r"x = 'a\\b\n\'c\101'", "x", "a\\b\n'cA"),
+            (r"x = '\71'", "x", "9"),
             ("x = ''", "x", ""),
             ("x = '#no comment'#comment", "x", "#no comment"),
         ] {
@@ -275,6 +282,9 @@ mod tests {
             "x = 'open",
             "x = a b",
             "x = 1.5GB",
+            "x = 1.5e",
+            "x = 1.5e+",
+            "x = # no value",
             "x = 'a' b",
             "x == 1",
             "x = 'a",

@@ -175,6 +175,13 @@ mod tests {
             [pair("a", r"x 'y' \z"), pair("b", "p q"), pair("c", "")]
         );
         assert_eq!(pairs("a='1'b=2"), [pair("a", "1"), pair("b", "2")]);
+        assert_eq!(pairs("a=b'c d='e'"), [pair("a", "b'c"), pair("d", "e")]);
+        let reason = |text: &str| parse_conninfo(text).unwrap_err().reason;
+        assert_eq!(reason("a b=1"), "a keyword has no =");
+        assert_eq!(reason("=1"), "a keyword has no =");
+        for uri in ["postgres://h/d?a=1", "postgresql://h/d?a=1"] {
+            assert_eq!(reason(uri), "it is a URI");
+        }
         for bad in [
             "host",
             "host a=1",

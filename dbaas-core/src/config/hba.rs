@@ -295,6 +295,12 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_network_is_kept_as_text() {
+        let network: Cidr = "10.1.0.0/16".parse().unwrap();
+        assert_eq!(serde_json::to_string(&network).unwrap(), "\"10.1.0.0/16\"");
+    }
+
     proptest! {
         #[test]
         fn networks_come_back(bits in any::<u32>(), prefix in 0u8..=32, wide in any::<u128>(), wide_prefix in 0u8..=128) {

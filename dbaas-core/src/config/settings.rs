@@ -280,11 +280,9 @@ pub fn hot_standby_floor(old: &Settings, new: &Settings) -> Settings {
     let mut floor = new.clone();
     for name in HOT_STANDBY_FLOOR_SETTINGS {
         let number = |settings: &Settings| settings.get(name).and_then(|value| value.parse::<u64>().ok());
-        if let (Some(before), Some(after)) = (number(old), number(new))
-            && before > after
-        {
+        if let (Some(before), Some(after)) = (number(old), number(new)) {
             // The name is a setting's, and a number has no NUL.
-            let _ = floor.set(name, &before.to_string());
+            let _ = floor.set(name, &before.max(after).to_string());
         }
     }
     floor
