@@ -83,7 +83,11 @@ base-backup)
 rewind)
   : > incomplete
   rm -f data/postmaster.pid data/standby.signal data/recovery.signal
-  PGPASSFILE=$PWD/boot/pgpass run "$BIN/pg_rewind" -D data --no-sync --source-server "$CONNINFO"
+  if ! PGPASSFILE=$PWD/boot/pgpass "$BIN/pg_rewind" -D data --no-sync --source-server "$CONNINFO" > out 2>&1; then
+    # It connects before it touches anything: then the data is as whole as it was.
+    ! grep -q 'connection to server' out || rm -f incomplete
+    failed pg_rewind
+  fi
   # It recovered as a primary does, and nothing of that was rewound: what it wrote is in nobody else's WAL.
   ! grep -q 'to complete crash recovery' out || ! grep -q 'no rewind required' out || failed pg_rewind
   rm -rf data/pg_replslot/* # slots of its life as a primary would keep WAL for ever
