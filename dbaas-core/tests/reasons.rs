@@ -283,7 +283,12 @@ fn each_node_says_what_it_is_about() {
         assert!(of(2).sync && of(2).lifecycle == Active);
         assert!(record.status.primary_endpoint.is_some());
     }
-    // Nobody is waited for.
+    // Nobody is waited for, also by those who may vote.
+    let mut none = Scene::running(3, 0);
+    none.record.cluster.as_mut().unwrap().electorates[0]
+        .voters
+        .insert(node(2));
+    assert!(told(&none).nodes.iter().all(|n| !n.sync));
     assert!(told(&Scene::running(3, 0)).nodes.iter().all(|n| !n.sync));
 }
 

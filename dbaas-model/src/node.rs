@@ -135,8 +135,8 @@ fn start(state: &mut State, i: usize, boot: Boot, mutation: Option<Mutation>) {
         Prepare::Seed if n.started => {}
         Prepare::Seed => prepare(state, i, boot),
         Prepare::Backup(source) | Prepare::Rewind(source)
-            if !mutation.is_some_and(|m| m.includes(Mutation::TouchedBeforeAnswered))
-                && !(state.nodes[usize::from(source)].runs() && state.linked(i, usize::from(source))) =>
+            if !answers(state, i, source.into())
+                && mutation.is_none_or(|m| !m.includes(Mutation::TouchedBeforeAnswered)) =>
         {
             // Nothing is touched before the source has answered.
             state.nodes[i].power = Power::Failed;
@@ -150,6 +150,11 @@ fn start(state: &mut State, i: usize, boot: Boot, mutation: Option<Mutation>) {
             prepare(state, i, boot);
         }
     }
+}
+
+/// Whether a node reaches the one that it is to be copied from.
+fn answers(state: &State, i: usize, source: usize) -> bool {
+    state.nodes[source].runs() && state.linked(i, source)
 }
 
 fn prepare(state: &mut State, i: usize, boot: Boot) {
@@ -218,10 +223,7 @@ pub fn can_finish(state: &State, i: usize) -> bool {
         Prepare::Seed => {
             state.nodes[i].data == Data::Full || state.record.primary().is_none_or(|p| state.nodes[p].started)
         }
-        Prepare::Backup(source) | Prepare::Rewind(source) => {
-            let source = usize::from(source);
-            state.nodes[source].runs() && state.linked(i, source)
-        }
+        Prepare::Backup(source) | Prepare::Rewind(source) => answers(state, i, source.into()),
     }
 }
 

@@ -421,7 +421,7 @@ fn the_primary_of_before_is_started_to_stand_for_its_time_when_its_successor_is_
         })
     };
     for rejoin in [Rejoin::Rewind, Rejoin::BaseBackup] {
-        let scene = successor_lost(rejoin.clone(), DataState::Initialised);
+        let scene = successor_lost(rejoin, DataState::Initialised);
         let sealed = Some((PreparePlan::Existing, BootRole::Standby, None));
         assert_eq!(start(&scene), sealed, "{rejoin:?}");
         // With a half of its data it stands for nothing.
@@ -514,7 +514,7 @@ fn a_primary_serves_from_its_first_roles_on() {
         (Rejoin::InPlace, true, true),
     ] {
         let mut scene = Scene::running(1, 0);
-        scene.record.nodes[0].rejoin = rejoin.clone();
+        scene.record.nodes[0].rejoin = rejoin;
         scene.facts(1).has_replication_role = has_role;
         let reason = reason(&scene);
         assert_eq!(
