@@ -453,6 +453,10 @@ fn a_standby_that_runs_from_something_else_than_its_base_backup_is_rebuilt() {
         assert_eq!(actions(begun, 1), ["power_off"], "{begun}");
         assert_eq!(actions(begun, 2), [""; 0], "{begun}");
     }
+    // A record from before there were numbers: one that was begun counts as done.
+    let mut old = Scene::running(3, 1);
+    (old.record.nodes[2].rejoin, old.record.nodes[2].rejoin_attempts) = (Rejoin::BaseBackup, 1);
+    assert_eq!(on(&old, 3), [""; 0]);
 }
 
 #[test]
