@@ -316,11 +316,14 @@ impl Work<'_> {
         };
         let result = self.run_tool_watched("pg_basebackup", command, &preparation_failure, &looking);
         drop(passfile);
-        if let Some(Err(error)) = given_up.take() {
-            return Err(error);
+        match given_up.take() {
+            Some(Err(error)) => return Err(error),
+            Some(Ok(())) => result?,
+            None => {
+                result?;
+                self.give_up_data()?;
+            }
         }
-        result?;
-        self.give_up_data()?;
         std::fs::rename(&backup, dir.data())?;
         files::sync_file_system(dir.path())?;
         self.check()?;

@@ -41,7 +41,8 @@ async fn a_repeated_action_is_done_once() {
     let stop = format!("{instance}/actions/stop");
     let other = post(&world, &stop, &[("idempotency-key", "k1")], &json!({})).await;
     assert_eq!(other.problem(), "idempotency-mismatch");
-    // Another key asks again.
+    // Another key asks again; within the same millisecond it would be the same request.
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     post(&world, &restart, &[("idempotency-key", "k2")], &json!({})).await;
     assert_eq!(count(&world, &instance, "restart_requested").await, 2);
     let bad = post(&world, &restart, &[("idempotency-key", "two words")], &json!({})).await;

@@ -132,7 +132,7 @@ esac
 # A controller that ended and the one after it may each have asked for a start: the last one counts.
 case $(cat boot.json) in
 *"$id"*) ;;
-*) echo "dbaas: another start was asked for meanwhile; nothing runs" >&2; exit 66 ;;
+*) rm -rf "$B"; echo "dbaas: another start was asked for meanwhile; nothing runs" >&2; exit 66 ;;
 esac
 [ ! -f incomplete ] || { echo "the data directory is not complete" > out; failed start out; }
 rm -f "$D/recovery.signal" "$D/postmaster.pid"

@@ -257,8 +257,8 @@ pub(super) async fn a_failed_preparation(site: &dyn Site) {
     let rewind = Prepare::Rewind {
         source: nowhere(node),
     };
+    case.off(node, PowerOff::Immediate).await;
     for (epoch, prepare) in [(3, backup), (4, rewind)] {
-        case.off(node, PowerOff::Immediate).await;
         case.backend()
             .start(node, &recipe(epoch, prepare, BootRole::Standby))
             .await

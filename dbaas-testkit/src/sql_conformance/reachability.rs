@@ -181,7 +181,7 @@ pub(super) async fn no_connection_slot_is_left(site: &dyn Site) {
         return case.end().await;
     };
     let sleepers: Vec<_> = (0..slots)
-        .map(|_| case.spawn(case.script("SELECT pg_sleep(10)").on_fresh_session()))
+        .map(|_| case.spawn(case.script("SELECT pg_sleep(20)").on_fresh_session()))
         .collect();
     let deadline = Instant::now() + site.patience();
     let fresh = case.script("SELECT 1").on_fresh_session();

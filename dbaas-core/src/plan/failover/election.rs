@@ -139,12 +139,6 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
         _ => None,
     };
     let staying = |id: &NodeId| draft.node(*id).is_some_and(|n| !n.leaving);
-    // A primary that was lost, and that stands for its time because its successor is lost, too.
-    let stands_for_its_time = |id: NodeId| {
-        draft
-            .node(id)
-            .is_some_and(|n| matches!(n.rejoin, Rejoin::Rewind | Rejoin::BaseBackup))
-    };
     let best = sealed
         .iter()
         .filter_map(|id| draft.facts(*id).map(|f| (*id, f)))
@@ -174,7 +168,10 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
         .filter(|id| *id != candidate && staying(id) && same_history(id))
         .collect();
     let voters = if k == 0 { BTreeSet::new() } else { voters };
-    let knows_less = stands_for_its_time(candidate);
+    // A primary that was lost, and stands for its time because its successor is lost, too: it may not know of that one's promotion.
+    let knows_less = draft
+        .node(candidate)
+        .is_some_and(|n| matches!(n.rejoin, Rejoin::Rewind | Rejoin::BaseBackup));
     let message = format!(
         "{} has most ({}, history {}): promoting it (epoch {epoch})",
         draft.name(candidate),
@@ -216,7 +213,7 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
         // If the candidate does not know of a promotion that there was, or may have been, both will have taken the same number for their
         // timelines: a rewind, and a standby that asks for more WAL, would see no difference, and foreign content would stay. Whoever
         // was not sealed, and so may hold some, is built anew; and so is the candidate of before, sealed or not: that promotion was its own. Where
-        // the candidate is the primary from before that promotion, one that is sealed may hold a part of it, too.
+        // the candidate is the primary from before that one, whoever is sealed may hold a part of that promotion, too.
         let may_be_foreign = node.id == old || !sealed.contains(&node.id) || knows_less;
         if !newest && node.id != candidate && may_be_foreign && node.rejoin != Rejoin::Seed {
             node.rejoin_by(Rejoin::BaseBackup);
