@@ -550,3 +550,28 @@ fn a_candidate_gets_the_slots_that_it_lacks_and_loses_those_that_are_of_no_use()
     assert_eq!(of("create_slots"), Some(vec!["dbaas_n1".to_owned()]));
     assert_eq!(of("drop_slots"), Some(vec!["dbaas_n9".to_owned()]));
 }
+
+/// A candidate that was never seen to be promoted, and that nobody can stand for, is promoted: as a primary it would go on on the timeline of the one before.
+#[test]
+fn a_candidate_that_comes_back_because_nobody_can_be_elected_is_promoted() {
+    let mut scene = Scene::promoting(3, 1);
+    for n in [1, 2, 3] {
+        scene.power(n, died());
+    }
+    let cluster = scene.record.cluster.as_mut().unwrap();
+    assert!(cluster.former.is_some());
+    (cluster.phase, cluster.epoch) = (ClusterPhase::Sealing, Epoch(3));
+    assert_eq!(state(&scene), (3, ClusterPhase::Promoting));
+    assert!(!on(&scene, 2).contains(&"start"), "not as a primary");
+    scene.record = scene.plan().record.unwrap();
+    let actions = scene.plan().actions;
+    let role = actions.iter().find_map(|action| match action {
+        Action::Start { node: n, boot } if *n == node(2) => Some(boot.role),
+        _ => None,
+    });
+    assert_eq!(role, Some(BootRole::Standby));
+    // A primary that was seen to serve goes on as what it was.
+    let cluster = scene.record.cluster.as_mut().unwrap();
+    (cluster.phase, cluster.former) = (ClusterPhase::Sealing, None);
+    assert_eq!(state(&scene), (3, ClusterPhase::Steady));
+}

@@ -111,13 +111,24 @@ pub(super) fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
         let name = draft.name(old);
         let message =
             format!("too few standbys can be sealed to elect: {name} goes on as primary in epoch {epoch}");
-        draft.event("failover_abandoned", Some(old), message);
+        draft.event("failover_abandoned", Some(old), message.clone());
+        // One that was to be promoted, and was never seen to be: started as a primary it would go on on the timeline of the primary before it, which may have
+        // written other things there. It is promoted.
+        let is_candidate = cluster.former.is_some();
         if let Some(state) = draft.record.cluster.as_mut() {
-            state.phase = ClusterPhase::Steady;
+            state.phase = if is_candidate {
+                ClusterPhase::Promoting
+            } else {
+                ClusterPhase::Steady
+            };
             state.cause = None;
         }
         draft.record.requests.switchover = None;
-        restart_in_place(draft, old);
+        if is_candidate {
+            draft.pending(message);
+        } else {
+            restart_in_place(draft, old);
+        }
     } else if !cluster.is_sealed_by(&candidates) && !forced {
         let missing: BTreeSet<NodeId> = cluster.all_voters().difference(&candidates).copied().collect();
         draft.problem(format!(
