@@ -17,6 +17,9 @@ pub enum Entry {
 }
 
 impl Entry {
+    /// The newest epoch that an entry can name.
+    pub const NEWEST_EPOCH: u8 = 5;
+
     fn code(self) -> u64 {
         match self {
             Entry::Mark(epoch) => u64::from(epoch),
