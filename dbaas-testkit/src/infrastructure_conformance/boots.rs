@@ -266,6 +266,7 @@ pub(super) async fn a_failed_preparation(site: &dyn Site) {
         let seen = case
             .until(node, "exits: no source", |o| {
                 matches!(o.power, PowerState::Exited(_))
+                    && o.boot.as_ref().is_some_and(|boot| boot.epoch == Epoch(epoch))
             })
             .await;
         assert_eq!(
