@@ -25,9 +25,6 @@ failed() {
   rm -rf "$B"
   exit 65
 }
-or_fail() { # program, arguments: runs it
-  "$@" > out 2>&1 || failed "$1" out
-}
 complete() { # the data directory is whole, and on the disk
   sync -f "$V" 2> /dev/null || sync
   rm -f incomplete
