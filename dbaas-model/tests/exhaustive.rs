@@ -119,6 +119,57 @@ fn replicas_change_during_a_failover() {
     );
 }
 
+/// Nobody is waited for: nothing is promised of the last commits, but there is one writer at a time, no epoch comes twice, and it becomes writable.
+#[test]
+fn asynchronous() {
+    let lost_disk = Budget {
+        disk_losses: 1,
+        ..budget([1, 1, 0, 0, 1])
+    };
+    for (name, nodes, budget, requests) in [
+        ("k = 0, three nodes", 3, budget([2, 1, 1, 1, 1]), vec![]),
+        ("k = 0, a lost disk", 2, lost_disk, vec![]),
+        (
+            "k = 0, switchover",
+            2,
+            budget([1, 1, 1, 0, 1]),
+            vec![Request::Switchover],
+        ),
+    ] {
+        let bounds = Bounds {
+            nodes,
+            k: 0,
+            budget,
+            requests,
+            liveness: true,
+            ..Bounds::default()
+        };
+        holds(name, bounds);
+    }
+}
+
+/// At any moment, also within a failover.
+#[test]
+fn nodes_and_replicas_come_and_go() {
+    use Request::{Nodes, Replicas};
+    for (name, nodes, k, requests) in [
+        ("one more node", 3, 1, vec![Nodes(4)]),
+        ("one node less", 3, 1, vec![Nodes(2)]),
+        ("no replicas any more", 3, 1, vec![Replicas(0)]),
+        ("the first replica", 2, 0, vec![Nodes(3), Replicas(1)]),
+    ] {
+        let bounds = Bounds {
+            nodes,
+            k,
+            budget: budget([1, 1, 0, 0, 0]),
+            requests,
+            liveness: true,
+            ..Bounds::default()
+        };
+        holds(name, bounds);
+    }
+}
+
 #[test]
 fn a_switchover_and_a_crash() {
     holds(
