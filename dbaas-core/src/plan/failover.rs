@@ -21,7 +21,7 @@ mod promotion;
 
 pub(super) use election::begin_epoch;
 use election::sealing;
-use health::{Health, health, heard_by_standbys, intact, loss, sealable};
+use health::{Health, cannot_acknowledge, health, heard_by_standbys, intact, loss, sealable};
 use promotion::{marked, promoting};
 
 /// Plans the protocol's next step; the primary, if it serves.
@@ -157,6 +157,33 @@ fn restart_frozen(draft: &mut Draft<'_>, primary: NodeId) -> bool {
     frozen
 }
 
+/// A primary, or a candidate, that runs and does not answer, for so long that it will not by itself, is switched off, to be started again: if it can
+/// acknowledge nothing anyway, so that nobody is disturbed. One that is only starting says so, or refuses.
+fn restart_hung(draft: &mut Draft<'_>, cluster: &ClusterState) -> bool {
+    let primary = cluster.primary;
+    let patience = draft.situation.policy.voter_gone_ms;
+    let hung = draft.seen(primary).is_some_and(|seen| {
+        let mute = matches!(
+            seen.sql,
+            Err(Silence::Timeout | Silence::Failed(_) | Silence::Login)
+        );
+        mute && seen.silent_ms >= patience
+    });
+    if !hung || draft.power(primary) != Some(&PowerState::Running) || !cannot_acknowledge(draft, cluster) {
+        return false;
+    }
+    let why = format!(
+        "{} runs but does not answer ({}), and nobody can take over: restarting it",
+        draft.name(primary),
+        loss(draft, primary)
+    );
+    draft.problem(why.clone());
+    draft.event("primary_hung", Some(primary), why.clone());
+    let mode = PowerOff::Immediate;
+    draft.act(Action::PowerOff { node: primary, mode }, why);
+    true
+}
+
 /// The primary's own disk has everything: starting it again loses nothing.
 fn restart_in_place(draft: &mut Draft<'_>, primary: NodeId) {
     let name = draft.name(primary);
@@ -226,6 +253,9 @@ fn cannot_elect(draft: &mut Draft<'_>, cluster: &ClusterState, reachable: &BTree
         let message =
             format!("the primary {name} cannot come back; commits that no standby received are lost");
         begin_epoch(draft, cluster, FailoverCause::Forced, message);
+        return;
+    }
+    if restart_hung(draft, cluster) {
         return;
     }
     let silent: BTreeSet<NodeId> = cluster.all_voters().difference(reachable).copied().collect();

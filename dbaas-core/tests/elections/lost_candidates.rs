@@ -152,3 +152,54 @@ fn a_candidate_that_comes_back_because_nobody_can_be_elected_is_promoted() {
     (cluster.phase, cluster.former) = (ClusterPhase::Sealing, None);
     assert_eq!(state(&scene), (3, ClusterPhase::Steady));
 }
+
+/// It runs, and is hung for all that is known. Nobody can take over; if it may be serving somebody, it is left alone.
+#[test]
+fn a_primary_that_is_hung_is_restarted_when_it_can_acknowledge_nothing() {
+    type Make = fn() -> (Scene, usize);
+    let candidate: Make = || {
+        let mut scene = Scene::promoting(3, 1);
+        scene.power(1, died());
+        scene.power(3, died());
+        (scene, 2)
+    };
+    let steady: Make = || {
+        let mut scene = Scene::running(3, 1);
+        scene.power(2, died());
+        scene.power(3, died());
+        (scene, 1)
+    };
+    let asynchronous: Make = || (Scene::running(1, 0), 1);
+    let ordered = |make: Make, silence: Silence, ms: u64| {
+        let (mut scene, n) = make();
+        scene.silence(n, silence, ms);
+        on(&scene, n)
+    };
+    let error = || Silence::Failed("invalid page".to_owned());
+    for make in [candidate, steady] {
+        for silence in [Silence::Timeout, Silence::Login, error()] {
+            assert_eq!(
+                ordered(make, silence.clone(), 10_000),
+                ["power_off"],
+                "{silence:?}"
+            );
+            assert_eq!(ordered(make, silence, 9_999), [""; 0]);
+        }
+        // It is starting, or about to.
+        for silence in [Silence::NotReady, Silence::Refused] {
+            assert_eq!(ordered(make, silence.clone(), 60_000), [""; 0], "{silence:?}");
+        }
+    }
+    assert_eq!(ordered(asynchronous, Silence::Timeout, 60_000), [""; 0]);
+    // A standby that this control plane does not reach may hear from it.
+    let (mut scene, n) = steady();
+    scene.power(3, PowerState::Running);
+    scene.silence(3, Silence::Timeout, 60_000);
+    scene.silence(n, error(), 60_000);
+    assert_eq!(on(&scene, n), [""; 0]);
+    assert!(
+        reason(&scene).contains("it says: invalid page"),
+        "{}",
+        reason(&scene)
+    );
+}

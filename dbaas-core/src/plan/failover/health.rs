@@ -6,6 +6,7 @@ use crate::cluster::{ClusterPhase, ClusterState};
 use crate::id::NodeId;
 use crate::infrastructure::{DataState, PowerState};
 use crate::node::Rejoin;
+use crate::observation::Silence;
 use crate::plan::draft::Draft;
 
 /// What is known of the primary.
@@ -71,6 +72,17 @@ pub(super) fn heard_by_standbys(draft: &Draft<'_>, primary: NodeId) -> bool {
         })
 }
 
+/// Whether a primary that does not answer, and that no standby which answers hears from, can acknowledge nothing: a commit waits for more standbys than may
+/// be there without this control plane's seeing them. Never where commits wait for nobody.
+pub(super) fn cannot_acknowledge(draft: &Draft<'_>, cluster: &ClusterState) -> bool {
+    let may_hear =
+        |id: &&NodeId| **id != cluster.primary && !draft.is_off(**id) && draft.facts(**id).is_none();
+    cluster
+        .electorates
+        .iter()
+        .all(|electorate| electorate.voters.iter().filter(may_hear).count() < usize::from(electorate.k))
+}
+
 /// Standbys that answer, and so can be sealed.
 pub(super) fn sealable(draft: &Draft<'_>, cluster: &ClusterState) -> BTreeSet<NodeId> {
     cluster
@@ -104,7 +116,13 @@ pub(super) fn loss(draft: &Draft<'_>, node: NodeId) -> String {
         Some(PowerState::Frozen) => "its processes are frozen".to_owned(),
         Some(PowerState::Running | PowerState::Preparing) => {
             let silent_ms = draft.seen(node).map_or(0, |s| s.silent_ms);
-            format!("no answer for {silent_ms} ms, and no standby hears from it")
+            let said = match draft.seen(node).map(|s| &s.sql) {
+                Some(Err(Silence::Failed(error))) => format!("; it says: {error}"),
+                Some(Err(Silence::Login)) => "; it refuses the control plane's login".to_owned(),
+                Some(Err(Silence::Refused)) => "; nothing listens there".to_owned(),
+                _ => String::new(),
+            };
+            format!("no answer for {silent_ms} ms, and no standby hears from it{said}")
         }
     }
 }
