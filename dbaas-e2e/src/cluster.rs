@@ -20,6 +20,7 @@ use dbaas_workload::compare::compare_nodes;
 use dbaas_workload::set::SetReport;
 use rustix::process::Signal;
 
+use crate::docker::DockerPlace;
 use crate::fault;
 use crate::stack::Stack;
 
@@ -278,6 +279,39 @@ impl Cluster {
             .collect())
     }
 
+    /// What each node says of itself, what its processes do, and the last that its server wrote: for whoever has to find out why a cluster does not heal.
+    pub async fn last_words(&self, stack: &Stack) -> anyhow::Result<String> {
+        const LINES: usize = 12;
+        let admin = self.admin(stack).await?;
+        let mut words = String::new();
+        for node in self.nodes(stack).await? {
+            let record = node.record;
+            let says = match record.endpoint {
+                Some(endpoint) => says(admin.at(vec![endpoint])).await,
+                None => "it has no address".to_owned(),
+            };
+            let doing = match stack.docker() {
+                Some(_) => Vec::new(),
+                None => fault::doing_under(&self.data_dir(stack, record.id)),
+            };
+            let log = match stack.docker() {
+                Some(docker) => docker.logs(&DockerPlace::name(record.id), LINES as u32)?,
+                None => {
+                    std::fs::read_to_string(self.data_dir(stack, record.id).join("log")).unwrap_or_default()
+                }
+            };
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(LINES)..].join("\n  ");
+            words.push_str(&format!(
+                "{} ({}): {says}\n  {}\n  {last}\n",
+                record.name,
+                record.reason,
+                doing.join("\n  ")
+            ));
+        }
+        Ok(words)
+    }
+
     /// Holds the cluster to its promise: every acknowledged row is there, on the primary and on every other node, and all their tables and indexes are sound.
     pub async fn assert_nothing_lost(&self, stack: &Stack, report: &SetReport) -> anyhow::Result<()> {
         let target = self.target(stack).await?;
@@ -314,5 +348,25 @@ impl Cluster {
             "tables or indexes are broken: {corrupted:?}"
         );
         Ok(())
+    }
+}
+
+/// What decides whether a node is sealed, promoted or stuck, as it says.
+async fn says(target: Target) -> String {
+    const ASK: &str = "SELECT json_build_object('in_recovery', pg_is_in_recovery(), 'epoch', current_setting('dbaas.epoch', true), \
+         'conninfo', current_setting('primary_conninfo'), 'names', current_setting('synchronous_standby_names'), \
+         'received', CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() END, \
+         'replayed', CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END, \
+         'waits', (SELECT json_agg(concat_ws(' ', pid, backend_type, usename, state, wait_event_type, wait_event, left(query, 60))) \
+             FROM pg_stat_activity), 'loaded', pg_conf_load_time(), 'now', now())";
+    let options = ClientOptions {
+        access: Access::Any,
+        statement_timeout: Duration::from_secs(3),
+        ..ClientOptions::default()
+    };
+    let until = Instant::now() + Duration::from_secs(5);
+    match Client::new(target, options).send_until_done(ASK, until).await {
+        Ok(rows) => format!("{:?}", rows.first()),
+        Err(error) => format!("no answer: {error}"),
     }
 }

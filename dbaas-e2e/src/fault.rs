@@ -70,3 +70,18 @@ pub fn release_shared_memory_under(directory: &Path) {
         }
     }
 }
+
+/// What every process under a directory is at: its number, its state, what it waits for in the kernel, and its command line.
+pub fn doing_under(directory: &Path) -> Vec<String> {
+    let read =
+        |pid: i32, file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let of = |pid: i32| {
+        let stat = read(pid, "stat");
+        let state = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.trim().chars().next());
+        let command: String = read(pid, "cmdline").replace('\0', " ").chars().take(80).collect();
+        format!("{pid} {} {} {command}", state.unwrap_or('?'), read(pid, "wchan"))
+    };
+    processes_under(directory).into_iter().map(of).collect()
+}
