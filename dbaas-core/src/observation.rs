@@ -105,6 +105,8 @@ pub struct NodeObservation {
     /// For how long it and a primary have both answered in this epoch without a break, and it has not been streaming, in milliseconds; 0 if it
     /// is. Unlike [`NodeObservation::not_streaming_ms`] the time does not count in which it could not: off, or the primary itself.
     pub waiting_ms: u64,
+    /// For how long it has been behind ([`NodeFacts::is_behind`]) at one position, since it was seen to wait for WAL there, in milliseconds; 0 if it is not.
+    pub stalled_ms: u64,
     /// Starting it again has to wait so long (backoff after failed starts), in milliseconds.
     pub hold_off_ms: u64,
     /// What last failed when acting on it, for the reason that people read.
@@ -203,6 +205,13 @@ impl NodeFacts {
             && self.primary_conninfo.is_empty()
             && self.receiver.is_none()
             && caught_up
+    }
+
+    /// A standby without a receiver that has not replayed all that it received. Either it is about to, or what it received ends in the middle of a
+    /// record: its primary was lost before it had sent the rest.
+    pub fn is_behind(&self) -> bool {
+        let behind = self.receive_lsn.is_some_and(|received| self.lsn < received);
+        self.in_recovery && self.receiver.is_none() && behind
     }
 
     /// The standby that streams under this name.

@@ -201,6 +201,7 @@ pub fn observation(record: &InstanceRecord, views: &[View; MOST_NODES], sight: S
                 silent_ms,
                 not_streaming_ms: if sight.gone_long { LONG_MS } else { 0 },
                 waiting_ms: if sight.gone_long { LONG_MS } else { 0 },
+                stalled_ms: 0,
                 hold_off_ms: 0,
                 last_failure: None,
             },

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use dbaas_core::cluster::Epoch;
+use dbaas_core::cluster::{Epoch, Lsn};
 use dbaas_core::id::NodeId;
 use dbaas_core::observation::ActionFailure;
 use dbaas_core::plan::PlannedEvent;
@@ -52,6 +52,8 @@ pub(super) struct NodeMemory {
     pub(super) streamed_at: Option<Timestamp>,
     /// In which epoch it could have streamed and has not, and since when.
     waits: Option<(Epoch, Timestamp)>,
+    /// At which position its replay is stalled, and since when.
+    stalled: Option<(Lsn, Timestamp)>,
     /// Since when it has been well (primary or streaming).
     pub(super) well_since: Option<Timestamp>,
     /// Starts since it was last well.
@@ -120,6 +122,17 @@ impl NodeMemory {
         };
         self.waits = Some((epoch, since));
         now.since_ms(since)
+    }
+
+    /// For how long its replay has been stalled at one position. `behind`: where it is, without a receiver and before the end of what it received, and whether
+    /// it waits for more. It does not all the time: it looks for the rest of the record again and again, which takes long if that is large.
+    pub(super) fn stalled_ms(&mut self, now: Timestamp, behind: Option<(Lsn, bool)>) -> u64 {
+        self.stalled = match (self.stalled, behind) {
+            (Some((before, since)), Some((at, _))) if before == at => Some((at, since)),
+            (_, Some((at, true))) => Some((at, now)),
+            _ => None,
+        };
+        self.stalled.map_or(0, |(_, since)| now.since_ms(since))
     }
 
     pub(super) fn hold_off_ms(&self, now: Timestamp) -> u64 {
@@ -199,6 +212,20 @@ mod tests {
         node.well(t);
         node.well(t.plus_ms(WELL_AGAIN_MS));
         assert_eq!(node.hold_off_ms(t), 0);
+    }
+
+    #[test]
+    fn replay_is_stalled_for_as_long_as_it_stays_where_it_is() {
+        let mut node = NodeMemory::default();
+        let at = |ms| Timestamp::from_unix_ms(ms);
+        // It may still be about to replay what it has.
+        assert_eq!(node.stalled_ms(at(0), Some((Lsn(5), false))), 0);
+        assert_eq!(node.stalled_ms(at(300), Some((Lsn(5), true))), 0);
+        assert_eq!(node.stalled_ms(at(700), Some((Lsn(5), false))), 400);
+        assert_eq!(node.stalled_ms(at(800), Some((Lsn(6), true))), 0);
+        assert_eq!(node.stalled_ms(at(900), Some((Lsn(6), true))), 100);
+        assert_eq!(node.stalled_ms(at(1_000), None), 0);
+        assert_eq!(node.stalled_ms(at(1_100), Some((Lsn(6), true))), 0);
     }
 
     #[test]

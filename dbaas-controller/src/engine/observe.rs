@@ -206,6 +206,8 @@ pub(super) fn remember(
             now.since_ms(first_looked)
         };
         let could_stream = answer.is_ok() && !is_primary && primary_serves;
+        let behind = answer.as_ref().ok().filter(|f| f.is_behind());
+        let stalled_ms = node.stalled_ms(now, behind.map(|f| (f.lsn, f.replay_waits)));
         let waiting_ms = node.waiting_ms(now, epoch, could_stream && row.is_none());
         if row.is_some() || is_primary {
             node.well(now);
@@ -232,6 +234,7 @@ pub(super) fn remember(
             silent_ms,
             not_streaming_ms,
             waiting_ms,
+            stalled_ms,
             hold_off_ms,
             last_failure,
         };

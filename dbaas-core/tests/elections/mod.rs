@@ -433,3 +433,25 @@ fn a_candidate_gets_the_slots_that_it_lacks_and_loses_those_that_are_of_no_use()
     assert_eq!(of("create_slots"), Some(vec!["dbaas_n1".to_owned()]));
     assert_eq!(of("drop_slots"), Some(vec!["dbaas_n9".to_owned()]));
 }
+
+/// Its primary was lost in the middle of a record. What it received ends there, and it is never seen to have replayed that.
+#[test]
+fn a_standby_that_received_a_part_of_a_record_is_restarted_to_be_sealed() {
+    let mut scene = Scene::sealing(3, 1);
+    scene.power(1, died());
+    scene.sealed(2, Lsn(2_000));
+    scene.sealed(3, Lsn(2_000));
+    scene.facts(3).lsn = Lsn(1_500);
+    assert!(scene.facts(3).is_behind());
+    scene.seen(3).stalled_ms = 499;
+    assert_eq!(on(&scene, 3), ["seal"]);
+    scene.seen(3).stalled_ms = 500;
+    assert_eq!(on(&scene, 3), ["power_off"]);
+    // It would wait for a primary then.
+    scene.record.nodes[2].rejoin_by(Rejoin::Rewind);
+    assert_eq!(on(&scene, 3), ["seal"]);
+    // When it runs again it says nothing of what it received before, and has replayed all that is there.
+    let facts = scene.facts(3);
+    (facts.receive_lsn, facts.replay_waits) = (None, true);
+    assert!(!facts.is_behind() && facts.is_sealed(Epoch(2)));
+}

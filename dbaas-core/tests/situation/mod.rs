@@ -235,6 +235,7 @@ impl Scene {
             silent_ms: 0,
             not_streaming_ms: 0,
             waiting_ms: 0,
+            stalled_ms: 0,
             hold_off_ms: 0,
             last_failure: None,
         };

@@ -1,8 +1,10 @@
 //! Loss of nodes under a workload, on real PostgreSQL: nothing acknowledged is lost, and the set of nodes heals by itself.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use dbaas_core::infrastructure::Endpoint;
 use dbaas_e2e::{Cluster, Stack, under_load};
+use dbaas_workload::client::{Access, Client, ClientOptions};
 use rustix::process::Signal;
 
 type Result = anyhow::Result<()>;
@@ -61,6 +63,52 @@ async fn killed_and_frozen_standby() -> Result {
             "a standby's loss changes no primary"
         );
     }
+    Ok(())
+}
+
+/// What the standbys received ends in the middle of a record: they never replay all of it as they are, and are started anew to be sealed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn primary_killed_in_the_middle_of_a_record() -> Result {
+    let Some(mut stack) = Stack::start().await? else {
+        return Ok(());
+    };
+    let cluster = Cluster::create(&stack, "record", 3, 1, None).await?;
+    let c = cluster.clone();
+    under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
+        let primary = c.primary(stack).await?.record;
+        let standby = c.standbys(stack).await?[0].record.clone();
+        let admin = c.admin(stack).await?;
+        let client = |endpoint: Option<Endpoint>| {
+            let options = ClientOptions {
+                access: Access::Any,
+                statement_timeout: Duration::from_secs(30),
+                ..ClientOptions::default()
+            };
+            Client::new(admin.at(endpoint.into_iter().collect()), options)
+        };
+        let (mut writer, mut reader) = (client(primary.endpoint), client(standby.endpoint));
+        let until = Instant::now() + Duration::from_secs(30);
+        let writing = tokio::spawn(async move {
+            let big = "SELECT pg_logical_emit_message(false, 'big', repeat('x', 400000000))";
+            let _ = writer.send_until_done(big, until).await;
+        });
+        let behind = "SELECT pg_last_wal_receive_lsn() - pg_last_wal_replay_lsn() > 60000000";
+        loop {
+            let rows = reader.send_until_done(behind, until).await?;
+            if rows.first().and_then(|row| row.first()?.as_deref()) == Some("t") {
+                break;
+            }
+        }
+        c.signal(stack, primary.id, Signal::KILL)?;
+        writing.abort();
+        Ok(())
+    })
+    .await?;
+    let events = cluster.events(&stack).await?;
+    assert!(
+        events.iter().any(|event| event.contains("standby_stalled")),
+        "the whole record had been sent: {events:#?}"
+    );
     Ok(())
 }
 

@@ -15,6 +15,10 @@ use super::health::{intact, sealable};
 use super::promotion::prepare_followers;
 use super::{await_more, restart_in_place};
 
+/// How long replay may stand still before the end of what was received, in milliseconds: many times as long as PostgreSQL takes to look for more
+/// (`wal_retrieve_retry_interval`).
+const STALLED_MS: u64 = 500;
+
 /// The compare-and-swap that begins a new epoch. The actions of the same plan run only if it succeeded.
 pub(in crate::plan) fn begin_epoch(
     draft: &mut Draft<'_>,
@@ -92,6 +96,10 @@ pub(super) fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
         if facts.epoch == epoch && facts.primary_conninfo.is_empty() && !is_replaying {
             continue;
         }
+        if restart_stalled(draft, *id) {
+            continue;
+        }
+        let Some(facts) = draft.facts(*id) else { continue };
         let closed_names = draft.missing_closed_names(facts);
         draft.act(
             Action::Seal {
@@ -141,6 +149,26 @@ pub(super) fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
             draft.names(&sealed)
         ));
     }
+}
+
+/// What a standby received may end in the middle of a record, whose rest its primary did not get to send: it waits for that, before the end of what it
+/// received, and would never count as having replayed everything. That its replay stands still does not show that there is no whole record left. A
+/// start does: it replays all that there is before it waits. So it is switched off, to be started sealed.
+fn restart_stalled(draft: &mut Draft<'_>, id: NodeId) -> bool {
+    let stalled = draft.seen(id).is_some_and(|seen| seen.stalled_ms >= STALLED_MS);
+    // One that is to be rewound or rebuilt would wait for a primary.
+    let comes_back = draft.node(id).is_some_and(|n| n.rejoin == Rejoin::InPlace);
+    if !stalled || !comes_back {
+        return false;
+    }
+    let why = format!(
+        "{} received a part of a record, and no more comes: restarting it, so that it replays all that it has",
+        draft.name(id)
+    );
+    draft.event("standby_stalled", Some(id), why.clone());
+    let mode = PowerOff::Immediate;
+    draft.act(Action::PowerOff { node: id, mode }, why);
+    true
 }
 
 /// The sealed node that has most: by history, then position; a planned change prefers the node asked for among equals.
