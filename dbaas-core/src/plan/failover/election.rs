@@ -91,16 +91,13 @@ pub(super) fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
     for id in candidates.difference(&sealed) {
         let Some(facts) = draft.facts(*id) else { continue };
         // Sealed but for its receiver ending or its replay catching up; where a query holds replay up, sealing it again ends that query.
-        let is_replaying =
-            facts.receiver.is_none() && facts.receive_lsn.is_some_and(|received| facts.lsn < received);
-        if facts.epoch == epoch && facts.primary_conninfo.is_empty() && !is_replaying {
+        if facts.epoch == epoch && facts.primary_conninfo.is_empty() && !facts.is_behind() {
             continue;
         }
+        let closed_names = draft.missing_closed_names(facts);
         if restart_stalled(draft, *id) {
             continue;
         }
-        let Some(facts) = draft.facts(*id) else { continue };
-        let closed_names = draft.missing_closed_names(facts);
         draft.act(
             Action::Seal {
                 node: *id,
