@@ -126,11 +126,7 @@ async fn one(
     }
     let resumed = sets.wait_for_acknowledged(100, Duration::from_secs(90)).await;
     if !resumed {
-        anyhow::bail!(
-            "writes did not resume: {}\n{}",
-            cluster.events(stack).await?.join("\n"),
-            cluster.last_words(stack).await?
-        );
+        anyhow::bail!("writes did not resume: {}", cluster.story(stack).await);
     }
     cluster
         .wait_healed(stack, usize::try_from(options.nodes)?)

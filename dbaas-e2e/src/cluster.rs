@@ -250,7 +250,7 @@ impl Cluster {
             }
             if Instant::now() > until {
                 bail!(
-                    "not healed: {} ({}); nodes: {:#?}; cluster: {:?}; events: {}",
+                    "not healed: {} ({}); nodes: {:#?}; cluster: {:?}; {}",
                     record.status.lifecycle,
                     record.status.reason,
                     views
@@ -263,7 +263,7 @@ impl Cluster {
                         ))
                         .collect::<Vec<_>>(),
                     record.cluster,
-                    self.events(stack).await?.join("\n")
+                    self.story(stack).await
                 );
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -279,9 +279,18 @@ impl Cluster {
             .collect())
     }
 
-    /// What each node says of itself, what its processes do, and the last that its server wrote: for whoever has to find out why a cluster does not heal.
-    pub async fn last_words(&self, stack: &Stack) -> anyhow::Result<String> {
-        const LINES: usize = 12;
+    /// What happened, and how each node is left: for whoever has to find out why a cluster does not heal.
+    pub async fn story(&self, stack: &Stack) -> String {
+        let events = self.events(stack).await.map(|events| events.join("\n"));
+        let words = self.last_words(stack).await;
+        let tell =
+            |told: anyhow::Result<String>| told.unwrap_or_else(|error| format!("cannot be told: {error:#}"));
+        format!("events:\n{}\nnodes:\n{}", tell(events), tell(words))
+    }
+
+    /// What each node says of itself, what its processes do, and the last that its server wrote.
+    async fn last_words(&self, stack: &Stack) -> anyhow::Result<String> {
+        const LINES: usize = 20;
         let admin = self.admin(stack).await?;
         let mut words = String::new();
         for node in self.nodes(stack).await? {
@@ -295,12 +304,13 @@ impl Cluster {
                 None => fault::doing_under(&self.data_dir(stack, record.id)),
             };
             let log = match stack.docker() {
-                Some(docker) => docker.logs(&DockerPlace::name(record.id), LINES as u32)?,
+                Some(docker) => docker.logs(&DockerPlace::name(record.id), 2_000)?,
                 None => {
                     std::fs::read_to_string(self.data_dir(stack, record.id).join("log")).unwrap_or_default()
                 }
             };
-            let lines: Vec<&str> = log.lines().collect();
+            // Clients that look for the primary say the same thing over and over.
+            let lines: Vec<&str> = log.lines().filter(|line| !line.contains("app@shop")).collect();
             let last = lines[lines.len().saturating_sub(LINES)..].join("\n  ");
             words.push_str(&format!(
                 "{} ({}): {says}\n  {}\n  {last}\n",

@@ -44,17 +44,14 @@ where
     let at = Instant::now();
     change(stack).await?;
     if !workload.wait_for_acknowledged(200, RESUME).await {
-        bail!(
-            "writes did not resume: {}",
-            cluster.events(stack).await?.join("\n")
-        );
+        bail!("writes did not resume: {}", cluster.story(stack).await);
     }
     cluster.wait_healed(stack, nodes).await?;
     let healed = at.elapsed();
     ensure!(
         workload.wait_for_acknowledged(100, RESUME).await,
         "no writes to what has healed: {}",
-        cluster.events(stack).await?.join("\n")
+        cluster.story(stack).await
     );
     let report = workload.stop().await;
     let probe = probe.stop().await;

@@ -105,6 +105,13 @@ impl Profile {
             replay_stalls: rare(rng, 10),
             link_breaks: rare(rng, 5),
             equal_records: rng.random_range(0..4) == 0,
+            parts_of_records: 0,
+        };
+        // Drawn aside, so that a seed without them goes as it did before there were any.
+        let mut aside = StdRng::seed_from_u64(rng.clone().random());
+        let chaos = Chaos {
+            parts_of_records: rare(&mut aside, 1_000),
+            ..chaos
         };
         Profile {
             instances: if rng.random_range(0..8) == 0 { 2 } else { 1 },

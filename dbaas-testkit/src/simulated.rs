@@ -12,6 +12,7 @@
 //! * a standby whose log left the primary's history may connect, is shown as streaming and reports a flush position that means nothing;
 //! * `pg_rewind` compares timelines of last checkpoints and does nothing where they are the same; but it recovers a node that was killed first, which
 //!   adds to that node's log what is in nobody else's;
+//! * a standby that received a part of a record has received more than it can replay; it forgets that with a restart, or with another timeline;
 //! * a frozen server accepts connections and carries out what it was sent when it is thawed;
 //! * slots live on one server and are not part of a base backup.
 
@@ -105,6 +106,8 @@ pub struct Chaos {
     pub link_breaks: u32,
     /// All commits have the size of the control plane's own records, so that histories that went apart meet again at record boundaries.
     pub equal_records: bool,
+    /// A walreceiver that ends does so in the middle of a record.
+    pub parts_of_records: u32,
 }
 
 /// An end of a network connection.

@@ -447,11 +447,26 @@ fn a_standby_that_received_a_part_of_a_record_is_restarted_to_be_sealed() {
     assert_eq!(on(&scene, 3), ["seal"]);
     scene.seen(3).stalled_ms = 500;
     assert_eq!(on(&scene, 3), ["power_off"]);
-    // It would wait for a primary then.
-    scene.record.nodes[2].rejoin_by(Rejoin::Rewind);
-    assert_eq!(on(&scene, 3), ["seal"]);
     // When it runs again it says nothing of what it received before, and has replayed all that is there.
     let facts = scene.facts(3);
     (facts.receive_lsn, facts.replay_waits) = (None, true);
     assert!(!facts.is_behind() && facts.is_sealed(Epoch(2)));
+}
+
+/// However it came to run, it could not be sealed as it is. Where it is not started again without a primary, the old one goes on, which has everything.
+#[test]
+fn a_standby_that_received_a_part_of_a_record_is_not_waited_for() {
+    for rejoin in [Rejoin::Seed, Rejoin::Rewind, Rejoin::BaseBackup] {
+        let mut scene = Scene::sealing(3, 1);
+        scene.power(1, died());
+        scene.sealed(2, Lsn(2_000));
+        scene.sealed(3, Lsn(2_000));
+        scene.facts(3).lsn = Lsn(1_500);
+        scene.seen(3).stalled_ms = 500;
+        scene.record.nodes[2].rejoin_by(rejoin);
+        assert_eq!(on(&scene, 3), ["power_off"], "{rejoin:?}");
+        scene.power(3, PowerState::Off);
+        let starts = if rejoin == Rejoin::Seed { 3 } else { 1 };
+        assert!(on(&scene, starts).contains(&"start"), "{rejoin:?}");
+    }
 }

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use anyhow::Context as _;
 use dbaas_core::id::NodeId;
 use dbaas_e2e::docker::DockerPlace;
 use dbaas_e2e::stack::StackOptions;
@@ -24,13 +25,9 @@ where
     F: AsyncFnOnce(&mut Stack) -> Result,
 {
     let before = cluster.events(stack).await?.len();
-    let survived = match dbaas_e2e::under_load(stack, cluster, nodes, fault).await {
-        Ok(survived) => survived,
-        Err(error) => {
-            let logs = logs(stack, cluster).await.unwrap_or_default();
-            return Err(error.context(format!("{what}\n{logs}")));
-        }
-    };
+    let survived = dbaas_e2e::under_load(stack, cluster, nodes, fault)
+        .await
+        .with_context(|| what.to_owned())?;
     eprintln!(
         "{what}: write pause {:?}, healed after {:?}, {} acknowledged",
         survived.pause, survived.healed, survived.acknowledged
@@ -39,25 +36,6 @@ where
         eprintln!("{}", cluster.events(stack).await?[before..].join("\n"));
     }
     Ok(())
-}
-
-/// What the servers say, for whoever has to find out why a test failed.
-async fn logs(stack: &Stack, cluster: &Cluster) -> anyhow::Result<String> {
-    let mut all = String::new();
-    for node in cluster.nodes(stack).await? {
-        let name = DockerPlace::name(node.record.id);
-        let told = engine(stack)?.logs(&name, 2_000)?;
-        // Clients that look for the primary say the same thing over and over.
-        let lines: Vec<&str> = told.lines().filter(|line| !line.contains("app@shop")).collect();
-        let last = &lines[lines.len().saturating_sub(20)..];
-        all.push_str(&format!(
-            "== {} ({})\n{}\n",
-            node.record.name,
-            node.record.reason,
-            last.join("\n")
-        ));
-    }
-    Ok(all)
 }
 
 pub(crate) async fn primary(stack: &Stack, cluster: &Cluster) -> anyhow::Result<NodeId> {

@@ -59,7 +59,7 @@ pub(super) struct Server {
     pub(super) sync_names: String,
     pub(super) sync_names_at_ms: u64,
     pub(super) receiver: Option<Receiver>,
-    /// The receiver's last position since the server started.
+    /// The receiver's last position since the server started: past the end of the log if that is in the middle of a record.
     pub(super) received: Option<u64>,
     pub(super) connect_at_ms: u64,
     pub(super) promote_at_ms: Option<u64>,

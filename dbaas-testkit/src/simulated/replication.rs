@@ -48,8 +48,7 @@ impl World {
             let silent = now_ms.saturating_sub(receiver.last_message_ms) > RECEIVER_TIMEOUT_MS;
             if other || silent || breaks || server.promote_at_ms.is_some() {
                 let source = receiver.source;
-                server.receiver = None;
-                server.connect_at_ms = now_ms + RETRY_MS;
+                self.end_receiver(node);
                 self.tell_sender_gone(source, node);
                 return;
             }
@@ -58,6 +57,39 @@ impl World {
         } else if !conninfo.is_empty() && server.connect_at_ms <= now_ms && server.promote_at_ms.is_none() {
             server.connect_at_ms = now_ms + RETRY_MS;
             self.connect(node, &boot, &conninfo, &slot);
+        }
+    }
+
+    /// The walreceiver ends, maybe in the middle of a record: what it received of that is flushed, and cannot be replayed.
+    fn end_receiver(&mut self, node: NodeRef) {
+        let now_ms = self.now_ms;
+        let in_the_middle = self.chance(self.chaos.parts_of_records);
+        let Some((server, disk)) = self.nodes.get_mut(&node).and_then(SimNode::running) else {
+            return;
+        };
+        server.connect_at_ms = now_ms + RETRY_MS;
+        let Some(receiver) = server.receiver.take() else {
+            return;
+        };
+        let Flow::Records { next } = receiver.flow else {
+            return;
+        };
+        if !in_the_middle {
+            return;
+        }
+        let end = self.wal.end(&disk.log);
+        // Of what its source has not sent; or of what nobody will ever see whole, because its source dies before all of it is written there.
+        let next = self
+            .nodes
+            .get(&receiver.source)
+            .and_then(|n| n.disk.as_ref())
+            .and_then(|disk| disk.log.get(next))
+            .map_or(end + 8_000, |id| self.wal.record(*id).end);
+        let received = self.rng.random_range(end + 1..next.max(end + 2));
+        let label = self.label(node);
+        self.note(format!("{label} received a part of a record, up to {received}"));
+        if let Some((server, _)) = self.nodes.get_mut(&node).and_then(SimNode::running) {
+            server.received = Some(received);
         }
     }
 
@@ -115,6 +147,8 @@ impl World {
             return;
         };
         let (known, end) = (disk.known_timeline.max(disk.timeline), self.wal.end(&mine.log));
+        // What it has of another timeline's last record does not count on this one.
+        let same_timeline = mine.timeline == disk.timeline;
         if flow == Flow::Stuck {
             let line = format!(
                 "{} connects to {} and gets nowhere: its log is of another history",
@@ -127,7 +161,8 @@ impl World {
             return;
         };
         disk.known_timeline = disk.known_timeline.max(known);
-        server.received = Some(server.received.unwrap_or(0).max(end));
+        let before = server.received.filter(|_| same_timeline);
+        server.received = Some(before.unwrap_or(0).max(end));
         server.receiver = Some(Receiver {
             source,
             source_boot,
@@ -165,10 +200,7 @@ impl World {
                 .is_some_and(|server| server.senders.get(&node).is_some_and(|s| s.standby_boot == boot));
         let Some(source) = source.filter(|_| alive) else {
             // The connection was closed from the other side.
-            if let Some((server, _)) = self.nodes.get_mut(&node).and_then(SimNode::running) {
-                server.receiver = None;
-                server.connect_at_ms = now_ms + RETRY_MS;
-            }
+            self.end_receiver(node);
             return;
         };
         let Some(source_disk) = &source.disk else { return };

@@ -150,12 +150,10 @@ pub(super) fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
 
 /// What a standby received may end in the middle of a record, whose rest its primary did not get to send: it waits for that, before the end of what it
 /// received, and would never count as having replayed everything. That its replay stands still does not show that there is no whole record left. A
-/// start does: it replays all that there is before it waits. So it is switched off, to be started sealed.
+/// start does: it replays all that there is before it waits. So it is switched off, to be started sealed. (One that is to be rewound or rebuilt is then
+/// not started without a primary. It could not be sealed while it ran either; and without it an old primary whose data is intact goes on.)
 fn restart_stalled(draft: &mut Draft<'_>, id: NodeId) -> bool {
-    let stalled = draft.seen(id).is_some_and(|seen| seen.stalled_ms >= STALLED_MS);
-    // One that is to be rewound or rebuilt would wait for a primary.
-    let comes_back = draft.node(id).is_some_and(|n| n.rejoin == Rejoin::InPlace);
-    if !stalled || !comes_back {
+    if draft.seen(id).is_none_or(|seen| seen.stalled_ms < STALLED_MS) {
         return false;
     }
     let why = format!(
