@@ -109,6 +109,11 @@ fn seeds_that_found_something() {
             2876,
             "a voter ran from its base backup, died before it was seen to stream, and was never started again",
         ),
+        (
+            1395,
+            "a copy that was not yet noted to run received a part of a record, and was never restarted to be sealed",
+        ),
+        (4797, "as 1395, with a voter that was to be rebuilt"),
     ];
     for (seed, what) in found {
         let outcome = seed::run(seed).unwrap();

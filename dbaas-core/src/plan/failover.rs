@@ -277,18 +277,33 @@ fn cannot_elect(draft: &mut Draft<'_>, cluster: &ClusterState, reachable: &BTree
     draft.problem(text);
 }
 
-/// A failover that may lose commits takes the best copy there is: one that was there a moment ago may hold more than those that answer. An
-/// operator who accepts the loss is not kept waiting.
-fn await_more(draft: &mut Draft<'_>, primary: NodeId) -> bool {
-    if draft.record.requests.failover.is_some() {
-        return false;
+/// It was switched off to be started where it is, or is about to answer.
+fn is_being_started(draft: &Draft<'_>, id: NodeId) -> bool {
+    let in_place = |id| {
+        draft
+            .node(id)
+            .is_some_and(|n| matches!(n.rejoin, Rejoin::InPlace | Rejoin::Seed))
+    };
+    match draft.power(id) {
+        Some(PowerState::Off) => in_place(id),
+        Some(PowerState::Preparing) => true,
+        _ => draft
+            .seen(id)
+            .is_some_and(|seen| matches!(seen.sql, Err(Silence::NotReady))),
     }
+}
+
+/// A failover that may lose commits takes the best copy there is: one that was there a moment ago may hold more than those that answer. An
+/// operator who accepts the loss is kept waiting only for those that are being started.
+fn await_more(draft: &mut Draft<'_>, primary: NodeId) -> bool {
+    let asked = draft.record.requests.failover.is_some();
     let patience = draft.situation.policy.voter_gone_ms;
     let awaited: BTreeSet<NodeId> = draft
         .all_others(primary)
         .into_iter()
         .filter(|id| draft.facts(*id).is_none() && intact(draft, *id))
         .filter(|id| draft.seen(*id).is_some_and(|s| s.silent_ms < patience))
+        .filter(|id| !asked || is_being_started(draft, *id))
         .collect();
     if awaited.is_empty() {
         return false;

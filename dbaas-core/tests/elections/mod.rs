@@ -6,7 +6,7 @@ use dbaas_core::cluster::{ClusterPhase, Epoch, FailoverCause, Lsn};
 use dbaas_core::infrastructure::{Exit, ExitReason, PowerOff, PowerState};
 use dbaas_core::instance::FailoverRequest;
 use dbaas_core::node::Rejoin;
-use dbaas_core::observation::{Seen, Silence, SlotFacts};
+use dbaas_core::observation::{NodeFacts, Seen, Silence, SlotFacts};
 use dbaas_core::plan::Action;
 
 use crate::situation::{Scene, died, node};
@@ -250,6 +250,48 @@ fn a_forced_election_takes_everybody_who_answers() {
     assert!(on(&scene, 3).is_empty());
 }
 
+/// It was switched off for a part of a record, and may hold more than those that answer.
+#[test]
+fn an_operator_waits_for_a_standby_that_is_being_started_and_for_no_other() {
+    let asked = |power: PowerState, sql: Silence, silent_ms: u64, rejoin: Rejoin| {
+        let mut scene = forced();
+        ask_for_failover(&mut scene, true);
+        scene.power(3, power);
+        scene.silence(3, sql, silent_ms);
+        scene.record.nodes[2].rejoin_by(rejoin);
+        state(&scene).1
+    };
+    let (off, running) = (PowerState::Off, PowerState::Running);
+    let waits = [
+        (off.clone(), Silence::NotAsked, 9_999, Rejoin::InPlace),
+        (off.clone(), Silence::NotAsked, 100, Rejoin::Seed),
+        (PowerState::Preparing, Silence::NotAsked, 100, Rejoin::InPlace),
+        (running.clone(), Silence::NotReady, 100, Rejoin::InPlace),
+    ];
+    for (power, sql, silent_ms, rejoin) in waits {
+        let case = format!("{power:?} {sql:?} {silent_ms} {rejoin:?}");
+        assert_eq!(
+            asked(power, sql, silent_ms, rejoin),
+            ClusterPhase::Sealing,
+            "{case}"
+        );
+    }
+    let goes_on = [
+        (off.clone(), Silence::NotAsked, 10_000, Rejoin::InPlace),
+        (off, Silence::NotAsked, 100, Rejoin::BaseBackup),
+        (running, Silence::Timeout, 100, Rejoin::InPlace),
+        (died(), Silence::NotAsked, 100, Rejoin::InPlace),
+    ];
+    for (power, sql, silent_ms, rejoin) in goes_on {
+        let case = format!("{power:?} {sql:?} {silent_ms} {rejoin:?}");
+        assert_eq!(
+            asked(power, sql, silent_ms, rejoin),
+            ClusterPhase::Promoting,
+            "{case}"
+        );
+    }
+}
+
 #[test]
 fn an_election_fences_the_old_primary_and_seals_whoever_is_left() {
     let mut scene = Scene::sealing(3, 1);
@@ -451,6 +493,28 @@ fn a_standby_that_received_a_part_of_a_record_is_restarted_to_be_sealed() {
     let facts = scene.facts(3);
     (facts.receive_lsn, facts.replay_waits) = (None, true);
     assert!(!facts.is_behind() && facts.is_sealed(Epoch(2)));
+}
+
+#[test]
+fn behind_is_who_can_receive_no_more_and_has_replayed_less_than_it_received() {
+    let mut scene = Scene::sealing(3, 1);
+    scene.sealed(3, Lsn(2_000));
+    let sealed = scene.facts(3).clone();
+    assert!(!sealed.is_behind(), "it has replayed all of it");
+    let behind = |facts: &NodeFacts| NodeFacts {
+        lsn: Lsn(1_999),
+        receive_lsn: Some(Lsn(2_000)),
+        ..facts.clone()
+    };
+    assert!(behind(&sealed).is_behind());
+    let running = Scene::running(3, 1).facts(3).clone();
+    assert!(
+        running.receiver.is_some() && !behind(&running).is_behind(),
+        "more may come"
+    );
+    let mut primary = behind(&sealed);
+    primary.in_recovery = false;
+    assert!(!primary.is_behind());
 }
 
 /// However it came to run, it could not be sealed as it is. Where it is not started again without a primary, the old one goes on, which has everything.
