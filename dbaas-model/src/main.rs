@@ -51,6 +51,9 @@ struct Arguments {
     /// Disks lost, each while every other node has a whole copy.
     #[arg(long, default_value_t = 0)]
     disk_losses: u8,
+    /// Entries of which a standby receives a part, and nothing more if its primary is lost then.
+    #[arg(long, default_value_t = 0)]
+    parts: u8,
     /// Nodes that do not answer in one look, at most.
     #[arg(long, default_value_t = 1)]
     unheard: u32,
@@ -113,6 +116,7 @@ fn main() -> ExitCode {
             clouded: a.clouded,
             losses: a.losses,
             disk_losses: a.disk_losses,
+            parts: a.parts,
             requests: 0,
         },
         requests,

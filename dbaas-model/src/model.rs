@@ -107,6 +107,8 @@ pub enum Step {
     Commit(u8),
     /// A standby receives the next entry.
     Receive(u8),
+    /// It receives a part of an entry.
+    ReceivePart(u8),
     /// A standby replays what it has.
     Replay(u8),
     /// A standby connects.

@@ -105,6 +105,8 @@ pub enum Mutation {
     OwnStatementsWait,
     /// A primary that a controller does not reach is lost, whatever its standbys say.
     StandbysNotAsked,
+    /// A standby that received a part of an entry is not started anew to be sealed.
+    PartWaitedFor,
     /// A frozen primary passes for one that serves: its port accepts connections.
     FrozenServes,
 }
@@ -189,6 +191,7 @@ impl Mutation {
                     f.received = f.received.map(|_| f.lsn);
                     f.replay_waits = f.in_recovery;
                 }
+                Mutation::PartWaitedFor => f.replay_waits &= f.received.is_none_or(|at| at <= f.lsn),
                 Mutation::SealedByWord if is_sealing && f.in_recovery => {
                     f.epoch = epoch;
                     f.target = None;

@@ -96,6 +96,7 @@ fn promote(state: &mut State, i: usize, epoch: u8, mutation: Option<Mutation>) {
     let n = &mut state.nodes[i];
     n.primary = true;
     n.receiver = None;
+    n.part = false;
     n.checkpointed = false;
     n.setting = 0;
     n.newest_timeline += 1;
@@ -196,6 +197,7 @@ fn revive(n: &mut Node) {
     n.power = Power::Running;
     n.receiver = None;
     n.streamed = false;
+    n.part = false;
     n.reports = Default::default();
     n.replayed = if n.primary {
         n.wal.len()
@@ -315,6 +317,7 @@ pub fn stop(state: &mut State, i: usize, power: Power) {
     n.power = power;
     n.reports = Default::default();
     n.streamed = false;
+    n.part = false;
     disconnect(state, i);
     for s in 0..MOST_NODES {
         let from_here = state.nodes[s].receiver.is_some_and(|t| usize::from(t.node) == i);
@@ -373,6 +376,8 @@ pub fn connect(state: &mut State, s: usize) {
     let n = &mut state.nodes[s];
     n.receiver = Some(target);
     n.streamed = true;
+    // What it has of another timeline's entry does not count on this one.
+    n.part &= there == n.wal.timeline();
     // The primary's history files come first, before it is known whether anything else will.
     n.newest_timeline = n.newest_timeline.max(there);
     report(state, s);
@@ -403,10 +408,23 @@ pub fn receive(state: &mut State, s: usize, p: usize) -> bool {
     let there = state.nodes[p].wal;
     let n = &mut state.nodes[s];
     if there.seems_to_continue(n.wal) && n.wal.push_from(there) {
+        n.part = false;
         n.newest_timeline = n.newest_timeline.max(n.wal.timeline());
     }
     report(state, s);
     true
+}
+
+/// Whether a part of an entry could arrive: of the next one, or of one that its primary never comes to write whole.
+pub fn can_receive_part(state: &State, s: usize) -> bool {
+    let n = &state.nodes[s];
+    n.runs()
+        && !n.part
+        && n.receiver.is_some_and(|t| {
+            let p = usize::from(t.node);
+            let from = &state.nodes[p];
+            from.runs() && state.linked(s, p) && from.wal.seems_to_continue(n.wal)
+        })
 }
 
 /// Whether [`receive`] would change something.

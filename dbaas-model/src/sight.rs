@@ -31,7 +31,7 @@ pub struct Sight {
     pub silent_long: bool,
     /// But for standbys that receive: they have just heard from their primary.
     pub heard: bool,
-    /// What does not stream has not done so for long.
+    /// What does not stream has not done so for long, and what waits for the rest of an entry does so for long.
     pub gone_long: bool,
 }
 
@@ -126,7 +126,7 @@ fn facts(n: &Node, sight: Sight) -> Facts {
         epoch: n.epoch,
         history: n.wal.history(lsn),
         lsn,
-        received: (!n.primary && n.streamed).then(|| n.wal.len()),
+        received: (!n.primary && n.streamed).then(|| n.wal.len() + u8::from(n.part)),
         replay_waits: !n.primary && n.replayed == n.wal.len(),
         receiver: n.receiver.is_some(),
         hears: n.receiver.is_some() && (!sight.silent_long || sight.heard),
@@ -193,6 +193,8 @@ pub fn observation(record: &InstanceRecord, views: &[View; MOST_NODES], sight: S
         } else {
             0
         };
+        let waits = view.facts.is_some_and(|f| f.replay_waits);
+        let stalled = waits && sql.as_ref().is_ok_and(NodeFacts::is_behind);
         observation.nodes.insert(
             id(i),
             NodeObservation {
@@ -201,7 +203,7 @@ pub fn observation(record: &InstanceRecord, views: &[View; MOST_NODES], sight: S
                 silent_ms,
                 not_streaming_ms: if sight.gone_long { LONG_MS } else { 0 },
                 waiting_ms: if sight.gone_long { LONG_MS } else { 0 },
-                stalled_ms: 0,
+                stalled_ms: if sight.gone_long && stalled { LONG_MS } else { 0 },
                 hold_off_ms: 0,
                 last_failure: None,
             },

@@ -120,6 +120,8 @@ pub struct Node {
     pub newest_timeline: u8,
     /// It has streamed since its start.
     pub streamed: bool,
+    /// What it received ends in the middle of an entry, so that it has received more than it can replay.
+    pub part: bool,
     /// The base backup that it was started from; 0 if it was started in another way.
     pub rebuild: u8,
     /// The persisted epoch.
@@ -229,6 +231,8 @@ pub struct Budget {
     pub clouded: u8,
     /// Disks lost.
     pub disk_losses: u8,
+    /// Entries of which a standby receives a part.
+    pub parts: u8,
     /// Requests of users not yet made, as bits of the configuration's list.
     pub requests: u8,
 }
@@ -315,6 +319,9 @@ impl fmt::Debug for State {
                 n.wal,
                 n.replayed
             )?;
+            if n.part {
+                write!(f, " and a part of an entry")?;
+            }
             write!(f, " names {}of{:b}@{}", n.names.k, n.names.voters, n.names.epoch)?;
             if let Some(t) = n.target {
                 write!(f, " follows n{}@{}", t.node + 1, t.epoch)?;

@@ -183,6 +183,23 @@ fn a_switchover_and_a_crash() {
     );
 }
 
+/// A primary that is lost in the middle of an entry leaves a standby with a part of it, which it cannot replay.
+#[test]
+fn a_part_of_an_entry_is_received() {
+    for (name, nodes, budget) in [
+        ("a part, two nodes", 2, budget([1, 1, 1, 1, 1])),
+        ("a part, three nodes", 3, budget([1, 1, 0, 0, 1])),
+    ] {
+        let bounds = Bounds {
+            nodes,
+            budget: Budget { parts: 1, ..budget },
+            liveness: true,
+            ..Bounds::default()
+        };
+        holds(name, bounds);
+    }
+}
+
 /// While every other node has a whole copy: two at once are outside the promise of one replica.
 #[test]
 fn a_disk_is_lost() {
@@ -227,6 +244,7 @@ fn random_walks_through_changes_and_faults() {
         freezes: 1,
         cuts: 1,
         self_starts: 1,
+        parts: 2,
         ..budget([3, 2, 2, 2, 2])
     };
     let four = Bounds {

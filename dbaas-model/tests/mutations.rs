@@ -254,6 +254,7 @@ mutations! {
     standbys_not_asked: StandbysNotAsked, with(|b| { b.heard = true; b.budget.crashes = 0; b.budget.clouded = 1 }), "left alone";
     primary_first_for_a_voter: PrimaryFirst, with(|b| { b.requests = vec![Request::Nodes(4)]; b.budget.crashes = 2 }), "covered";
     leaver_dropped_from_the_store_first: OldElectorateDropped, with(|b| { b.requests = vec![Request::Nodes(2)]; b.budget.crashes = 2 }), "covered";
+    part_waited_for: PartWaitedFor, with(|b| { b.budget.parts = 1; b.liveness = true }), "writable";
     frozen_serves: FrozenServes, with(|b| { b.budget.crashes = 0; b.budget.freezes = 1; b.liveness = true }), "writable";
     without_persisted_epoch: Without(Guard::SealPersists), with(|b| { b.liveness = true; b.budget.clouded = 1 }), "writable";
     without_cutting: Without(Guard::SealCuts), with(|b| { b.liveness = true; b.budget.clouded = 1 }), "writable";

@@ -76,6 +76,10 @@ impl Protocol {
                     node::receive(state, s, t.node.into());
                 }
             }
+            Step::ReceivePart(s) => {
+                state.budget.parts -= 1;
+                state.nodes[usize::from(s)].part = true;
+            }
             Step::Replay(s) => {
                 let n = &mut state.nodes[usize::from(s)];
                 n.replayed = n.wal.len();

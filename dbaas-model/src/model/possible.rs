@@ -105,6 +105,9 @@ impl Protocol {
             {
                 steps.push(Step::Receive(at));
             }
+            if budget.parts > 0 && node::can_receive_part(state, i) {
+                steps.push(Step::ReceivePart(at));
+            }
             if self.bounds.lazy {
                 self.lazy_steps(state, i, steps);
             } else if node::is_disconnect_due(state, i) && n.receiver == n.target {
