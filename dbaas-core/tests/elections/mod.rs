@@ -409,7 +409,7 @@ fn a_candidate_is_promoted_only_where_it_is_sealed_and_closed() {
 }
 
 #[test]
-fn what_is_not_known_of_a_lost_primary_is_not_said() {
+fn of_a_lost_primary_is_said_what_is_known() {
     let mut scene = silent(60_000);
     scene.seen(1).infra = Seen::Unknown;
     let told = |scene: &Scene| {
@@ -427,6 +427,22 @@ fn what_is_not_known_of_a_lost_primary_is_not_said() {
         "{}",
         told(&scene)
     );
+    for (silence, said) in [
+        (Silence::Timeout, "hears from it)"),
+        (
+            Silence::Login,
+            "hears from it; it refuses the control plane's login)",
+        ),
+        (Silence::Refused, "hears from it; nothing listens there)"),
+        (
+            Silence::Failed("too many".to_owned()),
+            "hears from it; it says: too many)",
+        ),
+    ] {
+        let mut scene = silent(60_000);
+        scene.silence(1, silence, 60_000);
+        assert!(told(&scene).contains(said), "{}", told(&scene));
+    }
 }
 
 /// Roles are looked for only where they were never seen to be made.
