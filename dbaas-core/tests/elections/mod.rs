@@ -253,42 +253,31 @@ fn a_forced_election_takes_everybody_who_answers() {
 /// It was switched off for a part of a record, and may hold more than those that answer.
 #[test]
 fn an_operator_waits_for_a_standby_that_is_being_started_and_for_no_other() {
-    let asked = |power: PowerState, sql: Silence, silent_ms: u64, rejoin: Rejoin| {
+    let (off, running) = (PowerState::Off, PowerState::Running);
+    let (waits, goes_on) = (ClusterPhase::Sealing, ClusterPhase::Promoting);
+    for (power, sql, silent_ms, rejoin, phase) in [
+        (&off, Silence::NotAsked, 9_999, Rejoin::InPlace, &waits),
+        (&off, Silence::NotAsked, 100, Rejoin::Seed, &waits),
+        (
+            &PowerState::Preparing,
+            Silence::NotAsked,
+            100,
+            Rejoin::InPlace,
+            &waits,
+        ),
+        (&running, Silence::NotReady, 100, Rejoin::InPlace, &waits),
+        (&off, Silence::NotAsked, 10_000, Rejoin::InPlace, &goes_on),
+        (&off, Silence::NotAsked, 100, Rejoin::BaseBackup, &goes_on),
+        (&running, Silence::Timeout, 100, Rejoin::InPlace, &goes_on),
+        (&died(), Silence::NotAsked, 100, Rejoin::InPlace, &goes_on),
+    ] {
+        let case = format!("{power:?} {sql:?} {silent_ms} {rejoin:?}");
         let mut scene = forced();
         ask_for_failover(&mut scene, true);
-        scene.power(3, power);
+        scene.power(3, power.clone());
         scene.silence(3, sql, silent_ms);
         scene.record.nodes[2].rejoin_by(rejoin);
-        state(&scene).1
-    };
-    let (off, running) = (PowerState::Off, PowerState::Running);
-    let waits = [
-        (off.clone(), Silence::NotAsked, 9_999, Rejoin::InPlace),
-        (off.clone(), Silence::NotAsked, 100, Rejoin::Seed),
-        (PowerState::Preparing, Silence::NotAsked, 100, Rejoin::InPlace),
-        (running.clone(), Silence::NotReady, 100, Rejoin::InPlace),
-    ];
-    for (power, sql, silent_ms, rejoin) in waits {
-        let case = format!("{power:?} {sql:?} {silent_ms} {rejoin:?}");
-        assert_eq!(
-            asked(power, sql, silent_ms, rejoin),
-            ClusterPhase::Sealing,
-            "{case}"
-        );
-    }
-    let goes_on = [
-        (off.clone(), Silence::NotAsked, 10_000, Rejoin::InPlace),
-        (off, Silence::NotAsked, 100, Rejoin::BaseBackup),
-        (running, Silence::Timeout, 100, Rejoin::InPlace),
-        (died(), Silence::NotAsked, 100, Rejoin::InPlace),
-    ];
-    for (power, sql, silent_ms, rejoin) in goes_on {
-        let case = format!("{power:?} {sql:?} {silent_ms} {rejoin:?}");
-        assert_eq!(
-            asked(power, sql, silent_ms, rejoin),
-            ClusterPhase::Promoting,
-            "{case}"
-        );
+        assert_eq!(state(&scene).1, *phase, "{case}");
     }
 }
 
