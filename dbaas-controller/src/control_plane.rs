@@ -298,6 +298,18 @@ fn refuse_deleted(instance: &InstanceRecord) -> Result<(), ControlError> {
     }
 }
 
+/// An id that was dropped within the instance is not used again there: an order that comes late may still speak of it.
+fn refuse_dropped(instance: &InstanceRecord, id: uuid::Uuid, what: &str) -> Result<(), ControlError> {
+    if instance.dropped.iter().any(|dropped| dropped == id) {
+        return Err(ControlError::WrongState {
+            detail: format!(
+                "the id {id} was that of a {what} of this instance that was dropped; choose another"
+            ),
+        });
+    }
+    Ok(())
+}
+
 fn invalid(pointer: &str, detail: impl Into<String>) -> ControlError {
     ControlError::Invalid {
         errors: vec![field_error(pointer, detail)],

@@ -39,6 +39,14 @@ pub enum ControlError {
         /// The name.
         name: String,
     },
+    /// The id that the caller chose is taken.
+    #[error("the id {id} is taken by another {what}, or by one that has changed since it was made like this")]
+    IdTaken {
+        /// Of what.
+        what: &'static str,
+        /// The id.
+        id: uuid::Uuid,
+    },
     /// Others depend on it.
     #[error("{detail}")]
     InUse {

@@ -11,6 +11,9 @@ use dbaas_core::version::ImageRef;
 /// A new instance.
 #[derive(Debug, Clone)]
 pub struct CreateInstance {
+    /// Its id, chosen by the caller: the same id and the same request again are the same resource, the same id and another
+    /// request an error. `None`: a new one.
+    pub id: Option<InstanceId>,
     /// Unique within the project.
     pub name: InstanceName,
     /// Free text.
@@ -36,6 +39,7 @@ impl CreateInstance {
     /// is to be different.
     pub fn new(name: InstanceName, version: VersionId) -> Self {
         CreateInstance {
+            id: None,
             name,
             description: Description::default(),
             project: ProjectId::DEFAULT,
@@ -94,6 +98,9 @@ pub enum InstanceAction {
 /// A new database.
 #[derive(Debug, Clone)]
 pub struct CreateDatabase {
+    /// Its id, chosen by the caller: the same id and the same request again are the same resource, the same id and another
+    /// request an error. `None`: a new one.
+    pub id: Option<DatabaseId>,
     /// Unique within the instance.
     pub name: DatabaseName,
     /// Free text.
@@ -106,6 +113,7 @@ impl CreateDatabase {
     /// A database of this owner.
     pub fn new(name: DatabaseName, owner: UserId) -> Self {
         CreateDatabase {
+            id: None,
             name,
             description: Description::default(),
             owner,
@@ -125,6 +133,9 @@ pub struct UpdateDatabase {
 /// A new user.
 #[derive(Debug, Clone)]
 pub struct CreateUser {
+    /// Its id, chosen by the caller: the same id and the same request again are the same resource, the same id and another
+    /// request an error. `None`: a new one.
+    pub id: Option<UserId>,
     /// Unique within the instance.
     pub name: UserName,
     /// Free text.
@@ -137,6 +148,7 @@ impl CreateUser {
     /// A user with this password.
     pub fn new(name: UserName, password: Password) -> Self {
         CreateUser {
+            id: None,
             name,
             description: Description::default(),
             password,

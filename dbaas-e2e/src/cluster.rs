@@ -64,6 +64,7 @@ impl Cluster {
     ) -> anyhow::Result<Cluster> {
         let plane = stack.plane()?;
         let request = CreateInstance {
+            id: None,
             name: name.parse()?,
             description: "".parse()?,
             project: ProjectId::DEFAULT,
@@ -76,12 +77,14 @@ impl Cluster {
         };
         let id = plane.create_instance(request, None).await?.record.id;
         let user = CreateUser {
+            id: None,
             name: "app".parse()?,
             description: "".parse()?,
             password: Password::new(PASSWORD)?,
         };
         let user = plane.create_user(id, user, None).await?.record.id;
         let database = CreateDatabase {
+            id: None,
             name: "shop".parse()?,
             description: "".parse()?,
             owner: user,

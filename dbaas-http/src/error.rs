@@ -18,6 +18,7 @@ impl From<ControlError> for Problem {
                 Problem::wrong(ProblemKind::InvalidFields, errors)
             }
             ControlError::NameTaken { .. } => Problem::new(ProblemKind::NameTaken, detail),
+            ControlError::IdTaken { .. } => Problem::new(ProblemKind::IdTaken, detail),
             ControlError::InUse { .. } => Problem::new(ProblemKind::InUse, detail),
             ControlError::WrongState { .. } => Problem::new(ProblemKind::WrongState, detail),
             ControlError::VersionMismatch => precondition_failed(),

@@ -71,6 +71,8 @@ kinds! {
     /// Another resource has this name. Names are unique within the project (instances), the instance (databases, users) or the catalogue
     /// (versions).
     NameTaken = CONFLICT, "name-taken", "The name is taken";
+    /// Another resource has the `uuid` that the request chose, or the one that was made by the same request has been changed since.
+    IdTaken = CONFLICT, "id-taken", "The id is taken";
     /// Others depend on the resource: a user that owns databases, a version that instances have. The detail names them.
     InUse = CONFLICT, "in-use", "The resource is in use";
     /// The request does not fit the resource's present state; the detail says which state that is and what to do.

@@ -68,6 +68,7 @@ pub(crate) fn create_instance(object: Object<'_>, caller: Caller) -> Result<Crea
     };
     let create = d.finish(|| {
         Some(CreateInstance {
+            id: None,
             name: name?,
             description: description.unwrap_or_default(),
             project: project.unwrap_or(own),
@@ -117,6 +118,7 @@ pub(crate) fn create_database(object: Object<'_>, instance: InstanceId) -> Resul
         .for_each(|field| d.refused(field, SET_BY_SERVER));
     d.finish(|| {
         Some(CreateDatabase {
+            id: None,
             name: name?,
             description: description.unwrap_or_default(),
             owner: owner?,
@@ -151,6 +153,7 @@ pub(crate) fn create_user(object: Object<'_>) -> Result<CreateUser, Problem> {
         .for_each(|field| d.refused(field, SET_BY_SERVER));
     d.finish(|| {
         Some(CreateUser {
+            id: None,
             name: name?,
             description: description.unwrap_or_default(),
             password: password?,

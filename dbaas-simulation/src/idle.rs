@@ -143,6 +143,7 @@ async fn create(control: &ControlPlane, instances: usize, nodes: u64) -> anyhow:
     let mut ids = Vec::with_capacity(instances);
     for index in 0..instances {
         let request = CreateInstance {
+            id: None,
             name: InstanceName::new(format!("idle-{index}"))?,
             description: Description::default(),
             project: ProjectId::DEFAULT,

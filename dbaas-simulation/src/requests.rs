@@ -134,6 +134,7 @@ impl Scenario {
 
     pub(crate) fn create_user(&mut self, control: ControlPlane, instance: InstanceId) -> anyhow::Result<()> {
         let request = CreateUser {
+            id: None,
             name: UserName::new(self.name("user"))?,
             description: Description::default(),
             password: Password::new("correct horse")?,
@@ -157,6 +158,7 @@ impl Scenario {
                 return Ok(());
             }
             let request = CreateDatabase {
+                id: None,
                 name,
                 description: Description::default(),
                 owner: users[pick % users.len()].record.id,

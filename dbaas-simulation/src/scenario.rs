@@ -271,6 +271,7 @@ impl Scenario {
             let version = self.version(&control).await?;
             let name = ["alpha", "beta"][index.min(1)];
             let request = CreateInstance {
+                id: None,
                 name: InstanceName::new(name)?,
                 description: Description::default(),
                 project: ProjectId::DEFAULT,

@@ -8,7 +8,7 @@ use dbaas_core::store::{DocumentVersion, StoreErrorKind};
 use uuid::Uuid;
 
 use super::changes::{before_try, too_much_contention};
-use super::{Inner, Ports};
+use super::{Inner, Ports, invalid};
 use crate::error::ControlError;
 use crate::repository::{Change, IdempotencyRecord, Record};
 use crate::request::{IdempotencyKey, Versioned};
@@ -29,6 +29,17 @@ pub(super) trait Creation: Sync {
         id: Uuid,
         change: Change,
     ) -> impl Future<Output = Result<(Self::Record, Change), ControlError>> + Send;
+
+    /// The id that the caller chose.
+    fn chosen_id(&self) -> Option<Uuid> {
+        None
+    }
+
+    /// Whether this request, carried out, would have made this record.
+    fn makes(&self, record: &Self::Record) -> bool;
+
+    /// What it makes, in words.
+    fn what(&self) -> &'static str;
 
     /// The error for a name that is taken.
     fn name_taken(&self, ports: &Ports) -> impl Future<Output = ControlError> + Send;
@@ -81,7 +92,14 @@ impl Inner {
         key: Option<IdempotencyKey>,
     ) -> Result<Versioned<C::Record>, ControlError> {
         let key = key.map(|key| Key::new(&creation.scope(), &key));
-        let id = self.ports.randomness.new_id(self.ports.now());
+        let chosen = creation.chosen_id();
+        if chosen.is_some_and(|id| id.is_nil() || id.is_max()) {
+            return Err(invalid(
+                "/uuid",
+                "the nil and the max UUID are nobody's; choose another",
+            ));
+        }
+        let id = chosen.unwrap_or_else(|| self.ports.randomness.new_id(self.ports.now()));
         for attempt in 0..self.ports.settings.conflict_tries {
             before_try(&self.ports, attempt).await;
             let mut change = Change::new();
@@ -93,6 +111,11 @@ impl Inner {
                 // First in the batch: of several calls with one key, those that lose learn that before they learn that
                 // the name is taken.
                 change = change.put_over(&key.record(id, &self.ports), expired);
+            }
+            if chosen.is_some()
+                && let Some(made) = self.made_before(&creation, id).await?
+            {
+                return Ok(made);
             }
             let refused = match creation.prepare(&self.ports, id, change).await {
                 Ok((record, change)) => match self.ports.repository.commit_one(change).await {
@@ -129,6 +152,23 @@ impl Inner {
             return Err(refused);
         }
         Err(too_much_contention())
+    }
+
+    /// What the same request with the same chosen id made; an error if the id is of something else.
+    async fn made_before<C: Creation>(
+        &self,
+        creation: &C,
+        id: Uuid,
+    ) -> Result<Option<Versioned<C::Record>>, ControlError> {
+        let found = self.ports.repository.load::<C::Record>(id).await;
+        match found.map_err(|error| self.ports.store_error(error))? {
+            None => Ok(None),
+            Some(made) if creation.makes(&made.record) => Ok(Some(made)),
+            Some(_) => Err(ControlError::IdTaken {
+                what: creation.what(),
+                id,
+            }),
+        }
     }
 
     async fn earlier<C: Creation>(

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::changes::{Expectation, before_try, too_much_contention};
 use super::create::Creation;
-use super::{ControlPlane, Inner, Ports, instance_not_found, invalid, refuse_deleted};
+use super::{ControlPlane, Inner, Ports, instance_not_found, invalid, refuse_deleted, refuse_dropped};
 use crate::error::ControlError;
 use crate::repository::{Change, child_name};
 use crate::request::{CreateDatabase, IdempotencyKey, Listed, Page, ResourceRef, UpdateDatabase, Versioned};
@@ -232,6 +232,7 @@ impl Creation for NewDatabase {
             .map_err(|error| ports.store_error(error))?;
         let instance = instance.ok_or_else(|| instance_not_found(self.instance))?;
         refuse_deleted(&instance.record)?;
+        refuse_dropped(&instance.record, id, "database")?;
         let owner = owner_of(ports, self.instance, self.request.owner).await?;
         let count = repository
             .count::<DatabaseRecord>(self.instance.uuid(), DATABASES_PER_INSTANCE_MAX)
@@ -263,6 +264,22 @@ impl Creation for NewDatabase {
             .event(self.instance, None, now, "database_create_requested", message)
             .create(&record);
         Ok((record, change))
+    }
+
+    fn chosen_id(&self) -> Option<Uuid> {
+        self.request.id.map(DatabaseId::uuid)
+    }
+
+    fn makes(&self, record: &DatabaseRecord) -> bool {
+        let request = &self.request;
+        !record.deleting
+            && record.instance == self.instance
+            && (&request.name, &request.description, request.owner)
+                == (&record.name, &record.description, record.owner)
+    }
+
+    fn what(&self) -> &'static str {
+        "database"
     }
 
     async fn name_taken(&self, ports: &Ports) -> ControlError {

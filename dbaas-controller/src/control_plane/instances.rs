@@ -336,6 +336,24 @@ impl Creation for CreateInstance {
         Ok((record, change))
     }
 
+    fn chosen_id(&self) -> Option<Uuid> {
+        self.id.map(InstanceId::uuid)
+    }
+
+    fn makes(&self, record: &InstanceRecord) -> bool {
+        let spec = &record.spec;
+        record.desired != DesiredState::Deleted
+            && (&self.name, &self.description, self.project) == (&spec.name, &spec.description, spec.project)
+            && (self.cpu, self.ram, self.disk)
+                == (spec.resources.cpu, spec.resources.ram, spec.resources.disk)
+            && (self.nodes, self.sync_replicas, self.version)
+                == (spec.nodes, spec.sync_replicas, spec.version)
+    }
+
+    fn what(&self) -> &'static str {
+        "instance"
+    }
+
     async fn name_taken(&self, ports: &Ports) -> ControlError {
         let spec = (self.project, &self.name);
         taken_by(

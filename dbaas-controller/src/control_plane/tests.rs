@@ -1,5 +1,6 @@
 //! Tests of the façade over a store in memory, with an infrastructure that only knows versions.
 
+mod chosen_id;
 mod concurrency;
 mod idempotency;
 mod instances;
@@ -209,6 +210,7 @@ impl World {
 
     fn request(&self, name: &str) -> CreateInstance {
         CreateInstance {
+            id: None,
             name: InstanceName::new(name).unwrap(),
             description: Description::default(),
             project: ProjectId::DEFAULT,
@@ -403,6 +405,7 @@ fn node(number: u8) -> NodeRecord {
 
 fn create_user(name: &str) -> CreateUser {
     CreateUser {
+        id: None,
         name: UserName::new(name).unwrap(),
         description: Description::default(),
         password: Password::new("correct horse").unwrap(),
@@ -411,6 +414,7 @@ fn create_user(name: &str) -> CreateUser {
 
 fn create_database(name: &str, owner: UserId) -> CreateDatabase {
     CreateDatabase {
+        id: None,
         name: DatabaseName::new(name).unwrap(),
         description: Description::default(),
         owner,

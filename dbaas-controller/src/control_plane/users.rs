@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::changes::{Expectation, before_try, too_much_contention};
 use super::create::Creation;
-use super::{ControlPlane, Inner, Ports, instance_not_found, refuse_deleted};
+use super::{ControlPlane, Inner, Ports, instance_not_found, refuse_deleted, refuse_dropped};
 use crate::error::ControlError;
 use crate::repository::{Change, child_name};
 use crate::request::{CreateUser, IdempotencyKey, Listed, Page, ResourceRef, UpdateUser, Versioned};
@@ -32,24 +32,43 @@ impl ControlPlane {
         // An instance that does not exist costs no hashing.
         self.instance(instance).await?;
         let CreateUser {
+            id,
             name,
             description,
             password,
         } = request;
-        let verifier = self.inner.ports.new_verifier(Arc::new(password), None).await?;
-        let template = UserRecord {
-            id: UserId::from_uuid(Uuid::nil()),
-            instance,
-            name,
-            description,
-            verifier,
-            deleting: false,
-            created_at: self.inner.ports.now(),
-            updated_at: self.inner.ports.now(),
-            lifecycle: ObjectLifecycle::New,
-            reason: "accepted; PostgreSQL is about to create it".to_owned(),
-        };
-        self.inner.create(NewUser { template }, key).await
+        let password = Arc::new(password);
+        let mut raced = false;
+        loop {
+            // With a chosen id the user may be there: the verifier of the same password is then the same.
+            let current = self.inner.verifier_of(id).await?;
+            let verifier = self
+                .inner
+                .ports
+                .new_verifier(Arc::clone(&password), current.clone())
+                .await?;
+            let template = UserRecord {
+                id: id.unwrap_or(UserId::from_uuid(Uuid::nil())),
+                instance,
+                name: name.clone(),
+                description: description.clone(),
+                verifier,
+                deleting: false,
+                created_at: self.inner.ports.now(),
+                updated_at: self.inner.ports.now(),
+                lifecycle: ObjectLifecycle::New,
+                reason: "accepted; PostgreSQL is about to create it".to_owned(),
+            };
+            let new = NewUser {
+                template,
+                chosen: id.is_some(),
+            };
+            match self.inner.create(new, key.clone()).await {
+                // The same call may have made it between the look and the write.
+                Err(ControlError::IdTaken { .. }) if current.is_none() && !raced => raced = true,
+                answer => return answer,
+            }
+        }
     }
 
     /// One user of an instance.
@@ -123,6 +142,13 @@ impl Ports {
 }
 
 impl Inner {
+    async fn verifier_of(&self, id: Option<UserId>) -> Result<Option<ScramVerifier>, ControlError> {
+        let Some(id) = id else { return Ok(None) };
+        let found = self.ports.repository.load_user(id).await;
+        let found = found.map_err(|error| self.ports.store_error(error))?;
+        Ok(found.map(|found| found.record.verifier))
+    }
+
     async fn load_user(
         &self,
         instance: InstanceId,
@@ -278,8 +304,10 @@ async fn owns_databases(ports: &Ports, user: &UserRecord, referrers: &[Uuid]) ->
 }
 
 struct NewUser {
-    /// All but the id.
+    /// All but the id, unless that was chosen.
     template: UserRecord,
+    /// Whether the id was chosen by the caller.
+    chosen: bool,
 }
 
 impl Creation for NewUser {
@@ -303,6 +331,7 @@ impl Creation for NewUser {
             .map_err(|error| ports.store_error(error))?;
         let instance = instance.ok_or_else(|| instance_not_found(instance_id))?;
         refuse_deleted(&instance.record)?;
+        refuse_dropped(&instance.record, id, "user")?;
         let count = repository
             .count::<UserRecord>(instance_id.uuid(), USERS_PER_INSTANCE_MAX)
             .await;
@@ -321,6 +350,30 @@ impl Creation for NewUser {
             .event(instance_id, None, now, "user_create_requested", message)
             .create(&record);
         Ok((record, change))
+    }
+
+    fn chosen_id(&self) -> Option<Uuid> {
+        self.chosen.then_some(self.template.id.uuid())
+    }
+
+    fn makes(&self, record: &UserRecord) -> bool {
+        let template = &self.template;
+        !record.deleting
+            && (
+                template.instance,
+                &template.name,
+                &template.description,
+                &template.verifier,
+            ) == (
+                record.instance,
+                &record.name,
+                &record.description,
+                &record.verifier,
+            )
+    }
+
+    fn what(&self) -> &'static str {
+        "user"
     }
 
     async fn name_taken(&self, ports: &Ports) -> ControlError {

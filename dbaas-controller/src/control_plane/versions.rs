@@ -260,6 +260,15 @@ impl Creation for CreateVersion {
         Ok((record.clone(), change.create(&record)))
     }
 
+    fn makes(&self, _: &VersionRecord) -> bool {
+        // Nobody chooses the id of a version.
+        false
+    }
+
+    fn what(&self) -> &'static str {
+        "version"
+    }
+
     async fn name_taken(&self, _: &Ports) -> ControlError {
         ControlError::NameTaken {
             what: "version's image",

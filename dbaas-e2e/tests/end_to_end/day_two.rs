@@ -300,6 +300,7 @@ async fn users_and_databases() -> Result {
     let mut client = Client::new(target.clone(), ClientOptions::default());
     one_value(&mut client, "CREATE TABLE kept (i int)").await?;
     let second = CreateUser {
+        id: None,
         name: "Second$1".parse()?,
         description: "".parse()?,
         password: Password::new(PASSWORD)?,
@@ -358,6 +359,7 @@ async fn users_and_databases() -> Result {
         "1"
     );
     let foreign = CreateUser {
+        id: None,
         name: "foreigner".parse()?,
         description: "".parse()?,
         password: Password::new(PASSWORD)?,
