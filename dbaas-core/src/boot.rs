@@ -147,6 +147,8 @@ pub struct BootFile {
 pub const ADMIN_ROLE: &str = "dbaas_admin";
 /// The role that standbys stream with; also used for rewind (it is granted what `pg_rewind` needs).
 pub const REPLICATION_ROLE: &str = "dbaas_replication";
+/// The role that inherits what nobody else does: it cannot log in and has no rights.
+pub const HEIR_ROLE: &str = "dbaas_heir";
 /// The password file in the data directory that `primary_conninfo` names.
 pub const PASSFILE: &str = "dbaas.pgpass";
 

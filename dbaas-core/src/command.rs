@@ -10,6 +10,10 @@
 //! A new primary's first record, before any standby may acknowledge for it, is a comment `epoch=N` on the control plane's own role. A
 //! standby that has replayed it has replayed the whole history before it, so that `(history, position)` orders nodes correctly where a WAL
 //! position alone would not.
+//!
+//! # The register
+//! Which role and which database is which record's stands in a table that only the control plane can write (`command/register.rs`). Each script that changes
+//! or drops one checks that in its own transaction.
 
 use crate::boot::{ADMIN_ROLE, REPLICATION_ROLE};
 use crate::cluster::Epoch;
@@ -19,12 +23,16 @@ use crate::sql_executor::{Rows, Script};
 
 mod objects;
 mod observe;
+mod ownership;
+mod register;
 
 pub use objects::{
     SPARE_DATABASE, alter_database_owner, alter_role, create_database, create_role, create_spare_database,
-    drop_database, drop_role, drop_role_ownership, lock_out_role, object_mark, staging_database_name,
+    drop_database, drop_role, lock_out_role, staging_database_name,
 };
 pub use observe::{observe_catalogue, observe_node, parse_catalogue, parse_node};
+pub use ownership::{disown_role, end_sessions_without_right, inherit_from_role, transfer_objects};
+pub use register::{adopt_database, adopt_role, forget, make_register};
 
 /// An answer that does not have the expected form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -252,15 +260,17 @@ fn admin_password(admin: &ScramVerifier) -> Statement {
 }
 
 /// The control plane's own roles on a new primary: the superuser's password, the replication role with what `pg_rewind` needs
-/// (PostgreSQL documentation, `pg_rewind`, "Notes"), the first history mark, and a cluster closed to PUBLIC.
+/// (PostgreSQL documentation, `pg_rewind`, "Notes"), the role that inherits what nobody else does, the register, the first history mark, and a
+/// cluster closed to PUBLIC.
 pub fn bootstrap(admin: &ScramVerifier, replication: &ScramVerifier, slots: &[String]) -> Script {
     let script = Script::new("bootstrap")
         .in_transaction()
         .guard(not_in_recovery_guard());
     // They are there at once, what follows with the transaction.
-    slots
+    let script = slots
         .iter()
-        .fold(script, |script, name| script.step(create_slot(name)))
+        .fold(script, |script, name| script.step(create_slot(name)));
+    register::with_register(script)
         .step(admin_password(admin))
         .step(Statement::fixed(
             "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'dbaas_replication') \

@@ -26,6 +26,15 @@ pub struct DatabaseRecord {
     pub created_at: Timestamp,
     /// When it was last changed by a user.
     pub updated_at: Timestamp,
+    /// Who owned it before and may still own objects in it, which its owner gets.
+    #[serde(default)]
+    pub former_owners: Vec<UserId>,
+    /// Somebody asked for taking over a database of its name that the control plane did not make.
+    #[serde(default)]
+    pub adopting: bool,
+    /// When it was first seen to have been dropped by SQL.
+    #[serde(default)]
+    pub lost_at: Option<Timestamp>,
     /// NEW, ACTIVE, ERROR.
     pub lifecycle: ObjectLifecycle,
     /// Why; for people, never empty.

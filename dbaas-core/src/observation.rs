@@ -191,6 +191,9 @@ pub struct NodeFacts {
     pub started_at: Timestamp,
     /// The replication role exists.
     pub has_replication_role: bool,
+    /// The [register](crate::command) of the control plane's roles and databases is there. It is not in an instance that was made before there was
+    /// one.
+    pub has_register: bool,
 }
 
 impl NodeFacts {
@@ -260,10 +263,25 @@ pub struct SlotFacts {
 pub struct CatalogueFacts {
     /// The primary's WAL position when this was read: everything in here lies before it.
     pub lsn: Lsn,
-    /// Roles other than PostgreSQL's own.
+    /// Roles other than PostgreSQL's and the control plane's own.
     pub roles: Vec<RoleFacts>,
     /// Databases other than templates.
     pub databases: Vec<DatabaseFacts>,
+    /// What is in the register and not in PostgreSQL any more: somebody dropped it by SQL.
+    #[serde(default)]
+    pub lost: Vec<uuid::Uuid>,
+}
+
+impl CatalogueFacts {
+    /// The role that is registered under this id, whatever it is called now.
+    pub fn role(&self, id: uuid::Uuid) -> Option<&RoleFacts> {
+        self.roles.iter().find(|role| role.id == Some(id))
+    }
+
+    /// The database that is registered under this id, whatever it is called now.
+    pub fn database(&self, id: uuid::Uuid) -> Option<&DatabaseFacts> {
+        self.databases.iter().find(|database| database.id == Some(id))
+    }
 }
 
 /// A role.
@@ -271,12 +289,14 @@ pub struct CatalogueFacts {
 pub struct RoleFacts {
     /// Its name.
     pub name: String,
+    /// Its OID: the same for as long as it exists, and nobody else's afterwards.
+    pub oid: u32,
     /// SHA-256 of its verifier, in hexadecimal; `None` without a password.
     pub verifier_sha256: Option<String>,
     /// It can log in and has none of the dangerous attributes.
     pub attributes_ok: bool,
-    /// Our mark: the comment on the role.
-    pub mark: Option<String>,
+    /// Which one it is, by the register that only the control plane can write; `None`: not one of ours.
+    pub id: Option<uuid::Uuid>,
 }
 
 /// A database.
@@ -284,12 +304,25 @@ pub struct RoleFacts {
 pub struct DatabaseFacts {
     /// Its name.
     pub name: String,
+    /// Its OID.
+    pub oid: u32,
     /// Its owner's name.
     pub owner: String,
+    /// Somebody may connect to it.
+    pub allows_connections: bool,
     /// PUBLIC may connect.
     pub public_connects: bool,
-    /// Our mark: the comment on the database.
-    pub mark: Option<String>,
+    /// Who let PUBLIC connect, where that was not its owner: names of roles.
+    #[serde(default)]
+    pub public_grantors: Vec<String>,
+    /// OIDs of the roles that own something in it.
+    #[serde(default)]
+    pub owners: Vec<u32>,
+    /// OIDs of the roles that own something in it or have been granted something in it.
+    #[serde(default)]
+    pub involved: Vec<u32>,
+    /// Which one it is, by the register that only the control plane can write; `None`: not one of ours.
+    pub id: Option<uuid::Uuid>,
 }
 
 /// Where a standby's `primary_conninfo` is to point.

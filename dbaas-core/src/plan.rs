@@ -31,6 +31,7 @@ mod rolling;
 mod status;
 
 pub use draft::desired_settings;
+pub use objects::{Heir, Inheritance, Registered, RoleRef, Transfer};
 
 /// How long things may take before they are judged. All in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,13 +152,23 @@ pub enum DatabaseSource {
     Spare,
 }
 
-/// A user or database whose record is to be removed.
+/// A user or database: one whose record is to be removed, or that an action is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GoneObject {
     /// A user.
     User(crate::id::UserId),
     /// A database.
     Database(crate::id::DatabaseId),
+}
+
+impl GoneObject {
+    /// Its id.
+    pub fn uuid(&self) -> uuid::Uuid {
+        match self {
+            GoneObject::User(id) => id.uuid(),
+            GoneObject::Database(id) => id.uuid(),
+        }
+    }
 }
 
 /// An entry for the event log.
@@ -282,16 +293,39 @@ pub enum Action {
         /// It is there already.
         exists: bool,
     },
+    /// Make the register of roles and databases in an instance that was made before there was one.
+    MakeRegister {
+        /// The primary.
+        node: NodeId,
+        /// What the records know.
+        known: Vec<Registered>,
+    },
+    /// Take over a role or database that the control plane did not make, as somebody asked for.
+    Adopt {
+        /// The primary.
+        node: NodeId,
+        /// As whose.
+        object: GoneObject,
+        /// Its name.
+        name: String,
+    },
+    /// Take what is not there any more out of the register.
+    Forget {
+        /// The primary.
+        node: NodeId,
+        /// Which.
+        object: GoneObject,
+    },
     /// Drop a role.
     DropRole {
         /// The primary.
         node: NodeId,
         /// Its id.
         user: crate::id::UserId,
-        /// Its name.
-        name: UserName,
-        /// Databases in which it may own things, each with who gets them.
-        databases: Vec<(String, String)>,
+        /// What it is called now.
+        role: RoleRef,
+        /// Databases that it has to do with, each with who gets what it owns there.
+        databases: Vec<Inheritance>,
     },
     /// Create a database.
     CreateDatabase {
@@ -318,6 +352,19 @@ pub enum Action {
         name: DatabaseName,
         /// Its owner's name.
         owner: UserName,
+        /// Its owner's id.
+        owner_id: crate::id::UserId,
+        /// Who opened it to PUBLIC and is not its owner.
+        grantors: Vec<String>,
+    },
+    /// Give a former owner's objects in a database to its owner.
+    TransferObjects {
+        /// The primary.
+        node: NodeId,
+        /// The database's id.
+        database: crate::id::DatabaseId,
+        /// What, from whom and to whom.
+        transfer: Transfer,
     },
     /// Drop a database.
     DropDatabase {
@@ -327,8 +374,8 @@ pub enum Action {
         database: crate::id::DatabaseId,
         /// Its name in PostgreSQL now.
         name: String,
-        /// It carries our mark (it does not while it has its staging name).
-        marked: bool,
+        /// It is registered (it is not while it has its staging name).
+        registered: bool,
     },
 }
 
@@ -350,9 +397,13 @@ impl Action {
             | Action::CreateSlots { node, .. }
             | Action::DropSlots { node, .. }
             | Action::PutRole { node, .. }
+            | Action::MakeRegister { node, .. }
+            | Action::Adopt { node, .. }
+            | Action::Forget { node, .. }
             | Action::DropRole { node, .. }
             | Action::CreateDatabase { node, .. }
             | Action::AlterDatabase { node, .. }
+            | Action::TransferObjects { node, .. }
             | Action::DropDatabase { node, .. } => *node,
         }
     }
@@ -374,9 +425,13 @@ impl Action {
             Action::CreateSlots { .. } => "create_slots",
             Action::DropSlots { .. } => "drop_slots",
             Action::PutRole { .. } => "put_role",
+            Action::MakeRegister { .. } => "make_register",
+            Action::Adopt { .. } => "adopt",
+            Action::Forget { .. } => "forget",
             Action::DropRole { .. } => "drop_role",
             Action::CreateDatabase { .. } => "create_database",
             Action::AlterDatabase { .. } => "alter_database",
+            Action::TransferObjects { .. } => "transfer_objects",
             Action::DropDatabase { .. } => "drop_database",
         }
     }

@@ -27,6 +27,9 @@ pub struct UserRecord {
     pub created_at: Timestamp,
     /// When it was last changed by a user of the API.
     pub updated_at: Timestamp,
+    /// Somebody asked for taking over a role of its name that the control plane did not make.
+    #[serde(default)]
+    pub adopting: bool,
     /// NEW, ACTIVE, ERROR.
     pub lifecycle: ObjectLifecycle,
     /// Why; for people, never empty.

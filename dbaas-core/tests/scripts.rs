@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use dbaas_core::cluster::{Epoch, Lsn};
 use dbaas_core::command;
+use dbaas_core::id::{DatabaseId, UserId};
 use dbaas_core::name::{DatabaseName, UserName};
-use dbaas_core::plan::DatabaseSource;
+use dbaas_core::plan::{DatabaseSource, GoneObject, Heir, Inheritance, Registered, RoleRef, Transfer};
 use dbaas_core::scram::ScramVerifier;
 use dbaas_core::sql_executor::Script;
 use dbaas_core::time::Timestamp;
@@ -72,12 +73,39 @@ fn roles_of_nodes() {
 #[test]
 fn roles_and_databases_of_tenants() {
     let (user, database) = (UserName::new("its$").unwrap(), DatabaseName::new("Shop").unwrap());
+    let role = |name: &str, oid| RoleRef {
+        name: name.to_owned(),
+        oid,
+    };
+    let (role, other) = (role("its$", 17), role("other", 18));
+    let inheritance = |heir| Inheritance {
+        database: "Shop".to_owned(),
+        oid: 19,
+        heir,
+    };
+    let transfer = Transfer {
+        name: "Shop".to_owned(),
+        oid: 19,
+        from: role.clone(),
+        to: other.clone(),
+        others: vec!["Blog".to_owned()],
+    };
+    let known = [
+        (GoneObject::User(UserId::from_uuid(ID)), "its$"),
+        (GoneObject::Database(DatabaseId::from_uuid(ID)), "Shop"),
+    ]
+    .map(|(id, name)| Registered {
+        id,
+        name: name.to_owned(),
+    });
     let mut scripts = vec![
         command::create_role(&user, ID, &verifier()),
         command::alter_role(&user, ID, &verifier()),
-        command::lock_out_role(&user, ID),
-        command::drop_role_ownership(&user, ID, "heir"),
-        command::drop_role(&user, ID),
+        command::lock_out_role("its$", ID),
+        command::disown_role("its$", ID),
+        command::inherit_from_role(&role, &inheritance(Heir::Nobody)),
+        command::inherit_from_role(&role, &inheritance(Heir::Owner(other.clone()))),
+        command::drop_role("its$", UserId::from_uuid(ID)),
     ];
     for source in [
         DatabaseSource::Template,
@@ -87,9 +115,20 @@ fn roles_and_databases_of_tenants() {
         scripts.extend(command::create_database(&database, ID, &user, source));
     }
     scripts.extend([
-        command::alter_database_owner(&database, ID, &user),
-        command::drop_database("Shop", ID, true),
-        command::drop_database(&command::staging_database_name(ID), ID, false),
+        command::alter_database_owner(&database, ID, &user, ID, &["mid".to_owned()]),
+        command::end_sessions_without_right("Shop", ID),
+        command::transfer_objects(&transfer),
+        command::drop_database("Shop", DatabaseId::from_uuid(ID), true),
+        command::drop_database(
+            &command::staging_database_name(ID),
+            DatabaseId::from_uuid(ID),
+            false,
+        ),
+        command::make_register(&known),
+        command::adopt_role("its$", UserId::from_uuid(ID)),
+        command::adopt_database("Shop", DatabaseId::from_uuid(ID)),
+        command::forget(known[0].id),
+        command::forget(known[1].id),
     ]);
     insta::assert_snapshot!(show(&scripts));
 }
@@ -115,16 +154,20 @@ fn the_spare_database() {
 fn answers_are_read() {
     let answer = |text: &str| vec![vec![vec![Some(text.to_owned())]]];
     let catalogue = command::parse_catalogue(&answer(
-        r#"{"lsn": "0/10", "roles": [{"name": "app", "verifier_sha256": "ab", "attributes_ok": true, "mark": "dbaas:1"}],
-            "databases": [{"name": "shop", "owner": "app", "public_connects": false, "mark": null}]}"#,
+        r#"{"lsn": "0/10", "roles": [{"name": "app", "oid": 4000000000, "verifier_sha256": "ab", "attributes_ok": true,
+            "id": "00000000-0000-0000-0000-000000000007"}], "databases": [{"name": "shop", "oid": 5, "owner": "app", "allows_connections": true,
+            "public_connects": true, "public_grantors": ["mid"], "owners": [], "involved": [6], "id": null}],
+            "lost": ["00000000-0000-0000-0000-000000000008"]}"#,
     ))
     .unwrap();
     assert_eq!((catalogue.lsn, catalogue.roles.len()), (Lsn(16), 1));
     assert_eq!(catalogue.databases[0].owner, "app");
+    assert_eq!(catalogue.role(ID).map(|role| role.oid), Some(4_000_000_000));
+    assert_eq!(catalogue.lost, [Uuid::from_u128(8)]);
     let facts = command::parse_node(&answer(
         r#"{"in_recovery": true, "epoch": 3, "history": 2, "lsn": "0/20", "receive_lsn": null, "replay_waits": true, "receiver": null,
             "primary_conninfo": "", "primary_slot": "", "sync_names": "", "setting": 4, "checkpointed": false, "standbys": [], "slots": [],
-            "rebuild": 5, "config_hash": "h", "started_at_ms": 1500, "has_replication_role": true}"#,
+            "rebuild": 5, "config_hash": "h", "started_at_ms": 1500, "has_replication_role": true, "has_register": true}"#,
     ))
     .unwrap();
     assert_eq!(

@@ -217,6 +217,10 @@ fn act(action: &Action) -> Option<Act> {
         Action::CreateSlots { .. }
         | Action::DropSlots { .. }
         | Action::PutRole { .. }
+        | Action::MakeRegister { .. }
+        | Action::Adopt { .. }
+        | Action::Forget { .. }
+        | Action::TransferObjects { .. }
         | Action::DropRole { .. }
         | Action::CreateDatabase { .. }
         | Action::AlterDatabase { .. }

@@ -318,5 +318,6 @@ fn node_facts(record: &InstanceRecord, index: usize, f: &Facts, hash: &str) -> N
         started_at: Timestamp::default(),
         // Made in one transaction with the first mark.
         has_replication_role: f.history > 0,
+        has_register: f.history > 0,
     }
 }

@@ -367,7 +367,7 @@ impl Scenario {
     }
 
     async fn missing_objects(&self, id: InstanceId, nodes: &[NodeReport]) -> Option<String> {
-        use dbaas_core::lifecycle::ObjectLifecycle::Active;
+        use dbaas_core::lifecycle::ObjectLifecycle::{Active, Error};
         let control = self.control()?;
         let primary = nodes.iter().find(|n| n.is_primary)?;
         let page = Page {
@@ -394,6 +394,10 @@ impl Scenario {
         for database in &databases {
             let name = database.record.name.as_str();
             let there = primary.databases.contains(name);
+            let lost = database.record.lost_at.is_some() && database.record.lifecycle == Error;
+            if lost && !there && !database.record.deleting {
+                continue; // Somebody dropped it by SQL: nobody makes an empty one in its place.
+            }
             if database.record.lifecycle != Active || !there || database.record.deleting {
                 return Some(format!(
                     "database {name} is {} ({})",
@@ -410,7 +414,10 @@ impl Scenario {
                 users.len()
             ));
         }
-        if primary.databases.iter().filter(ours).count() != databases.len() {
+        let kept = databases
+            .iter()
+            .filter(|database| database.record.lost_at.is_none());
+        if primary.databases.iter().filter(ours).count() != kept.count() {
             return Some(format!(
                 "databases {:?}, and {} are wanted",
                 primary.databases,

@@ -115,7 +115,11 @@ impl Inner {
             }
             if let Some(owner) = update.owner.filter(|owner| *owner != read.record.owner) {
                 let owner = owner_of(ports, instance, owner).await?;
+                // What it has in the database goes to the new one.
+                record.former_owners.push(record.owner);
                 record.owner = owner.record.id;
+                record.former_owners.retain(|former| *former != record.owner);
+                record.former_owners.dedup();
                 record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
                 record.reason = format!("accepted; its owner is about to become \"{}\"", owner.record.name);
                 let message = format!(
@@ -248,7 +252,10 @@ impl Creation for NewDatabase {
             name: self.request.name.clone(),
             description: self.request.description.clone(),
             owner: owner.record.id,
+            former_owners: Vec::new(),
             deleting: false,
+            adopting: false,
+            lost_at: None,
             created_at: now,
             updated_at: now,
             lifecycle: ObjectLifecycle::New,

@@ -54,6 +54,7 @@ impl ControlPlane {
                 description: description.clone(),
                 verifier,
                 deleting: false,
+                adopting: false,
                 created_at: self.inner.ports.now(),
                 updated_at: self.inner.ports.now(),
                 lifecycle: ObjectLifecycle::New,

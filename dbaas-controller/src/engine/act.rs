@@ -9,7 +9,7 @@ use dbaas_core::infrastructure::{Endpoint, InfraError};
 use dbaas_core::instance::InstanceRecord;
 use dbaas_core::observation::Observation;
 use dbaas_core::password::Password;
-use dbaas_core::plan::Action;
+use dbaas_core::plan::{Action, GoneObject};
 use dbaas_core::scram::{Iterations, ScramVerifier};
 use dbaas_core::secret::Secret;
 use dbaas_core::sql_executor::{Script, SqlError, SqlErrorKind};
@@ -86,7 +86,9 @@ pub(super) fn key(action: &Action) -> String {
 pub(super) fn object(action: &Action) -> Option<Uuid> {
     match action {
         Action::PutRole { user, .. } | Action::DropRole { user, .. } => Some(user.uuid()),
+        Action::Adopt { object, .. } | Action::Forget { object, .. } => Some(object.uuid()),
         Action::CreateDatabase { database, .. }
+        | Action::TransferObjects { database, .. }
         | Action::AlterDatabase { database, .. }
         | Action::DropDatabase { database, .. } => Some(database.uuid()),
         _ => None,
@@ -108,7 +110,7 @@ pub(super) fn deadline(action: &Action) -> Duration {
         Action::PowerOff { .. } | Action::Checkpoint { .. } | Action::CreateDatabase { .. } => {
             Duration::from_secs(90)
         }
-        Action::DropRole { .. } => Duration::from_secs(300),
+        Action::DropRole { .. } | Action::TransferObjects { .. } => Duration::from_secs(300),
         _ => Duration::from_secs(60),
     }
 }
@@ -211,27 +213,29 @@ impl Stage {
                 };
                 self.run(*node, &script).await?;
             }
+            Action::MakeRegister { node, known } => self.run(*node, &command::make_register(known)).await?,
+            Action::Adopt { node, object, name } => {
+                let script = match object {
+                    GoneObject::User(id) => command::adopt_role(name, *id),
+                    GoneObject::Database(id) => command::adopt_database(name, *id),
+                };
+                self.run(*node, &script).await?;
+            }
+            Action::Forget { node, object } => self.run(*node, &command::forget(*object)).await?,
             Action::DropRole {
                 node,
                 user,
-                name,
+                role,
                 databases,
             } => {
                 let id = user.uuid();
-                self.run(*node, &command::lock_out_role(name, id)).await?;
-                for (database, heir) in databases {
-                    let heir = if heir == name.as_str() {
-                        dbaas_core::boot::ADMIN_ROLE
-                    } else {
-                        heir
-                    };
-                    self.run_in(*node, database, &command::drop_role_ownership(name, id, heir))
-                        .await?;
+                self.run(*node, &command::lock_out_role(&role.name, id)).await?;
+                self.run(*node, &command::disown_role(&role.name, id)).await?;
+                for inheritance in databases {
+                    let script = command::inherit_from_role(role, inheritance);
+                    self.run_in(*node, &inheritance.database, &script).await?;
                 }
-                let admin = dbaas_core::boot::ADMIN_ROLE;
-                self.run(*node, &command::drop_role_ownership(name, id, admin))
-                    .await?;
-                self.run(*node, &command::drop_role(name, id)).await?;
+                self.run(*node, &command::drop_role(&role.name, *user)).await?;
             }
             Action::CreateDatabase {
                 node,
@@ -250,20 +254,26 @@ impl Stage {
                 database,
                 name,
                 owner,
+                owner_id,
+                grantors,
             } => {
-                self.run(
-                    *node,
-                    &command::alter_database_owner(name, database.uuid(), owner),
-                )
-                .await?;
+                let id = database.uuid();
+                let alter = command::alter_database_owner(name, id, owner, owner_id.uuid(), grantors);
+                self.run(*node, &alter).await?;
+                self.run(*node, &command::end_sessions_without_right(name.as_str(), id))
+                    .await?;
+            }
+            Action::TransferObjects { node, transfer, .. } => {
+                self.run_in(*node, &transfer.name, &command::transfer_objects(transfer))
+                    .await?;
             }
             Action::DropDatabase {
                 node,
                 database,
                 name,
-                marked,
+                registered,
             } => {
-                self.run(*node, &command::drop_database(name, database.uuid(), *marked))
+                self.run(*node, &command::drop_database(name, *database, *registered))
                     .await?;
             }
         }

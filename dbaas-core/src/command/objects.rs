@@ -1,28 +1,29 @@
-//! Scripts that make, change and drop roles and databases. Only what carries our mark is ever changed or dropped.
+//! Scripts that make, change and drop roles and databases. Only what the register says to be ours is ever changed or dropped.
 
 use uuid::Uuid;
 
+use crate::id::{DatabaseId, UserId};
 use crate::name::{DatabaseName, UserName};
-use crate::plan::DatabaseSource;
+use crate::plan::{DatabaseSource, GoneObject};
 use crate::scram::ScramVerifier;
 use crate::sql::Statement;
 use crate::sql_executor::Script;
 use crate::version::PostgresMajor;
 
-/// The comment that says that a role or database was made by the control plane, and which one it is.
-pub fn object_mark(id: Uuid) -> String {
-    format!("dbaas:{id}")
-}
+use super::register::{
+    database_is_nobodys, database_is_ours, register_database, register_role, role_is_ours, unregister,
+};
 
-/// The name under which a database is made, until it carries its mark: a crash between making and marking leaves nothing
-/// under a user's name that nobody would own up to.
+/// The name under which a database is made, until it is registered: a crash between making and registering leaves nothing under a user's name that
+/// nobody would own up to. The name holds the id, and is safe: tenants can make no databases, without which right they cannot rename their
+/// own either, and nobody but us can connect to what is called so.
 pub fn staging_database_name(id: Uuid) -> String {
     format!("dbaas_new_{}", id.simple())
 }
 
 /// The database that a backend may have made ahead in a data directory that it keeps ready
 /// ([`Prepare::Init`](crate::boot::Prepare::Init)): the first tenant's database is made from it by giving it its name. No tenant's
-/// database can be called so.
+/// database can be called so, nor be renamed to it (see [`staging_database_name`]).
 pub const SPARE_DATABASE: &str = "dbaas-spare";
 
 /// What makes the [spare database](SPARE_DATABASE), for a single-user server (`postgres --single`) on a data directory that `initdb` has just
@@ -38,21 +39,7 @@ pub fn create_spare_database(major: PostgresMajor) -> Option<Statement> {
 const ATTRIBUTES: &str =
     " WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS INHERIT PASSWORD ";
 
-fn role_is_ours(name: &UserName, id: Uuid) -> Statement {
-    Statement::fixed("SELECT shobj_description(oid, 'pg_authid') = ")
-        .literal(&object_mark(id))
-        .raw(" FROM pg_authid WHERE rolname = ")
-        .literal(name.as_str())
-}
-
-fn database_is_ours(name: &str, id: Uuid) -> Statement {
-    Statement::fixed("SELECT shobj_description(oid, 'pg_database') = ")
-        .literal(&object_mark(id))
-        .raw(" FROM pg_database WHERE datname = ")
-        .literal(name)
-}
-
-/// Creates a tenant's role with its mark.
+/// Creates a tenant's role and registers it.
 pub fn create_role(name: &UserName, id: Uuid, verifier: &ScramVerifier) -> Script {
     Script::new("create_role")
         .in_transaction()
@@ -62,12 +49,7 @@ pub fn create_role(name: &UserName, id: Uuid, verifier: &ScramVerifier) -> Scrip
                 .raw(ATTRIBUTES)
                 .literal(&verifier.to_string()),
         )
-        .step(
-            Statement::fixed("COMMENT ON ROLE ")
-                .ident(name.as_str())
-                .raw(" IS ")
-                .literal(&object_mark(id)),
-        )
+        .guard(register_role(name.as_str(), id))
         .within_ms(1_000, 5_000)
 }
 
@@ -75,7 +57,7 @@ pub fn create_role(name: &UserName, id: Uuid, verifier: &ScramVerifier) -> Scrip
 pub fn alter_role(name: &UserName, id: Uuid, verifier: &ScramVerifier) -> Script {
     Script::new("alter_role")
         .in_transaction()
-        .guard(role_is_ours(name, id))
+        .guard(role_is_ours(name.as_str(), id))
         .step(
             Statement::fixed("ALTER ROLE ")
                 .ident(name.as_str())
@@ -86,47 +68,29 @@ pub fn alter_role(name: &UserName, id: Uuid, verifier: &ScramVerifier) -> Script
 }
 
 /// Keeps a role that is to be dropped from logging in, and ends its sessions.
-pub fn lock_out_role(name: &UserName, id: Uuid) -> Script {
+pub fn lock_out_role(name: &str, id: Uuid) -> Script {
     Script::new("lock_out_role")
         .guard(role_is_ours(name, id))
-        .step(
-            Statement::fixed("ALTER ROLE ")
-                .ident(name.as_str())
-                .raw(" NOLOGIN"),
-        )
+        .step(Statement::fixed("ALTER ROLE ").ident(name).raw(" NOLOGIN"))
         .step(
             Statement::fixed("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ")
-                .literal(name.as_str()),
+                .literal(name),
         )
         .within_ms(1_000, 5_000)
 }
 
-/// To be run in each database: gives what the role owns there to `heir`, and takes its privileges away.
-pub fn drop_role_ownership(name: &UserName, id: Uuid, heir: &str) -> Script {
-    Script::new("drop_role_ownership")
-        .in_transaction()
-        .guard(role_is_ours(name, id))
-        .step(
-            Statement::fixed("REASSIGN OWNED BY ")
-                .ident(name.as_str())
-                .raw(" TO ")
-                .ident(heir),
-        )
-        .step(Statement::fixed("DROP OWNED BY ").ident(name.as_str()))
-        .within_ms(1_000, 30_000)
-}
-
 /// Drops a role that owns nothing any more.
-pub fn drop_role(name: &UserName, id: Uuid) -> Script {
+pub fn drop_role(name: &str, id: UserId) -> Script {
     Script::new("drop_role")
         .in_transaction()
-        .guard(role_is_ours(name, id))
-        .step(Statement::fixed("DROP ROLE ").ident(name.as_str()))
+        .guard(role_is_ours(name, id.uuid()))
+        .step(Statement::fixed("DROP ROLE ").ident(name))
+        .step(unregister(GoneObject::User(id)))
         .within_ms(1_000, 5_000)
 }
 
 /// Makes a database from its source: first under its staging name, if there is neither that nor a spare one; then, in one transaction, it
-/// is marked, closed to PUBLIC and given its name. Scripts to be run in order.
+/// is registered, closed to PUBLIC and given its name. Until then nobody can connect to it. Scripts to be run in order.
 pub fn create_database(
     name: &DatabaseName,
     id: Uuid,
@@ -144,9 +108,7 @@ pub fn create_database(
                 .step(
                     Statement::fixed("CREATE DATABASE ")
                         .ident(&staging)
-                        .raw(" OWNER ")
-                        .ident(owner.as_str())
-                        .raw(" TEMPLATE template0"),
+                        .raw(" TEMPLATE template0 ALLOW_CONNECTIONS false"),
                 )
                 .step(Statement::fixed("RESET wal_compression"))
                 .within_ms(1_000, 30_000),
@@ -157,54 +119,69 @@ pub fn create_database(
         DatabaseSource::Spare => SPARE_DATABASE,
     };
     let of_it = |what: &'static str| Statement::fixed(what).ident(unnamed);
-    let mut script = Script::new("name_database")
+    let script = Script::new("name_database")
         .in_transaction()
-        .step(
-            of_it("COMMENT ON DATABASE ")
-                .raw(" IS ")
-                .literal(&object_mark(id)),
-        )
+        .guard(register_database(unnamed, id))
         .step(of_it("REVOKE CONNECT, TEMPORARY ON DATABASE ").raw(" FROM PUBLIC"))
-        .step(of_it("ALTER DATABASE ").raw(" OWNER TO ").ident(owner.as_str()));
-    if source == DatabaseSource::Spare {
-        script = script.step(of_it("ALTER DATABASE ").raw(" ALLOW_CONNECTIONS true"));
-    }
-    script = script.step(of_it("ALTER DATABASE ").raw(" RENAME TO ").ident(name.as_str()));
+        .step(of_it("ALTER DATABASE ").raw(" OWNER TO ").ident(owner.as_str()))
+        .step(of_it("ALTER DATABASE ").raw(" ALLOW_CONNECTIONS true"))
+        .step(of_it("ALTER DATABASE ").raw(" RENAME TO ").ident(name.as_str()));
     scripts.push(script.within_ms(1_000, 5_000));
     scripts
 }
 
-/// Sets a database's owner and closes it to PUBLIC.
-pub fn alter_database_owner(name: &DatabaseName, id: Uuid, owner: &UserName) -> Script {
-    Script::new("alter_database_owner")
+/// Sets a database's owner and closes it to PUBLIC. What `REVOKE` takes away is what its owner granted; `grantors` are those who granted it to PUBLIC
+/// besides, with a right that they had been given to do so: each of theirs is taken away as they would do it.
+pub fn alter_database_owner(
+    name: &DatabaseName,
+    id: Uuid,
+    owner: &UserName,
+    owner_id: Uuid,
+    grantors: &[String],
+) -> Script {
+    let revoke = || {
+        Statement::fixed("REVOKE CONNECT, TEMPORARY ON DATABASE ")
+            .ident(name.as_str())
+            .raw(" FROM PUBLIC CASCADE")
+    };
+    let mut script = Script::new("alter_database_owner")
         .in_transaction()
         .guard(database_is_ours(name.as_str(), id))
+        .guard(role_is_ours(owner.as_str(), owner_id))
         .step(
             Statement::fixed("ALTER DATABASE ")
                 .ident(name.as_str())
                 .raw(" OWNER TO ")
                 .ident(owner.as_str()),
         )
-        .step(
-            Statement::fixed("REVOKE CONNECT, TEMPORARY ON DATABASE ")
-                .ident(name.as_str())
-                .raw(" FROM PUBLIC"),
-        )
-        .within_ms(1_000, 5_000)
+        .step(revoke());
+    for grantor in grantors {
+        script = script
+            .step(Statement::fixed("SET LOCAL ROLE ").ident(grantor))
+            .step(revoke())
+            .step(Statement::fixed("RESET ROLE"));
+    }
+    script.within_ms(1_000, 5_000)
 }
 
-/// Drops a database, ending the sessions in it.
-pub fn drop_database(name: &str, id: Uuid, marked: bool) -> Script {
+/// Drops a database, ending the sessions in it, by the name that it has now. Between the look and the drop its name could only be taken by another
+/// one if somebody could make or rename databases.
+pub fn drop_database(name: &str, id: DatabaseId, registered: bool) -> Script {
     let script = Script::new("drop_database").within_ms(1_000, 30_000);
-    // A database under its staging name has no mark yet; the name itself holds the id.
-    let script = if marked {
-        script.guard(database_is_ours(name, id))
+    // A database under its staging name is not registered yet; the name itself holds the id.
+    let script = if registered {
+        script.guard(database_is_ours(name, id.uuid()))
     } else {
-        script
+        script.guard(database_is_nobodys(name))
     };
-    script.step(
+    let script = script.step(
         Statement::fixed("DROP DATABASE ")
             .ident(name)
             .raw(" WITH (FORCE)"),
-    )
+    );
+    if registered {
+        script.step(unregister(GoneObject::Database(id)))
+    } else {
+        script
+    }
 }

@@ -38,7 +38,8 @@ pub fn observe_node(timeout_ms: u32) -> Script {
              'rebuild', coalesce(nullif(current_setting('dbaas.rebuild', true), ''), '0')::bigint, \
              'config_hash', coalesce(current_setting('dbaas.config_hash', true), ''), \
              'started_at_ms', (extract(epoch FROM pg_postmaster_start_time()) * 1000)::bigint, \
-             'has_replication_role', EXISTS (SELECT FROM pg_roles WHERE rolname = 'dbaas_replication')) \
+             'has_replication_role', EXISTS (SELECT FROM pg_roles WHERE rolname = 'dbaas_replication'), \
+             'has_register', to_regclass('dbaas.object') IS NOT NULL) \
              FROM (SELECT pg_is_in_recovery() AS r) x",
         ))
         .within_ms(timeout_ms, timeout_ms)
@@ -66,23 +67,38 @@ pub fn parse_node(answer: &[Rows]) -> Result<NodeFacts, UnreadableAnswer> {
     serde_json::from_value(serde_json::Value::Object(row.rest)).map_err(unreadable)
 }
 
-/// Roles and databases of the primary.
+/// Roles and databases of the primary. Fails where there is no register yet ([`NodeFacts::has_register`]).
+///
+/// What a database's objects have to do with roles is told by `pg_shdepend`, which is one for all databases.
 pub fn observe_catalogue() -> Script {
     Script::new("observe_catalogue")
         .step(Statement::fixed(
             "SELECT json_build_object(\
              'lsn', pg_current_wal_flush_lsn(), \
-             'roles', coalesce((SELECT json_agg(json_build_object('name', rolname, \
+             'roles', coalesce((SELECT json_agg(json_build_object('name', rolname, 'oid', a.oid::bigint, \
                  'verifier_sha256', encode(sha256(convert_to(rolpassword, 'UTF8')), 'hex'), \
                  'attributes_ok', rolcanlogin AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls), \
-                 'mark', shobj_description(oid, 'pg_authid'))) \
-                 FROM pg_authid WHERE rolname !~ '^pg_' AND rolname NOT IN ('dbaas_admin', 'dbaas_replication')), '[]'), \
-             'databases', coalesce((SELECT json_agg(json_build_object('name', datname, 'owner', r.rolname, \
+                 'id', o.id)) \
+                 FROM pg_authid a LEFT JOIN dbaas.object o ON o.kind = 'role' AND o.oid = a.oid \
+                 WHERE rolname !~ '^pg_' AND rolname NOT IN ('dbaas_admin', 'dbaas_replication', 'dbaas_heir')), '[]'), \
+             'databases', coalesce((SELECT json_agg(json_build_object('name', datname, 'oid', d.oid::bigint, 'owner', r.rolname, \
+                 'allows_connections', datallowconn, \
                  'public_connects', datacl IS NULL OR EXISTS (SELECT FROM aclexplode(datacl) \
                      WHERE grantee = 0 AND privilege_type = 'CONNECT'), \
-                 'mark', shobj_description(d.oid, 'pg_database'))) \
+                 'public_grantors', coalesce((SELECT json_agg(g.rolname) FROM aclexplode(datacl) x JOIN pg_roles g ON g.oid = x.grantor \
+                     WHERE x.grantee = 0 AND x.privilege_type = 'CONNECT' AND x.grantor <> datdba), '[]'), \
+                 'owners', coalesce(s.owners, '[]'), \
+                 'involved', coalesce(s.involved, '[]'), \
+                 'id', o.id)) \
                  FROM pg_database d JOIN pg_roles r ON r.oid = datdba \
-                 WHERE datname NOT IN ('postgres', 'template0', 'template1')), '[]')) \
+                 LEFT JOIN dbaas.object o ON o.kind = 'database' AND o.oid = d.oid \
+                 LEFT JOIN (SELECT dbid, json_agg(DISTINCT refobjid::bigint) AS involved, \
+                     json_agg(DISTINCT refobjid::bigint) FILTER (WHERE deptype = 'o') AS owners \
+                     FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND dbid <> 0 GROUP BY dbid) s ON s.dbid = d.oid \
+                 WHERE datname NOT IN ('postgres', 'template0', 'template1')), '[]'), \
+             'lost', coalesce((SELECT json_agg(o.id) FROM dbaas.object o WHERE CASE kind \
+                 WHEN 'role' THEN NOT EXISTS (SELECT FROM pg_authid a WHERE a.oid = o.oid) \
+                 ELSE NOT EXISTS (SELECT FROM pg_database d WHERE d.oid = o.oid) END), '[]')) \
              WHERE NOT pg_is_in_recovery()",
         ))
         .within_ms(1_000, 5_000)

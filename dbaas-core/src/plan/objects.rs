@@ -1,15 +1,16 @@
-//! Roles and databases: what the records say, against what PostgreSQL has. Only what carries our mark is changed or dropped.
+//! Roles and databases: what the records say, against what PostgreSQL has. Only what the register says to be ours is changed or dropped. What has the right
+//! name and is not in it is told of, and left alone unless somebody asks for it to be adopted. A database that was dropped by SQL is not
+//! made anew: that would hide that its data are gone. (A role is: it holds nothing.)
 
 use std::collections::BTreeSet;
 
 use crate::boot::ADMIN_ROLE;
 use crate::cluster::{ClusterPhase, standby_name};
-use crate::command::{SPARE_DATABASE, object_mark, staging_database_name};
+use crate::command::{SPARE_DATABASE, staging_database_name};
 use crate::database::DatabaseRecord;
 use crate::id::{NodeId, UserId};
 use crate::lifecycle::{LifecycleEvent, ObjectLifecycle};
-use crate::name::UserName;
-use crate::observation::{CatalogueFacts, NodeFacts};
+use crate::observation::{CatalogueFacts, DatabaseFacts, NodeFacts};
 use crate::user::UserRecord;
 
 use super::draft::{Draft, Serving};
@@ -18,7 +19,10 @@ use super::{Action, DatabaseSource, GoneObject};
 /// How many roles and databases one plan makes or changes, so that a pass stays short.
 const MOST_AT_ONCE: usize = 32;
 
+mod inheritance;
 mod leftovers;
+
+pub use inheritance::{Heir, Inheritance, Registered, RoleRef, Transfer};
 
 pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
     let unfinished = draft
@@ -32,6 +36,11 @@ pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
     let Some(facts) = draft.facts(primary.node) else {
         return;
     };
+    if !facts.has_register {
+        make_register(draft, primary.node);
+        draft.wants_catalogue = true;
+        return;
+    }
     let Some(catalogue) = draft.situation.observation.catalogue.as_ref() else {
         if unfinished {
             draft.wants_catalogue = true;
@@ -71,56 +80,167 @@ fn is_durable(draft: &Draft<'_>, facts: &NodeFacts, catalogue: &CatalogueFacts) 
     holders >= usize::from(electorate.k)
 }
 
+/// An instance of before the register.
+fn make_register(draft: &mut Draft<'_>, primary: NodeId) {
+    let users = draft.users.iter().map(|user| Registered {
+        id: GoneObject::User(user.id),
+        name: user.name.to_string(),
+    });
+    let databases = draft.databases.iter().map(|database| Registered {
+        id: GoneObject::Database(database.id),
+        name: database.name.to_string(),
+    });
+    let known = users.chain(databases).collect();
+    draft.act(
+        Action::MakeRegister { node: primary, known },
+        "there is no register of roles and databases yet",
+    );
+}
+
 fn users(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts, durable: bool) {
     for index in 0..draft.users.len() {
         let user = draft.users[index].clone();
-        let mark = object_mark(user.id.uuid());
-        let role = catalogue.roles.iter().find(|r| r.name == user.name.as_str());
-        let foreign = role.is_some_and(|r| r.mark.as_deref() != Some(&mark));
+        let id = user.id.uuid();
+        let ours = catalogue.role(id);
+        // Of its name, and not this record's.
+        let other = catalogue
+            .roles
+            .iter()
+            .find(|r| r.name == user.name.as_str() && r.id != Some(id));
         if user.deleting {
-            match role {
-                Some(_) if !foreign => drop_role(draft, primary, user.id, &user.name, catalogue),
+            match ours {
+                Some(role) => {
+                    if let Err(waits_for) = inheritance::drop_role(draft, primary, user.id, role, catalogue) {
+                        set_user(
+                            draft,
+                            index,
+                            LifecycleEvent::WorkBegan,
+                            format!("being dropped: {waits_for}"),
+                        );
+                    }
+                }
+                None if catalogue.lost.contains(&id) => {
+                    leftovers::forget(draft, primary, GoneObject::User(user.id));
+                }
                 // A failover must not bring back somebody who has been told to be gone.
-                _ if !durable => {}
-                _ => {
-                    draft.event("user_deleted", None, format!("user {} is gone", user.name));
+                None if !durable => {}
+                None => {
+                    draft.event(
+                        "user_deleted",
+                        None,
+                        format!(
+                            "user {} is gone{}",
+                            user.name,
+                            left_alone("role", other.is_some())
+                        ),
+                    );
                     draft.gone.push(GoneObject::User(user.id));
-                    draft.record.dropped.note(user.id.uuid());
+                    draft.record.dropped.note(id);
                 }
             }
             continue;
         }
-        let (event, reason) = match role {
-            Some(role) if leftovers::is_one(draft, role.mark.as_deref()) => (
-                LifecycleEvent::WorkBegan,
-                "an earlier role of this name is being dropped".to_owned(),
-            ),
-            Some(_) if foreign => (
+        if user.adopting && !(ours.is_none() && other.is_some_and(|other| other.id.is_none())) {
+            draft.users[index].adopting = false;
+            let outcome = adoption("role", ours.is_some());
+            draft.event(outcome.0, None, format!("user {}: {}", user.name, outcome.1));
+        }
+        let (event, reason) = match (ours, other) {
+            (Some(role), _) if role.name != user.name.as_str() => (
                 LifecycleEvent::Failed,
-                "a role of this name exists that the control plane did not create: drop or rename it in PostgreSQL".to_owned(),
+                renamed("role", &role.name, user.name.as_str()),
             ),
-            Some(role) => {
-                let same = role.attributes_ok && role.verifier_sha256.as_deref() == Some(&user.verifier.fingerprint());
+            (Some(role), _) => {
+                let same = role.attributes_ok
+                    && role.verifier_sha256.as_deref() == Some(&user.verifier.fingerprint());
                 if same && (durable || user.lifecycle == ObjectLifecycle::Active) {
                     (LifecycleEvent::Converged, "as asked for".to_owned())
                 } else if same {
-                    (LifecycleEvent::WorkBegan, "created; waiting until a standby has it".to_owned())
+                    (
+                        LifecycleEvent::WorkBegan,
+                        "created; waiting until a standby has it".to_owned(),
+                    )
                 } else {
                     put_role(draft, primary, &user, true);
                     (LifecycleEvent::WorkBegan, "being changed".to_owned())
                 }
             }
-            None => {
+            (None, Some(other)) if leftovers::is_one(draft, other.id) => (
+                LifecycleEvent::WorkBegan,
+                "an earlier role of this name is being dropped".to_owned(),
+            ),
+            (None, Some(other)) if user.adopting && other.id.is_none() => {
+                adopt(draft, primary, GoneObject::User(user.id), user.name.to_string());
+                (LifecycleEvent::WorkBegan, "being adopted".to_owned())
+            }
+            (None, Some(_)) => (LifecycleEvent::Failed, foreign("role")),
+            (None, None) => {
                 put_role(draft, primary, &user, false);
                 (LifecycleEvent::WorkBegan, "being created".to_owned())
             }
         };
         if user.lifecycle == ObjectLifecycle::Active && event != LifecycleEvent::Converged {
-            let message = format!("user {} is not as asked for ({reason}): mending it", user.name);
+            let mending = if event == LifecycleEvent::WorkBegan {
+                ": mending it"
+            } else {
+                ""
+            };
+            let message = format!("user {} is not as asked for ({reason}){mending}", user.name);
             draft.event("drift_found", None, message);
         }
-        let (event, reason) = with_failure(draft, user.id.uuid(), event, reason);
+        let (event, reason) = with_failure(draft, id, event, reason);
         set_user(draft, index, event, reason);
+    }
+}
+
+fn foreign(what: &str) -> String {
+    format!(
+        "a {what} of this name exists that the control plane did not create, and leaves alone: drop or rename it in PostgreSQL, or have it taken \
+         over (POST to actions/adopt)"
+    )
+}
+
+fn renamed(what: &str, to: &str, name: &str) -> String {
+    let command = if what == "role" { "ROLE" } else { "DATABASE" };
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    format!(
+        "it was renamed in PostgreSQL: the {what} is called {0} now. Name it back: ALTER {command} {0} RENAME TO {1}",
+        quoted(to),
+        quoted(name)
+    )
+}
+
+fn left_alone(what: &str, other: bool) -> String {
+    if other {
+        format!("; a {what} of this name that the control plane did not create is left alone")
+    } else {
+        String::new()
+    }
+}
+
+/// What came of a request to adopt: an event's kind and what it says.
+fn adoption(what: &str, ours: bool) -> (&'static str, String) {
+    if ours {
+        ("adopted", format!("the {what} of this name is this resource's"))
+    } else {
+        (
+            "adoption_failed",
+            format!("there is no {what} of this name that could be adopted"),
+        )
+    }
+}
+
+fn adopt(draft: &mut Draft<'_>, primary: NodeId, object: GoneObject, name: String) {
+    if draft.actions.len() < MOST_AT_ONCE {
+        let why = format!("adopting {name}, as asked for");
+        draft.act(
+            Action::Adopt {
+                node: primary,
+                object,
+                name,
+            },
+            why,
+        );
     }
 }
 
@@ -170,38 +290,14 @@ fn put_role(draft: &mut Draft<'_>, primary: NodeId, user: &UserRecord, exists: b
     }
 }
 
-fn drop_role(
-    draft: &mut Draft<'_>,
-    primary: NodeId,
-    user: UserId,
-    name: &UserName,
-    catalogue: &CatalogueFacts,
-) {
-    let databases = catalogue
-        .databases
-        .iter()
-        .filter(|d| d.mark.is_some())
-        .map(|d| (d.name.clone(), d.owner.clone()))
-        .collect();
-    if draft.actions.len() < MOST_AT_ONCE {
-        let why = format!("dropping role {name}");
-        draft.act(
-            Action::DropRole {
-                node: primary,
-                user,
-                name: name.clone(),
-                databases,
-            },
-            why,
-        );
-    }
-}
-
 fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts, durable: bool) {
     let owners: BTreeSet<UserId> = draft
         .users
         .iter()
-        .filter(|u| catalogue.roles.iter().any(|r| r.name == u.name.as_str()))
+        .filter(|u| {
+            let role = catalogue.role(u.id.uuid());
+            role.is_some_and(|role| role.name == u.name.as_str())
+        })
         .map(|u| u.id)
         .collect();
     let made_now: BTreeSet<UserId> = draft
@@ -217,28 +313,60 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
     let mut spare = catalogue
         .databases
         .iter()
-        .any(|d| d.name == SPARE_DATABASE && d.owner == ADMIN_ROLE && d.mark.is_none());
+        .any(|d| d.name == SPARE_DATABASE && d.owner == ADMIN_ROLE && d.id.is_none());
     for index in 0..draft.databases.len() {
         let database = draft.databases[index].clone();
-        let mark = object_mark(database.id.uuid());
-        let staging = staging_database_name(database.id.uuid());
-        let found = catalogue
+        let id = database.id.uuid();
+        let staging = staging_database_name(id);
+        let ours = catalogue.database(id);
+        // Of its name, and not this record's.
+        let other = catalogue
             .databases
             .iter()
-            .find(|d| d.name == database.name.as_str());
-        let staged = catalogue.databases.iter().any(|d| d.name == staging);
-        let foreign = found.is_some_and(|d| d.mark.as_deref() != Some(&mark));
+            .find(|d| d.name == database.name.as_str() && d.id != Some(id));
+        let staged = catalogue
+            .databases
+            .iter()
+            .any(|d| d.name == staging && d.id.is_none());
+        let lost = ours.is_none() && catalogue.lost.contains(&id);
+        if staged && (database.deleting || ours.is_some() || lost) {
+            // Begun and to go, or made once more by an order that was decided on before the first one was seen to be done.
+            drop_database(draft, primary, &database, staging.clone(), false);
+        }
         if database.deleting {
-            delete(
-                draft,
-                primary,
-                &database,
-                found.is_some() && !foreign,
-                staged.then_some(staging),
-                durable,
-            );
+            match ours {
+                _ if staged => {}
+                Some(found) => drop_database(draft, primary, &database, found.name.clone(), true),
+                None if lost => leftovers::forget(draft, primary, GoneObject::Database(database.id)),
+                None => {
+                    if durable && draft.cluster().is_some_and(|c| c.phase == ClusterPhase::Steady) {
+                        let message = format!(
+                            "database {} is gone{}",
+                            database.name,
+                            left_alone("database", other.is_some())
+                        );
+                        draft.event("database_deleted", None, message);
+                        draft.gone.push(GoneObject::Database(database.id));
+                        draft.record.dropped.note(id);
+                    }
+                }
+            }
             continue;
         }
+        if database.adopting && !(ours.is_none() && other.is_some_and(|other| other.id.is_none())) {
+            draft.databases[index].adopting = false;
+            let outcome = adoption("database", ours.is_some());
+            draft.event(
+                outcome.0,
+                None,
+                format!("database {}: {}", database.name, outcome.1),
+            );
+        }
+        draft.databases[index].lost_at = match (lost, database.lost_at) {
+            (true, None) => Some(draft.situation.observation.at),
+            (true, at) => at,
+            (false, _) => None,
+        };
         let Some(owner) = draft.users.iter().find(|u| u.id == database.owner).cloned() else {
             set_database(
                 draft,
@@ -248,64 +376,123 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
             );
             continue;
         };
-        if staged && found.is_some() && !foreign {
-            // Made once more by an order that was decided on before the first one was seen to be done.
-            delete(draft, primary, &database, false, Some(staging), durable);
-        }
-        let source = match (staged, spare && found.is_none()) {
-            (true, _) => DatabaseSource::Staged,
-            (false, false) => DatabaseSource::Template,
-            (false, true) => {
-                // Always the first one's that is missing: the next plan must not give it to another one while this one is being made.
-                spare = false;
-                DatabaseSource::Spare
-            }
+        let owner_role = catalogue
+            .role(owner.id.uuid())
+            .filter(|_| owners.contains(&owner.id));
+        let as_asked = |found: &DatabaseFacts| {
+            !found.public_connects && owner_role.is_some_and(|role| role.name == found.owner)
         };
-        let (event, reason) = match found {
-            Some(found) if leftovers::is_one(draft, found.mark.as_deref()) => (
+        let (event, reason) = match (ours, other) {
+            (Some(found), _) if found.name != database.name.as_str() => (
+                LifecycleEvent::Failed,
+                renamed("database", &found.name, database.name.as_str()),
+            ),
+            (Some(found), _) if as_asked(found) => {
+                let moving = owner_role
+                    .is_some_and(|role| inheritance::transfer(draft, primary, index, found, role, catalogue));
+                if moving {
+                    (
+                        LifecycleEvent::WorkBegan,
+                        "its new owner is being given the former owner's objects".to_owned(),
+                    )
+                } else if durable || database.lifecycle == ObjectLifecycle::Active {
+                    (LifecycleEvent::Converged, "as asked for".to_owned())
+                } else {
+                    (
+                        LifecycleEvent::WorkBegan,
+                        "created; waiting until a standby has it".to_owned(),
+                    )
+                }
+            }
+            (None, Some(other)) if leftovers::is_one(draft, other.id) => (
                 LifecycleEvent::WorkBegan,
                 "an earlier database of this name is being dropped".to_owned(),
             ),
-            Some(_) if foreign => (
-                LifecycleEvent::Failed,
-                "a database of this name exists that the control plane did not create: drop or rename it in PostgreSQL".to_owned(),
-            ),
-            Some(found) if found.owner == owner.name.as_str() && !found.public_connects => {
-                if durable || database.lifecycle == ObjectLifecycle::Active {
-                    (LifecycleEvent::Converged, "as asked for".to_owned())
-                } else {
-                    (LifecycleEvent::WorkBegan, "created; waiting until a standby has it".to_owned())
-                }
+            (None, Some(other)) if database.adopting && other.id.is_none() => {
+                adopt(
+                    draft,
+                    primary,
+                    GoneObject::Database(database.id),
+                    database.name.to_string(),
+                );
+                (LifecycleEvent::WorkBegan, "being adopted".to_owned())
             }
-            _ if !(owners.contains(&owner.id) || found.is_none() && made_now.contains(&owner.id)) => {
+            (None, Some(_)) => (LifecycleEvent::Failed, foreign("database")),
+            (None, None) if lost => (LifecycleEvent::Failed, dropped_by_sql(&draft.databases[index])),
+            (ours, _) if !(owner_role.is_some() || ours.is_none() && made_now.contains(&owner.id)) => {
                 (LifecycleEvent::WorkBegan, "waiting for its owner".to_owned())
             }
-            Some(_) => {
+            (Some(found), _) => {
                 let (id, name) = (database.id, database.name.clone());
                 let why = format!("owner and privileges of database {name}");
-                draft.act(Action::AlterDatabase { node: primary, database: id, name, owner: owner.name }, why);
+                let grantors = found.public_grantors.clone();
+                draft.act(
+                    Action::AlterDatabase {
+                        node: primary,
+                        database: id,
+                        name,
+                        owner: owner.name,
+                        owner_id: owner.id,
+                        grantors,
+                    },
+                    why,
+                );
                 (LifecycleEvent::WorkBegan, "being changed".to_owned())
             }
-            None => {
+            (None, None) => {
+                let source = if staged {
+                    DatabaseSource::Staged
+                } else if std::mem::take(&mut spare) {
+                    // Always the first one's that is missing: the next plan must not give it to another one while this one is being made.
+                    DatabaseSource::Spare
+                } else {
+                    DatabaseSource::Template
+                };
                 if draft.actions.len() < MOST_AT_ONCE {
                     let (id, name) = (database.id, database.name.clone());
                     let why = format!("database {name}");
                     let after = made_now.get(&owner.id).copied();
-                    draft.act(Action::CreateDatabase { node: primary, database: id, name, owner: owner.name, source, after }, why);
+                    draft.act(
+                        Action::CreateDatabase {
+                            node: primary,
+                            database: id,
+                            name,
+                            owner: owner.name,
+                            source,
+                            after,
+                        },
+                        why,
+                    );
                 }
                 (LifecycleEvent::WorkBegan, "being created".to_owned())
             }
         };
         if database.lifecycle == ObjectLifecycle::Active && event != LifecycleEvent::Converged {
-            let message = format!(
-                "database {} is not as asked for ({reason}): mending it",
-                database.name
-            );
+            let what = match event {
+                // Nothing is mended by that: what was in it stays lost.
+                _ if ours.is_none() && event == LifecycleEvent::WorkBegan => {
+                    ": nothing of it is in this history of the instance, and a new, empty one is made"
+                }
+                LifecycleEvent::WorkBegan => ": mending it",
+                _ => "",
+            };
+            let message = format!("database {} is not as asked for ({reason}){what}", database.name);
             draft.event("drift_found", None, message);
         }
-        let (event, reason) = with_failure(draft, database.id.uuid(), event, reason);
+        let (event, reason) = with_failure(draft, id, event, reason);
         set_database(draft, index, event, reason);
     }
+}
+
+fn dropped_by_sql(database: &DatabaseRecord) -> String {
+    let seen = database
+        .lost_at
+        .map(|at| format!(", seen at {at}"))
+        .unwrap_or_default();
+    format!(
+        "it was dropped by SQL, by its owner or an administrator{seen}, and its data with it. Delete this resource and create it again for a new, \
+         empty one"
+    )
 }
 
 fn set_database(draft: &mut Draft<'_>, index: usize, event: LifecycleEvent, reason: String) {
@@ -325,43 +512,20 @@ fn set_database(draft: &mut Draft<'_>, index: usize, event: LifecycleEvent, reas
     }
 }
 
-fn delete(
+fn drop_database(
     draft: &mut Draft<'_>,
     primary: NodeId,
     database: &DatabaseRecord,
-    ours: bool,
-    staged: Option<String>,
-    durable: bool,
+    name: String,
+    registered: bool,
 ) {
-    let id = database.id;
-    if let Some(name) = staged {
-        draft.act(
-            Action::DropDatabase {
-                node: primary,
-                database: id,
-                name,
-                marked: false,
-            },
-            "dropping a database",
-        );
-    } else if ours {
-        let name = database.name.to_string();
-        draft.act(
-            Action::DropDatabase {
-                node: primary,
-                database: id,
-                name,
-                marked: true,
-            },
-            "dropping a database",
-        );
-    } else if durable && draft.cluster().is_some_and(|c| c.phase == ClusterPhase::Steady) {
-        draft.event(
-            "database_deleted",
-            None,
-            format!("database {} is gone", database.name),
-        );
-        draft.gone.push(GoneObject::Database(id));
-        draft.record.dropped.note(id.uuid());
-    }
+    draft.act(
+        Action::DropDatabase {
+            node: primary,
+            database: database.id,
+            name,
+            registered,
+        },
+        "dropping a database",
+    );
 }

@@ -1,7 +1,7 @@
 //! Each rule of roles and databases at its borders: what is done, what is recorded and what is told.
 
 use dbaas_core::cluster::Lsn;
-use dbaas_core::command::{object_mark, staging_database_name};
+use dbaas_core::command::staging_database_name;
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{DatabaseId, UserId};
 use dbaas_core::lifecycle::ObjectLifecycle;
@@ -10,7 +10,7 @@ use dbaas_core::plan::{Action, Situation, plan};
 use dbaas_core::user::UserRecord;
 use uuid::Uuid;
 
-use super::{database, plan_of, role_of, user};
+use super::{database, database_facts, plan_of, role_of, user};
 use crate::situation::Scene;
 
 /// The actions by name, and what is then recorded of the user and of the database.
@@ -38,12 +38,12 @@ fn a_role_is_made_mended_or_dropped_and_another_ones_left_alone() {
         change(&mut role);
         vec![role]
     };
-    let other_mark = Some(object_mark(Uuid::from_u128(99)));
+    let other_id = Some(Uuid::from_u128(99));
     let other_password = but(&|role| role.verifier_sha256 = Some("another".to_owned()));
     let no_password = but(&|role| role.verifier_sha256 = None);
     let other_attributes = but(&|role| role.attributes_ok = false);
-    let unmarked = but(&|role| role.mark = None);
-    let of_another = but(&|role| role.mark.clone_from(&other_mark));
+    let unmarked = but(&|role| role.id = None);
+    let of_another = but(&|role| role.id = other_id);
     let other_name = but(&|role| role.name = "somebody".to_owned());
     let table: [(Vec<RoleFacts>, ObjectLifecycle, &[&str], ObjectLifecycle); 9] = [
         (vec![there.clone()], New, &[], Active),
@@ -54,7 +54,7 @@ fn a_role_is_made_mended_or_dropped_and_another_ones_left_alone() {
         (other_attributes, Active, &["put_role"], New),
         (unmarked, New, &[], Error),
         (of_another, New, &[], Error),
-        (other_name, New, &["put_role"], New),
+        (other_name, New, &[], Error),
     ];
     for (roles, before, actions, after) in table {
         user.lifecycle = before;
@@ -65,9 +65,11 @@ fn a_role_is_made_mended_or_dropped_and_another_ones_left_alone() {
                 name: "shop".to_owned(),
                 owner: "it".to_owned(),
                 public_connects: false,
-                mark: Some(object_mark(database.id.uuid())),
+                id: Some(database.id.uuid()),
+                ..database_facts()
             }],
             roles,
+            ..CatalogueFacts::default()
         });
         let (done, lifecycle, _) = outcome(&scene, &user, &database);
         assert_eq!((done.as_slice(), lifecycle), (actions, after), "{shown}");
@@ -79,6 +81,7 @@ fn a_role_is_made_mended_or_dropped_and_another_ones_left_alone() {
             lsn: Lsn(0),
             roles,
             databases: Vec::new(),
+            lost: Vec::new(),
         });
         let plan = plan(Situation {
             instance: &scene.record,
@@ -93,7 +96,7 @@ fn a_role_is_made_mended_or_dropped_and_another_ones_left_alone() {
     };
     assert_eq!(drops(vec![there.clone()]), (vec!["drop_role"], 0));
     assert_eq!(drops(vec![]), (vec![], 1));
-    let foreign = but(&|role| role.mark.clone_from(&other_mark));
+    let foreign = but(&|role| role.id = other_id);
     assert_eq!(drops(foreign), (vec![], 1), "it is not ours to drop");
 }
 
@@ -108,7 +111,8 @@ fn a_database_is_made_mended_or_dropped_and_another_ones_left_alone() {
         name: "shop".to_owned(),
         owner: "it".to_owned(),
         public_connects: false,
-        mark: Some(object_mark(database.id.uuid())),
+        id: Some(database.id.uuid()),
+        ..database_facts()
     };
     let but = |change: &dyn Fn(&mut DatabaseFacts)| {
         let mut found = there.clone();
@@ -121,10 +125,10 @@ fn a_database_is_made_mended_or_dropped_and_another_ones_left_alone() {
             lsn: Lsn(0),
             roles: if with_owner { vec![role] } else { Vec::new() },
             databases,
+            ..CatalogueFacts::default()
         });
     };
-    let staged =
-        || but(&|found| (found.name, found.mark) = (staging_database_name(Uuid::from_u128(51)), None));
+    let staged = || but(&|found| (found.name, found.id) = (staging_database_name(Uuid::from_u128(51)), None));
     let table: [(Vec<DatabaseFacts>, ObjectLifecycle, &[&str], ObjectLifecycle); 8] = [
         (vec![there.clone()], New, &[], Active),
         (vec![there.clone()], Active, &[], Active),
@@ -143,7 +147,7 @@ fn a_database_is_made_mended_or_dropped_and_another_ones_left_alone() {
             &["alter_database"],
             New,
         ),
-        (but(&|found| found.mark = None), New, &[], Error),
+        (but(&|found| found.id = None), New, &[], Error),
     ];
     for (found, before, actions, after) in table {
         database.lifecycle = before;
@@ -166,7 +170,7 @@ fn a_database_is_made_mended_or_dropped_and_another_ones_left_alone() {
         set(&mut scene, true, found);
         let plan = plan_of(&scene, &user, &database);
         let dropped = plan.actions.iter().map(|action| match action {
-            Action::DropDatabase { name, marked, .. } => (name.clone(), *marked),
+            Action::DropDatabase { name, registered, .. } => (name.clone(), *registered),
             other => panic!("{other:?}"),
         });
         (dropped.collect::<Vec<_>>(), plan.gone.len())
@@ -175,7 +179,7 @@ fn a_database_is_made_mended_or_dropped_and_another_ones_left_alone() {
     let staging = staging_database_name(Uuid::from_u128(51));
     assert_eq!(drops(staged()), (vec![(staging, false)], 0));
     assert_eq!(drops(vec![]), (vec![], 1));
-    let foreign = but(&|found| found.mark = None);
+    let foreign = but(&|found| found.id = None);
     assert_eq!(drops(foreign), (vec![], 1), "it is not ours to drop");
 }
 
@@ -186,26 +190,29 @@ fn what_becomes_of_users_and_databases_is_told_once_and_failures_stay_to_be_read
     let owner = UserId::from_uuid(Uuid::from_u128(50));
     let mut user = user(&scene, owner);
     let mut database = database(&scene, DatabaseId::from_uuid(Uuid::from_u128(51)), owner);
-    let marks = (object_mark(owner.uuid()), object_mark(database.id.uuid()));
+    let ids = (owner.uuid(), database.id.uuid());
     let verifier_sha256 = Some(user.verifier.fingerprint());
     let set = |scene: &mut Scene, with: bool| {
         let mut catalogue = CatalogueFacts {
             lsn: Lsn(0),
             roles: Vec::new(),
             databases: Vec::new(),
+            lost: Vec::new(),
         };
         if with {
             catalogue.roles.push(RoleFacts {
                 name: "it".to_owned(),
                 verifier_sha256: verifier_sha256.clone(),
+                oid: 1,
                 attributes_ok: true,
-                mark: Some(marks.0.clone()),
+                id: Some(ids.0),
             });
             catalogue.databases.push(DatabaseFacts {
                 name: "shop".to_owned(),
                 owner: "it".to_owned(),
                 public_connects: false,
-                mark: Some(marks.1.clone()),
+                id: Some(ids.1),
+                ..database_facts()
             });
         }
         scene.observation.catalogue = Some(catalogue);
@@ -304,6 +311,7 @@ fn a_plan_does_a_bounded_number_of_them() {
         lsn: Lsn(0),
         roles: Vec::new(),
         databases: Vec::new(),
+        lost: Vec::new(),
     };
     scene.observation.catalogue = Some(none.clone());
     assert_eq!(count(&scene, &users, &[]), ("put_role", 32));

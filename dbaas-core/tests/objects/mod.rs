@@ -2,7 +2,7 @@
 
 use dbaas_core::boot::ADMIN_ROLE;
 use dbaas_core::cluster::Lsn;
-use dbaas_core::command::{SPARE_DATABASE, object_mark, staging_database_name};
+use dbaas_core::command::{SPARE_DATABASE, staging_database_name};
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{DatabaseId, UserId};
 use dbaas_core::lifecycle::ObjectLifecycle;
@@ -26,6 +26,7 @@ fn user(scene: &Scene, id: UserId) -> UserRecord {
         description: Default::default(),
         verifier: ScramVerifier::derive(&password, [1; 16], Iterations::default()),
         deleting: false,
+        adopting: false,
         created_at: scene.observation.at,
         updated_at: scene.observation.at,
         lifecycle: ObjectLifecycle::Active,
@@ -40,11 +41,29 @@ fn database(scene: &Scene, id: DatabaseId, owner: UserId) -> DatabaseRecord {
         name: "shop".parse().unwrap(),
         description: Default::default(),
         owner,
+        former_owners: Vec::new(),
         deleting: false,
+        adopting: false,
+        lost_at: None,
         created_at: scene.observation.at,
         updated_at: scene.observation.at,
         lifecycle: ObjectLifecycle::Active,
         reason: "as asked for".to_owned(),
+    }
+}
+
+/// A database as most are, without what tells one from another.
+fn database_facts() -> DatabaseFacts {
+    DatabaseFacts {
+        name: String::new(),
+        oid: 2,
+        owner: String::new(),
+        allows_connections: true,
+        public_connects: false,
+        public_grantors: Vec::new(),
+        owners: Vec::new(),
+        involved: Vec::new(),
+        id: None,
     }
 }
 
@@ -53,8 +72,9 @@ fn role_of(user: &UserRecord) -> RoleFacts {
     RoleFacts {
         name: user.name.to_string(),
         verifier_sha256: Some(user.verifier.fingerprint()),
+        oid: 1,
         attributes_ok: true,
-        mark: Some(object_mark(user.id.uuid())),
+        id: Some(user.id.uuid()),
     }
 }
 
@@ -81,6 +101,7 @@ fn what_was_deleted_is_gone_when_no_failover_can_bring_it_back() {
             lsn,
             roles: Vec::new(),
             databases: Vec::new(),
+            lost: Vec::new(),
         });
         let plan = plan_of(&scene, &user, &database);
         assert_eq!(plan.actions, []);
@@ -103,23 +124,25 @@ fn a_database_that_was_begun_once_more_is_dropped_and_its_first_self_is_not() {
     );
     let (user, database) = (user(&scene, owner), database(&scene, id, owner));
     let staging = staging_database_name(id.uuid());
-    let found = |name: &str, mark: Option<String>| DatabaseFacts {
+    let found = |name: &str, id: Option<Uuid>| DatabaseFacts {
         name: name.to_owned(),
         owner: "it".to_owned(),
         public_connects: false,
-        mark,
+        id,
+        ..database_facts()
     };
     scene.observation.catalogue = Some(CatalogueFacts {
         lsn: Lsn(1_000),
         roles: vec![role_of(&user)],
-        databases: vec![found("shop", Some(object_mark(id.uuid()))), found(&staging, None)],
+        databases: vec![found("shop", Some(id.uuid())), found(&staging, None)],
+        ..CatalogueFacts::default()
     });
     let plan = plan_of(&scene, &user, &database);
     let dropped = Action::DropDatabase {
         node: node(1),
         database: id,
         name: staging,
-        marked: false,
+        registered: false,
     };
     assert_eq!(plan.actions, [dropped]);
     assert!(plan.users.is_empty() && plan.databases.is_empty(), "as asked for");
@@ -138,24 +161,27 @@ fn what_a_late_order_makes_once_more_is_dropped_again() {
     let role = |name: &str, id: Uuid| RoleFacts {
         name: name.to_owned(),
         verifier_sha256: None,
+        oid: 1,
         attributes_ok: true,
-        mark: Some(object_mark(id)),
+        id: Some(id),
     };
-    let database = |name: &str, mark: Option<String>| DatabaseFacts {
+    let database = |name: &str, id: Option<Uuid>| DatabaseFacts {
         name: name.to_owned(),
         owner: "it".to_owned(),
         public_connects: false,
-        mark,
+        id,
+        ..database_facts()
     };
     let staging = staging_database_name(gone_database);
     scene.observation.catalogue = Some(CatalogueFacts {
         lsn: Lsn(1_000),
         roles: vec![role("it", gone), role("nobody_knows", unknown)],
         databases: vec![
-            database("shop", Some(object_mark(gone_database))),
+            database("shop", Some(gone_database)),
             database(&staging, None),
-            database("nobody_knows", Some(object_mark(unknown))),
+            database("nobody_knows", Some(unknown)),
         ],
+        ..CatalogueFacts::default()
     });
     let plan = plan(Situation {
         instance: &scene.record,
@@ -169,16 +195,13 @@ fn what_a_late_order_makes_once_more_is_dropped_again() {
         .actions
         .iter()
         .map(|action| match action {
-            Action::DropRole { name, .. } => ("role", name.to_string()),
+            Action::DropRole { role, .. } => ("role", role.name.clone()),
             Action::DropDatabase { name, .. } => ("database", name.clone()),
             other => panic!("{other:?}"),
         })
         .collect();
-    let expected = [
-        ("role", "it"),
-        ("database", "shop"),
-        ("database", staging.as_str()),
-    ];
+    // The role owns one of them: it comes after.
+    let expected = [("database", "shop"), ("database", staging.as_str())];
     assert_eq!(names, expected.map(|(kind, name)| (kind, name.to_owned())));
     assert_eq!(
         plan.users[0].reason,
@@ -227,6 +250,7 @@ fn a_database_is_made_after_its_owner_in_the_same_plan() {
             lsn: Lsn(1_000),
             roles,
             databases: Vec::new(),
+            lost: Vec::new(),
         });
         let plan = plan_of(&scene, &user, &database);
         plan.actions.into_iter().find_map(|action| match action {
@@ -242,8 +266,9 @@ fn a_database_is_made_after_its_owner_in_the_same_plan() {
     let role = RoleFacts {
         name: "it".to_owned(),
         verifier_sha256: None,
+        oid: 1,
         attributes_ok: true,
-        mark: Some(object_mark(owner.uuid())),
+        id: Some(owner.uuid()),
     };
     assert_eq!(after(vec![role]), Some(None), "it is there");
 }
@@ -262,17 +287,19 @@ fn the_first_database_that_is_missing_is_made_from_the_spare_one() {
             ..database(&scene, DatabaseId::from_uuid(Uuid::from_u128(id)), owner)
         })
         .collect();
-    let mut sources = |there: &[(&str, &str, Option<String>)]| -> Vec<(String, DatabaseSource)> {
-        let found = |(name, owner, mark): &(&str, &str, Option<String>)| DatabaseFacts {
+    let mut sources = |there: &[(&str, &str, Option<Uuid>)]| -> Vec<(String, DatabaseSource)> {
+        let found = |(name, owner, id): &(&str, &str, Option<Uuid>)| DatabaseFacts {
             name: (*name).to_owned(),
             owner: (*owner).to_owned(),
             public_connects: false,
-            mark: mark.clone(),
+            id: *id,
+            ..database_facts()
         };
         scene.observation.catalogue = Some(CatalogueFacts {
             lsn: Lsn(1_000),
             roles: vec![role_of(&user)],
             databases: there.iter().map(found).collect(),
+            ..CatalogueFacts::default()
         });
         let plan = plan(Situation {
             instance: &scene.record,
@@ -305,7 +332,7 @@ fn the_first_database_that_is_missing_is_made_from_the_spare_one() {
         expect(&[("shop", Template), ("blog", Template), ("wiki", Template)]),
         "there is none, or no longer"
     );
-    let shop = ("shop", "it", Some(object_mark(id(0))));
+    let shop = ("shop", "it", Some(id(0)));
     assert_eq!(
         sources(&[spare.clone(), shop]),
         expect(&[("blog", Spare), ("wiki", Template)])
@@ -363,8 +390,10 @@ fn the_catalogue_is_read_when_something_is_to_be_done_and_not_otherwise() {
                 name: "shop".to_owned(),
                 owner: "it".to_owned(),
                 public_connects: false,
-                mark: Some(object_mark(database.id.uuid())),
+                id: Some(database.id.uuid()),
+                ..database_facts()
             }],
+            ..CatalogueFacts::default()
         });
         let (mut user, mut database) = (user.clone(), database.clone());
         (user.lifecycle, database.lifecycle) = (lifecycle, lifecycle);

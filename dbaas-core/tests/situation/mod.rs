@@ -160,6 +160,7 @@ impl Scene {
                 config_hash: desired_settings(&scene.record).hash(),
                 started_at: Timestamp::from_unix_ms(0),
                 has_replication_role: true,
+                has_register: true,
             };
             if primary {
                 facts.sync_names = sync_names(effective, names[1..].iter().map(follower));

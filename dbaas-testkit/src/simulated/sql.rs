@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use dbaas_core::boot::HEIR_ROLE;
 use dbaas_core::cluster::Lsn;
 use dbaas_core::command::SPARE_DATABASE;
 use dbaas_core::infrastructure::{Endpoint, NodeRef};
@@ -22,6 +23,7 @@ use dbaas_core::sql_executor::{
 use parking_lot::Mutex;
 use rand::Rng as _;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::node::{Server, SimNode};
 use super::statement::{Command, parse};
@@ -76,6 +78,7 @@ struct Job {
     node: NodeRef,
     session: u64,
     script: Script,
+    database: String,
     place: Place,
     /// Nobody waits for the answer any more: what is under way ends, nothing else is begun.
     abandoned: Arc<AtomicBool>,
@@ -173,6 +176,7 @@ impl SqlExecutor for SimSql {
             node,
             session,
             script: script.clone(),
+            database: target.database.clone(),
             place: self.place(),
             abandoned: Arc::clone(&abandoned),
         };
@@ -459,28 +463,19 @@ impl Job {
             Command::SettingUpTo(setting) => {
                 boolean(open_transaction(transaction, server).setting <= *setting)
             }
-            Command::RoleIsMarked(name, mark) => {
+            question if is_question(question) => {
                 let current = open_transaction(transaction, server);
-                marked(current.roles.get(name).map(|role| role.mark.as_deref()), mark)
-            }
-            Command::DatabaseIsMarked(name, mark) => {
-                let current = open_transaction(transaction, server);
-                marked(
-                    current
-                        .databases
-                        .get(name)
-                        .map(|database| database.mark.as_deref()),
-                    mark,
-                )
+                answer_question(current, &self.database, question)
             }
             ddl => {
                 if server.in_recovery {
                     return Err(refused("25006", "cannot execute it in a read-only transaction"));
                 }
                 let mut next = open_transaction(transaction, server).clone();
-                touched_foreign = change(&mut next, ddl)?;
+                let changed = change(&mut next, ddl, &self.database)?;
+                touched_foreign = changed.violation;
                 catalogue = Some(next);
-                Answer::Rows(Vec::new())
+                changed.answer
             }
         };
         if let Some(next) = catalogue {
@@ -530,21 +525,79 @@ fn open_transaction<'a>(transaction: &'a Option<Option<Catalogue>>, server: &'a 
     }
 }
 
-fn marked(found: Option<Option<&str>>, mark: &str) -> Answer {
-    match found {
-        Some(present) => boolean(present == Some(mark)),
-        None => Answer::Rows(Vec::new()),
+fn is_question(command: &Command) -> bool {
+    use Command::*;
+    matches!(
+        command,
+        RoleIsOurs(..)
+            | DatabaseIsOurs(..)
+            | DatabaseIsNobodys(_)
+            | OwnsNoRegisteredDatabase(_)
+            | OwnsNoDatabase(_)
+            | RoleHasOid(..)
+            | InDatabase(_)
+            | IsOwnerHere(..)
+            | RoleExists(_)
+            | RegisterIsMissing
+            | True
+    )
+}
+
+/// What a guard asks of roles and databases.
+fn answer_question(current: &Catalogue, here: &str, question: &Command) -> Answer {
+    let is_registered = |oid: Option<u32>, id: &str| {
+        let id = Uuid::parse_str(id).ok();
+        boolean(oid.is_some_and(|oid| id.is_some() && current.registered(oid) == id))
+    };
+    let role = |name: &str| current.roles.get(name).map(|role| role.oid);
+    let database = |name: &str| current.databases.get(name).map(|database| database.oid);
+    let owned = |name: &str| {
+        let name = name.to_owned();
+        current.databases.values().filter(move |d| d.owner == name)
+    };
+    match question {
+        Command::RoleIsOurs(name, id) => is_registered(role(name), id),
+        Command::DatabaseIsOurs(name, id) => is_registered(database(name), id),
+        Command::DatabaseIsNobodys(name) => {
+            boolean(database(name).and_then(|oid| current.registered(oid)).is_none())
+        }
+        Command::OwnsNoRegisteredDatabase(name) => {
+            boolean(!owned(name).any(|d| current.registered(d.oid).is_some()))
+        }
+        Command::OwnsNoDatabase(name) => boolean(owned(name).next().is_none()),
+        Command::RoleHasOid(name, oid) => boolean(role(name) == Some(*oid)),
+        Command::InDatabase(oid) => boolean(database(here) == Some(*oid)),
+        Command::IsOwnerHere(name, oid) => {
+            let owner = current.databases.get(here).map(|d| d.owner.as_str());
+            boolean(owner == Some(name) && role(name) == Some(*oid))
+        }
+        Command::RoleExists(name) => boolean(role(name).is_some()),
+        Command::RegisterIsMissing => boolean(current.register.is_none()),
+        _ => boolean(true),
     }
 }
 
-/// Carries out a change of roles or databases; says so if it touches what is not the control plane's.
-fn change(catalogue: &mut Catalogue, command: &Command) -> Result<Option<String>, SqlError> {
+/// What a change came to.
+struct Changed {
+    answer: Answer,
+    /// What it did to something that is not the control plane's, or for the wrong role.
+    violation: Option<String>,
+}
+
+/// Carries out a change of roles or databases, in the database that the session is in; says so if it touches what is not the control plane's.
+fn change(catalogue: &mut Catalogue, command: &Command, here: &str) -> Result<Changed, SqlError> {
     let no_role = || refused("42704", "role does not exist");
     let no_database = || refused("3D000", "database does not exist");
-    let foreign = |mark: &Option<String>, name: &str, staging: bool| {
-        let ours = mark.is_some() || (staging && (name.starts_with("dbaas_new_") || name == SPARE_DATABASE));
+    let taken = || refused("23505", "duplicate key value violates unique constraint");
+    let no_register = || refused("42P01", "relation does not exist");
+    let parsed = |id: &str| Uuid::parse_str(id).map_err(|_| refused("22P02", "not a uuid"));
+    let registered: BTreeSet<u32> = catalogue.register.iter().flatten().map(|(_, oid)| *oid).collect();
+    let foreign = |oid: u32, name: &str, staging: bool| {
+        let ours = registered.contains(&oid)
+            || (staging && (name.starts_with("dbaas_new_") || name == SPARE_DATABASE));
         (!ours).then(|| format!("{name} is changed"))
     };
+    let mut answer = Answer::Rows(Vec::new());
     let mut touched = None;
     match command {
         Command::CommentRole(name, comment) if name == dbaas_core::boot::ADMIN_ROLE => {
@@ -555,9 +608,39 @@ fn change(catalogue: &mut Catalogue, command: &Command) -> Result<Option<String>
             let setting = comment.strip_prefix("setting=").and_then(|s| s.parse().ok());
             catalogue.setting = setting.unwrap_or(catalogue.setting);
         }
-        Command::CommentRole(name, comment) => {
-            let role = catalogue.roles.get_mut(name).ok_or_else(no_role)?;
-            role.mark = Some(comment.clone());
+        Command::CommentRole(..) => {}
+        Command::CreateRegister => {
+            catalogue.register.get_or_insert_default();
+        }
+        Command::RegisterRole(name, id) => {
+            let (id, oid) = (parsed(id)?, catalogue.roles.get(name).ok_or_else(no_role)?.oid);
+            let before = catalogue.register.as_ref().ok_or_else(no_register)?.get(&id);
+            if registered.contains(&oid) {
+                return Err(taken());
+            }
+            if !before.is_some_and(|before| catalogue.exists(*before)) {
+                catalogue.register.get_or_insert_default().insert(id, oid);
+                answer = boolean(true);
+            }
+        }
+        Command::RegisterDatabase(name, id) => {
+            let (id, oid) = (
+                parsed(id)?,
+                catalogue.databases.get(name).ok_or_else(no_database)?.oid,
+            );
+            let register = catalogue.register.as_mut().ok_or_else(no_register)?;
+            if registered.contains(&oid) || register.contains_key(&id) {
+                return Err(taken());
+            }
+            register.insert(id, oid);
+            answer = boolean(true);
+        }
+        Command::Forget(id) => {
+            let id = parsed(id)?;
+            let register = catalogue.register.as_ref().ok_or_else(no_register)?;
+            if register.get(&id).is_some_and(|oid| !catalogue.exists(*oid)) {
+                catalogue.register.get_or_insert_default().remove(&id);
+            }
         }
         Command::AdminPassword(verifier) => {
             let verifier: ScramVerifier = verifier.parse().map_err(|_| refused("22023", "not a verifier"))?;
@@ -569,38 +652,47 @@ fn change(catalogue: &mut Catalogue, command: &Command) -> Result<Option<String>
                 return Err(refused("42710", "role already exists"));
             }
             let role = Role {
+                oid: catalogue.new_oid(),
                 verifier: verifier.clone(),
                 can_login: true,
-                mark: None,
             };
             catalogue.roles.insert(name.clone(), role);
         }
         Command::AlterRole(name, verifier) => {
             let role = catalogue.roles.get_mut(name).ok_or_else(no_role)?;
-            touched = foreign(&role.mark, name, false);
+            touched = foreign(role.oid, name, false);
             verifier.clone_into(&mut role.verifier);
             role.can_login = true;
         }
         Command::LockOut(name) => {
             let role = catalogue.roles.get_mut(name).ok_or_else(no_role)?;
-            touched = foreign(&role.mark, name, false);
+            touched = foreign(role.oid, name, false);
             role.can_login = false;
         }
         Command::Reassign(from, to) => {
             if !catalogue.roles.contains_key(from) {
                 return Err(no_role());
             }
+            if to == dbaas_core::boot::ADMIN_ROLE {
+                touched = Some(format!("what {from} owns goes to a superuser"));
+            }
+            // Every database that the role owns goes with what it owns in this one.
             for database in catalogue.databases.values_mut().filter(|d| d.owner == *from) {
                 to.clone_into(&mut database.owner);
+            }
+            if let Some(database) = catalogue.databases.get_mut(here)
+                && database.makers.remove(from)
+            {
+                database.makers.insert(to.clone());
             }
         }
         Command::DropRole(name) => {
             let role = catalogue.roles.get(name).ok_or_else(no_role)?;
-            touched = foreign(&role.mark, name, false);
+            touched = foreign(role.oid, name, false);
             if catalogue
                 .databases
                 .values()
-                .any(|database| database.owner == *name)
+                .any(|database| database.owner == *name || database.makers.contains(name))
             {
                 return Err(refused(
                     "2BP01",
@@ -609,58 +701,60 @@ fn change(catalogue: &mut Catalogue, command: &Command) -> Result<Option<String>
             }
             catalogue.roles.remove(name);
         }
-        Command::CreateDatabase(name, owner) => {
+        Command::CreateDatabase(name) => {
             if catalogue.databases.contains_key(name) {
                 return Err(refused("42P04", "database already exists"));
             }
-            if !catalogue.roles.contains_key(owner) {
-                return Err(no_role());
-            }
             let database = Database {
-                owner: owner.clone(),
+                owner: dbaas_core::boot::ADMIN_ROLE.to_owned(),
+                oid: catalogue.new_oid(),
                 public_connects: true,
-                mark: None,
+                makers: BTreeSet::new(),
             };
             catalogue.databases.insert(name.clone(), database);
         }
-        Command::CommentDatabase(name, comment) => {
-            let database = catalogue.databases.get_mut(name).ok_or_else(no_database)?;
-            touched = foreign(&database.mark, name, true);
-            database.mark = Some(comment.clone());
-        }
         Command::CloseDatabase(name) => {
             let database = catalogue.databases.get_mut(name).ok_or_else(no_database)?;
-            touched = foreign(&database.mark, name, true);
+            touched = foreign(database.oid, name, true);
             database.public_connects = false;
         }
         Command::OwnDatabase(name, owner) => {
-            if !catalogue.roles.contains_key(owner) {
+            // Databases of a role that changes hands are with the role without rights meanwhile, foreign ones too.
+            let lent = owner == HEIR_ROLE;
+            if !lent && !catalogue.roles.contains_key(owner) {
                 return Err(no_role());
             }
             let database = catalogue.databases.get_mut(name).ok_or_else(no_database)?;
-            touched = foreign(&database.mark, name, true);
+            let given_back = database.owner == HEIR_ROLE;
+            touched = foreign(database.oid, name, true).filter(|_| !lent && !given_back);
             owner.clone_into(&mut database.owner);
+            if !lent {
+                database.makers.insert(owner.clone());
+            }
         }
         Command::OpenDatabase(name) => {
             let database = catalogue.databases.get(name).ok_or_else(no_database)?;
-            touched = foreign(&database.mark, name, true);
+            touched = foreign(database.oid, name, true);
         }
         Command::RenameDatabase(name, to) => {
             if catalogue.databases.contains_key(to) {
                 return Err(refused("42P04", "database already exists"));
             }
             let database = catalogue.databases.remove(name).ok_or_else(no_database)?;
-            touched = foreign(&database.mark, name, true);
+            touched = foreign(database.oid, name, true);
             catalogue.databases.insert(to.clone(), database);
         }
         Command::DropDatabase(name) => {
             let database = catalogue.databases.get(name).ok_or_else(no_database)?;
-            touched = foreign(&database.mark, name, true);
+            touched = foreign(database.oid, name, true);
             catalogue.databases.remove(name);
         }
         _ => {}
     }
-    Ok(touched)
+    Ok(Changed {
+        answer,
+        violation: touched,
+    })
 }
 
 fn observe_node(world: &World, node: NodeRef, session: u64) -> Result<Answer, SqlError> {
@@ -723,6 +817,7 @@ fn observe_node(world: &World, node: NodeRef, session: u64) -> Result<Answer, Sq
         "config_hash": server.config_hash,
         "started_at_ms": EPOCH_MS + server.started_at_ms,
         "has_replication_role": server.catalogue.has_replication_role,
+        "has_register": server.catalogue.register.is_some(),
     });
     Ok(value(facts.to_string()))
 }
@@ -734,6 +829,12 @@ fn observe_catalogue(server: &Server, end: u64) -> Answer {
     if server.in_recovery {
         return Answer::Rows(Vec::new());
     }
+    let makers = |database: &Database| {
+        let roles = database.makers.iter();
+        roles
+            .filter_map(|name| Some(server.catalogue.roles.get(name)?.oid))
+            .collect()
+    };
     let facts = CatalogueFacts {
         lsn: Lsn(end),
         roles: server
@@ -747,8 +848,9 @@ fn observe_catalogue(server: &Server, end: u64) -> Answer {
                     .parse::<ScramVerifier>()
                     .ok()
                     .map(|v| v.fingerprint()),
+                oid: role.oid,
                 attributes_ok: role.can_login,
-                mark: role.mark.clone(),
+                id: server.catalogue.registered(role.oid),
             })
             .collect(),
         databases: server
@@ -757,10 +859,23 @@ fn observe_catalogue(server: &Server, end: u64) -> Answer {
             .iter()
             .map(|(name, database)| DatabaseFacts {
                 name: name.clone(),
+                oid: database.oid,
                 owner: database.owner.clone(),
+                allows_connections: true,
                 public_connects: database.public_connects,
-                mark: database.mark.clone(),
+                public_grantors: Vec::new(),
+                owners: makers(database),
+                involved: makers(database),
+                id: server.catalogue.registered(database.oid),
             })
+            .collect(),
+        lost: server
+            .catalogue
+            .register
+            .iter()
+            .flatten()
+            .filter(|(_, oid)| !server.catalogue.exists(**oid))
+            .map(|(id, _)| *id)
             .collect(),
     };
     match serde_json::to_string(&facts) {

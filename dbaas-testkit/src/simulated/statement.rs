@@ -30,17 +30,30 @@ pub(super) enum Command {
     LockOut(String),
     Reassign(String, String),
     DropRole(String),
-    RoleIsMarked(String, String),
-    CreateDatabase(String, String),
-    CommentDatabase(String, String),
+    RoleIsOurs(String, String),
+    RegisterRole(String, String),
+    RoleHasOid(String, u32),
+    OwnsNoDatabase(String),
+    OwnsNoRegisteredDatabase(String),
+    IsOwnerHere(String, u32),
+    InDatabase(u32),
+    Forget(String),
+    RegisterIsMissing,
+    CreateRegister,
+    RoleExists(String),
+    CreateDatabase(String),
+    RegisterDatabase(String, String),
+    DatabaseIsNobodys(String),
     CloseDatabase(String),
     OwnDatabase(String, String),
     OpenDatabase(String),
     RenameDatabase(String, String),
     DropDatabase(String),
-    DatabaseIsMarked(String, String),
+    DatabaseIsOurs(String, String),
     ObserveNode,
     ObserveCatalogue,
+    /// Asks for what is so in every simulated world.
+    True,
     /// Changes nothing that is simulated.
     Nothing,
 }
@@ -112,16 +125,46 @@ pub(super) fn parse(statement: &Statement) -> Option<Command> {
         Command::DropRole(next())
     } else if begins("SELECT coalesce((SELECT substring(shobj_description(oid, 'pg_authid')") {
         Command::SettingUpTo(next().parse().ok()?)
-    } else if begins("SELECT shobj_description(oid, 'pg_authid') = <literal>") {
-        let mark = next();
-        Command::RoleIsMarked(next(), mark)
-    } else if begins("SELECT shobj_description(oid, 'pg_database') = <literal>") {
-        let mark = next();
-        Command::DatabaseIsMarked(next(), mark)
-    } else if begins("CREATE DATABASE <identifier> OWNER <identifier>") {
-        Command::CreateDatabase(next(), next())
-    } else if begins("COMMENT ON DATABASE <identifier> IS <literal>") {
-        Command::CommentDatabase(next(), next())
+    } else if begins("SELECT EXISTS (SELECT FROM dbaas.object o JOIN pg_authid") {
+        let id = next();
+        Command::RoleIsOurs(next(), id)
+    } else if begins("SELECT EXISTS (SELECT FROM dbaas.object o JOIN pg_database") {
+        let id = next();
+        Command::DatabaseIsOurs(next(), id)
+    } else if begins("SELECT NOT EXISTS (SELECT FROM dbaas.object o") {
+        if shape.contains("JOIN pg_roles") {
+            Command::OwnsNoRegisteredDatabase(next())
+        } else {
+            Command::DatabaseIsNobodys(next())
+        }
+    } else if begins("INSERT INTO dbaas.object AS o SELECT <literal>::uuid, 'role'") {
+        let id = next();
+        Command::RegisterRole(next(), id)
+    } else if begins("INSERT INTO dbaas.object SELECT <literal>::uuid, 'database'") {
+        let id = next();
+        Command::RegisterDatabase(next(), id)
+    } else if begins("DELETE FROM dbaas.object o WHERE kind = ") {
+        Command::Forget(next())
+    } else if shape == "SELECT to_regclass('dbaas.object') IS NULL" {
+        Command::RegisterIsMissing
+    } else if begins("CREATE TABLE IF NOT EXISTS dbaas.object") {
+        Command::CreateRegister
+    } else if begins("SELECT NOT rolsuper FROM pg_authid") {
+        Command::RoleExists(next())
+    } else if begins("SELECT oid = <number> FROM pg_roles WHERE rolname = <literal>") {
+        let oid = next().parse().ok()?;
+        Command::RoleHasOid(next(), oid)
+    } else if begins("SELECT oid = <number> FROM pg_database WHERE datname = current_database()") {
+        Command::InDatabase(next().parse().ok()?)
+    } else if begins("SELECT NOT (rolsuper OR") && shape.contains("d.datname = current_database()") {
+        let oid = next().parse().ok()?;
+        Command::IsOwnerHere(next(), oid)
+    } else if begins("SELECT NOT EXISTS (SELECT FROM pg_database d JOIN pg_roles r") {
+        Command::OwnsNoDatabase(next())
+    } else if begins("SELECT NOT (rolcanlogin OR") || begins("SELECT NOT EXISTS (SELECT FROM pg_shdepend") {
+        Command::True
+    } else if begins("CREATE DATABASE <identifier> TEMPLATE template0 ALLOW_CONNECTIONS false") {
+        Command::CreateDatabase(next())
     } else if begins("REVOKE CONNECT, TEMPORARY ON DATABASE <identifier> FROM PUBLIC") {
         Command::CloseDatabase(next())
     } else if begins("ALTER DATABASE <identifier> OWNER TO <identifier>") {
@@ -140,6 +183,11 @@ pub(super) fn parse(statement: &Statement) -> Option<Command> {
         || begins("GRANT ")
         || begins("REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC")
         || begins("DROP OWNED BY")
+        || begins("SET LOCAL ROLE <identifier>")
+        || shape == "RESET ROLE"
+        || begins("CREATE SCHEMA IF NOT EXISTS dbaas")
+        // The simulation has no instances of before the register.
+        || begins("INSERT INTO dbaas.object SELECT id::uuid")
     {
         Command::Nothing
     } else {
@@ -206,9 +254,10 @@ fn quoted(body: &str, quote: char, escapes: bool) -> Option<(String, &str)> {
 mod tests {
     use dbaas_core::cluster::Epoch;
     use dbaas_core::command;
+    use dbaas_core::id::{DatabaseId, UserId};
     use dbaas_core::name::{DatabaseName, UserName};
     use dbaas_core::password::Password;
-    use dbaas_core::plan::DatabaseSource;
+    use dbaas_core::plan::{DatabaseSource, GoneObject, Heir, Inheritance, Registered, RoleRef, Transfer};
     use dbaas_core::scram::{Iterations, ScramVerifier};
     use dbaas_core::sql_executor::Script;
     use uuid::Uuid;
@@ -236,6 +285,30 @@ mod tests {
         let (user, database) = (UserName::new("it").unwrap(), DatabaseName::new("shop").unwrap());
         let id = Uuid::from_u128(5);
         let names = ["a".to_owned(), "b".to_owned()];
+        let known = [
+            GoneObject::User(UserId::from_uuid(id)),
+            GoneObject::Database(DatabaseId::from_uuid(id)),
+        ]
+        .map(|id| Registered {
+            id,
+            name: "it".to_owned(),
+        });
+        let role = RoleRef {
+            name: "it".to_owned(),
+            oid: 7,
+        };
+        let inheritance = |heir| Inheritance {
+            database: "shop".to_owned(),
+            oid: 8,
+            heir,
+        };
+        let transfer = Transfer {
+            name: "shop".to_owned(),
+            oid: 8,
+            from: role.clone(),
+            to: role.clone(),
+            others: names.to_vec(),
+        };
         let mut scripts = vec![
             command::seal(epoch, Some("x")),
             command::promote(epoch, "x"),
@@ -248,11 +321,20 @@ mod tests {
             command::bootstrap(&verifier, &verifier, &names),
             command::create_role(&user, id, &verifier),
             command::alter_role(&user, id, &verifier),
-            command::lock_out_role(&user, id),
-            command::drop_role_ownership(&user, id, "heir"),
-            command::drop_role(&user, id),
-            command::alter_database_owner(&database, id, &user),
-            command::drop_database("shop", id, true),
+            command::make_register(&known),
+            command::adopt_role("it", UserId::from_uuid(id)),
+            command::adopt_database("shop", DatabaseId::from_uuid(id)),
+            command::forget(known[0].id),
+            command::lock_out_role("it", id),
+            command::disown_role("it", id),
+            command::inherit_from_role(&role, &inheritance(Heir::Nobody)),
+            command::inherit_from_role(&role, &inheritance(Heir::Owner(role.clone()))),
+            command::drop_role("it", UserId::from_uuid(id)),
+            command::alter_database_owner(&database, id, &user, id, &names),
+            command::end_sessions_without_right("shop", id),
+            command::transfer_objects(&transfer),
+            command::drop_database("shop", DatabaseId::from_uuid(id), true),
+            command::drop_database("shop", DatabaseId::from_uuid(id), false),
             command::observe_node(1_000),
             command::observe_catalogue(),
         ];

@@ -1,11 +1,12 @@
 //! The simulated write-ahead log: records with positions and timelines, and what a node keeps of it on its disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dbaas_core::config::AutoConf;
 use dbaas_core::scram::ScramVerifier;
 use dbaas_core::secret::Secret;
+use uuid::Uuid;
 
 /// Where every cluster's log begins: after what `initdb` wrote.
 pub(super) const FIRST_LSN: u64 = 0x0300_0000;
@@ -114,20 +115,44 @@ pub(super) struct Catalogue {
     pub(super) setting: u64,
     pub(super) roles: BTreeMap<String, Role>,
     pub(super) databases: BTreeMap<String, Database>,
+    /// The register of what is the control plane's, if there is one: OIDs by id.
+    pub(super) register: Option<BTreeMap<Uuid, u32>>,
+    pub(super) last_oid: u32,
+}
+
+impl Catalogue {
+    pub(super) fn new_oid(&mut self) -> u32 {
+        self.last_oid += 1;
+        16_384 + self.last_oid
+    }
+
+    /// Whose this OID is.
+    pub(super) fn registered(&self, oid: u32) -> Option<Uuid> {
+        let found = self.register.iter().flatten().find(|(_, of)| **of == oid);
+        found.map(|(id, _)| *id)
+    }
+
+    /// Whether there is a role or database with this OID.
+    pub(super) fn exists(&self, oid: u32) -> bool {
+        self.roles.values().any(|role| role.oid == oid)
+            || self.databases.values().any(|database| database.oid == oid)
+    }
 }
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Role {
+    pub(super) oid: u32,
     pub(super) verifier: String,
     pub(super) can_login: bool,
-    pub(super) mark: Option<String>,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Database {
     pub(super) owner: String,
+    pub(super) oid: u32,
     pub(super) public_connects: bool,
-    pub(super) mark: Option<String>,
+    /// Names of the roles that own something in it: each of its owners made something in it.
+    pub(super) makers: BTreeSet<String>,
 }
 
 /// A node's data directory.

@@ -295,15 +295,16 @@ impl World {
     pub(super) fn create_foreign_role(&mut self, instance: InstanceId, name: &str) {
         self.change_catalogue(instance, |catalogue| {
             let role = Role {
+                oid: catalogue.new_oid(),
                 verifier: String::new(),
                 can_login: true,
-                mark: None,
             };
             catalogue.roles.insert(name.to_owned(), role);
             let database = Database {
                 owner: name.to_owned(),
+                oid: catalogue.new_oid(),
                 public_connects: true,
-                mark: None,
+                makers: [name.to_owned()].into(),
             };
             catalogue.databases.insert(name.to_owned(), database);
         });

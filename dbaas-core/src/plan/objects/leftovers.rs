@@ -1,17 +1,18 @@
 //! What was dropped and is there again: an order to make it, decided on before it was to go, came late.
 
-use crate::command::{object_mark, staging_database_name};
+use uuid::Uuid;
+
+use crate::command::staging_database_name;
 use crate::id::{DatabaseId, NodeId, UserId};
-use crate::name::UserName;
 use crate::observation::CatalogueFacts;
-use crate::plan::Action;
 use crate::plan::draft::Draft;
+use crate::plan::{Action, GoneObject};
 
-use super::{MOST_AT_ONCE, drop_role};
+use super::{MOST_AT_ONCE, inheritance};
 
-/// Whether this is the mark of something that was dropped.
-pub(super) fn is_one(draft: &Draft<'_>, mark: Option<&str>) -> bool {
-    mark.is_some_and(|mark| draft.record.dropped.iter().any(|id| object_mark(id) == mark))
+/// Whether this is something that was dropped.
+pub(super) fn is_one(draft: &Draft<'_>, id: Option<Uuid>) -> bool {
+    id.is_some_and(|id| draft.record.dropped.iter().any(|dropped| dropped == id))
 }
 
 /// Drops it again. Only what is known to have been dropped: a role or database that no record speaks of may be one
@@ -19,13 +20,13 @@ pub(super) fn is_one(draft: &Draft<'_>, mark: Option<&str>) -> bool {
 pub(super) fn drop_again(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts) {
     let dropped: Vec<_> = draft.record.dropped.iter().collect();
     for id in dropped {
-        let (mark, staging) = (object_mark(id), staging_database_name(id));
-        let is_marked = |found: &Option<String>| found.as_deref() == Some(mark.as_str());
+        let staging = staging_database_name(id);
         let databases = catalogue.databases.iter().filter_map(|found| {
-            let marked = is_marked(&found.mark);
-            (marked || found.name == staging).then(|| (found.name.clone(), marked))
+            let registered = found.id == Some(id);
+            let staged = found.id.is_none() && found.name == staging;
+            (registered || staged).then(|| (found.name.clone(), registered))
         });
-        for (name, marked) in databases {
+        for (name, registered) in databases {
             if draft.actions.len() >= MOST_AT_ONCE {
                 return;
             }
@@ -36,14 +37,36 @@ pub(super) fn drop_again(draft: &mut Draft<'_>, primary: NodeId, catalogue: &Cat
                     node: primary,
                     database,
                     name,
-                    marked,
+                    registered,
                 },
                 why,
             );
         }
-        let roles = catalogue.roles.iter().filter(|role| is_marked(&role.mark));
-        for name in roles.filter_map(|role| role.name.parse::<UserName>().ok()) {
-            drop_role(draft, primary, UserId::from_uuid(id), &name, catalogue);
+        if let Some(role) = catalogue.role(id) {
+            // What it waits for, where it does, is told of nowhere: there is no record. A role that was just made owns nothing.
+            let _ = inheritance::drop_role(draft, primary, UserId::from_uuid(id), role, catalogue);
         }
+        if catalogue.lost.contains(&id) {
+            // Its own row went with it, where the one who dropped it lived to see that.
+            for object in [
+                GoneObject::User(UserId::from_uuid(id)),
+                GoneObject::Database(DatabaseId::from_uuid(id)),
+            ] {
+                forget(draft, primary, object);
+            }
+        }
+    }
+}
+
+/// Takes it out of the register.
+pub(super) fn forget(draft: &mut Draft<'_>, primary: NodeId, object: GoneObject) {
+    if draft.actions.len() < MOST_AT_ONCE {
+        draft.act(
+            Action::Forget {
+                node: primary,
+                object,
+            },
+            "forgetting what was dropped",
+        );
     }
 }

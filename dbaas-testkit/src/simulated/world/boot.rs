@@ -1,6 +1,6 @@
 //! How a simulated node's data is prepared and its server started.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dbaas_core::boot::{ADMIN_ROLE, BootRole, Prepare};
 use dbaas_core::command::SPARE_DATABASE;
@@ -129,8 +129,9 @@ impl World {
         if node.node.uuid().as_u128().is_multiple_of(2) {
             let spare = Database {
                 owner: ADMIN_ROLE.to_owned(),
+                oid: catalogue.new_oid(),
                 public_connects: true,
-                mark: None,
+                makers: BTreeSet::new(),
             };
             catalogue.databases.insert(SPARE_DATABASE.to_owned(), spare);
         }
