@@ -13,7 +13,10 @@ mod builder;
 mod changes;
 mod create;
 mod databases;
+mod elements;
 mod instances;
+mod kept;
+mod manifests;
 mod updates;
 mod users;
 mod versions;
@@ -39,6 +42,7 @@ use tokio::sync::broadcast;
 pub use builder::{ControlPlaneBuilder, StartError};
 
 use crate::clock::Clock;
+use crate::elements::locks::ElementLocks;
 use crate::engine::EngineHandle;
 use crate::error::ControlError;
 use crate::randomness::Randomness;
@@ -55,6 +59,8 @@ pub struct ControlPlane {
 pub(crate) struct Inner {
     pub(crate) ports: Arc<Ports>,
     pub(crate) engine: EngineHandle,
+    /// Elements that are being changed.
+    pub(crate) elements: ElementLocks,
 }
 
 /// Everything outside that the façade and the engine reach through traits, and what they share.
@@ -130,6 +136,11 @@ impl ControlPlane {
     /// What is needed to start one.
     pub fn builder() -> ControlPlaneBuilder {
         ControlPlaneBuilder::default()
+    }
+
+    /// What façade and engine share.
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.inner.ports
     }
 
     /// What the backend can do.

@@ -85,6 +85,11 @@ impl EngineHandle {
         self.engine.lease().is_some()
     }
 
+    /// Says when the control plane is to stop.
+    pub(crate) fn stopping(&self) -> tokio::sync::watch::Receiver<bool> {
+        self.engine.stop.subscribe()
+    }
+
     /// Ends passes between two actions. Touches no PostgreSQL.
     pub(crate) async fn shutdown(&self, deadline: Duration) {
         self.engine.stop.send_replace(true);

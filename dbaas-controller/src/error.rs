@@ -31,6 +31,12 @@ pub enum ControlError {
         /// All of them.
         errors: Vec<FieldError>,
     },
+    /// A manifest that is wrong: all of it, with the places.
+    #[error("{refused}")]
+    Manifest {
+        /// What is wrong.
+        refused: dbaas_manifest::error::Refused,
+    },
     /// A name is taken.
     #[error("the name \"{name}\" is taken by another {what}")]
     NameTaken {

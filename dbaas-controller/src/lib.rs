@@ -36,6 +36,7 @@
 
 pub mod clock;
 pub mod control_plane;
+pub mod elements;
 pub mod error;
 pub mod request;
 pub mod settings;

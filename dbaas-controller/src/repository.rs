@@ -20,7 +20,7 @@ use dbaas_core::version::VersionRecord;
 use uuid::Uuid;
 
 pub(crate) use change::Change;
-pub(crate) use record::{IdempotencyRecord, Record, RemovedVersion, child_name, instance_name};
+pub(crate) use record::{IdempotencyRecord, Record, RemovedVersion, child_name, id_from, instance_name};
 
 use crate::request::Versioned;
 
@@ -204,6 +204,17 @@ impl Repository {
         limit: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         let call = self.store.events(Some(instance.uuid()), after, limit);
+        self.bounded(StoreErrorKind::Unavailable, call).await
+    }
+
+    /// The events about any record after a sequence number, oldest first.
+    pub(crate) async fn events_about(
+        &self,
+        subject: Uuid,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let call = self.store.events(Some(subject), after, limit);
         self.bounded(StoreErrorKind::Unavailable, call).await
     }
 

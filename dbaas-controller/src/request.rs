@@ -1,6 +1,10 @@
 //! What callers of the [`ControlPlane`](crate::ControlPlane) ask for: typed, so that everything that a field alone can get wrong was found before.
 //! What needs other records (a name that is taken, an owner of another instance) is found by the control plane.
 
+mod kept;
+
+pub use kept::{CreateConfig, CreatePassword, CreateVariable, UpdateConfig, UpdatePassword, UpdateVariable};
+
 use dbaas_core::id::{DatabaseId, InstanceId, NodeId, ProjectId, UserId, VersionId};
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
 use dbaas_core::password::Password;
@@ -251,4 +255,6 @@ pub enum ResourceRef {
     User(UserId),
     /// A version.
     Version(VersionId),
+    /// A password, a config, a variable, a manifest or an element.
+    Kept(uuid::Uuid),
 }

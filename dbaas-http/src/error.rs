@@ -17,6 +17,17 @@ impl From<ControlError> for Problem {
                     .collect();
                 Problem::wrong(ProblemKind::InvalidFields, errors)
             }
+            ControlError::Manifest { refused } => {
+                let errors = refused
+                    .errors
+                    .into_iter()
+                    .map(|found| {
+                        let detail = format!("{}: {}", found.position, found.message);
+                        Wrong::field(format!("/{}", found.path), detail)
+                    })
+                    .collect();
+                Problem::wrong(ProblemKind::InvalidManifest, errors)
+            }
             ControlError::NameTaken { .. } => Problem::new(ProblemKind::NameTaken, detail),
             ControlError::IdTaken { .. } => Problem::new(ProblemKind::IdTaken, detail),
             ControlError::InUse { .. } => Problem::new(ProblemKind::InUse, detail),

@@ -87,6 +87,8 @@ kinds! {
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body is not declared as JSON";
     /// One or more fields are wrong; `errors` lists every one of them with the rule that it breaks. Nothing was changed.
     InvalidFields = UNPROCESSABLE_ENTITY, "invalid-fields", "The request is not valid";
+    /// The manifest is wrong; `errors` lists all of it: the path of the resource in `pointer`, line and column in `detail`. Nothing was done.
+    InvalidManifest = UNPROCESSABLE_ENTITY, "invalid-manifest", "The manifest is not valid";
     /// The same `Idempotency-Key` was used for a different request. Use a new key for each new request.
     IdempotencyMismatch = UNPROCESSABLE_ENTITY, "idempotency-mismatch", "The idempotency key was used for another request";
     /// The request with this `Idempotency-Key` was carried out before, and what it made has been deleted since. Use a new key to make another.

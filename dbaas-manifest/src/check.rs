@@ -70,6 +70,33 @@ pub fn read(text: &str, options: &Options, around: &Surroundings) -> Result<Mani
     })
 }
 
+/// What stands above the resources of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The name of the element.
+    pub name: String,
+    /// Free text.
+    pub description: String,
+    /// Its version.
+    pub version: String,
+    /// Its id, if the manifest pins one.
+    pub uuid: Option<uuid::Uuid>,
+}
+
+/// Reads what stands above the resources. What is around the manifest does not count, and `{{ … }}` that is not given may stay.
+pub fn head(text: &str, options: &Options) -> Result<Head, Refused> {
+    let mut substituted = None;
+    if !options.variables.is_empty() {
+        let done = jinja::substitute(text, &options.variables).map_err(refused)?;
+        substituted = Some(done);
+    }
+    let parsed = yaml::parse(substituted.as_deref().unwrap_or(text)).map_err(|error| refused(vec![error]))?;
+    let mut report = Report::default();
+    let head = header::head(&parsed.root, options, &mut report);
+    report.finish()?;
+    Ok(head)
+}
+
 fn refused(errors: Vec<Finding>) -> Refused {
     Refused {
         errors,

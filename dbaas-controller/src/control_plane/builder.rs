@@ -10,6 +10,7 @@ use tokio::sync::broadcast;
 
 use super::{ControlPlane, Inner, Ports};
 use crate::clock::{Clock, SystemClock};
+use crate::elements::locks::ElementLocks;
 use crate::engine::Engine;
 use crate::error::ControlError;
 use crate::randomness::Randomness;
@@ -102,9 +103,16 @@ impl ControlPlaneBuilder {
         super::versions::sync_catalogue(&ports)
             .await
             .map_err(StartError::Store)?;
+        super::kept::ensure_platform(&ports)
+            .await
+            .map_err(StartError::Store)?;
         let engine = Engine::spawn(Arc::clone(&ports));
         Ok(ControlPlane {
-            inner: Arc::new(Inner { ports, engine }),
+            inner: Arc::new(Inner {
+                ports,
+                engine,
+                elements: ElementLocks::default(),
+            }),
         })
     }
 }

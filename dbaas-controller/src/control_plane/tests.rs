@@ -2,6 +2,7 @@
 
 mod chosen_id;
 mod concurrency;
+mod elements;
 mod idempotency;
 mod instances;
 mod objects;

@@ -109,6 +109,25 @@ impl Change {
         self
     }
 
+    /// Appends to the event log of something that is no instance: an element, a password.
+    #[must_use]
+    pub(crate) fn note(
+        mut self,
+        subject: Uuid,
+        at: Timestamp,
+        kind: &str,
+        message: impl Into<String>,
+    ) -> Self {
+        self.ops.push(Op::Append(NewEvent {
+            subject: Some(subject),
+            at,
+            kind: kind.to_owned(),
+            message: message.into(),
+            node: None,
+        }));
+        self
+    }
+
     /// Removes an instance with what it holds. Refused (`Referenced`) if a database or a user came in between: read again.
     #[must_use]
     pub(crate) fn remove_instance(

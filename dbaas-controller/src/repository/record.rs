@@ -183,7 +183,7 @@ impl Record for IdempotencyRecord {
 }
 
 /// A UUID (version 8, RFC 9562) that follows from the parts.
-fn id_from(parts: &[&str]) -> Uuid {
+pub(crate) fn id_from(parts: &[&str]) -> Uuid {
     let mut hash = Sha256::new();
     for part in parts {
         // The length first, so that no two lists of parts read the same.

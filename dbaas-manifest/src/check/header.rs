@@ -88,6 +88,20 @@ pub(super) fn read(root: &Node, options: &Options, around: &Surroundings, report
     header
 }
 
+/// Names and version alone.
+pub(super) fn head(root: &Node, options: &Options, report: &mut Report) -> super::Head {
+    entries(root, "", report);
+    super::Head {
+        name: name(root, options, report),
+        description: text(root, "description", report).unwrap_or_default(),
+        version: match root.entry("version").and_then(|version| version.node.text()) {
+            Some(text) if crate::jinja::found_in(text) => text.to_owned(),
+            _ => version_of(root, report).to_string(),
+        },
+        uuid: uuid(root, "", report),
+    }
+}
+
 /// From the text, from the caller, or from the references to the element's own imports.
 fn name(root: &Node, options: &Options, report: &mut Report) -> String {
     if let Some(found) = root.entry("name") {

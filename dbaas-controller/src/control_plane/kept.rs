@@ -1,0 +1,98 @@
+//! Calls about what is kept for manifests and people: passwords, configs, variables.
+
+mod configs;
+mod passwords;
+mod variables;
+
+use dbaas_core::store::{DocumentVersion, StoreErrorKind};
+use uuid::Uuid;
+
+pub(super) use variables::ensure_platform;
+
+use super::changes::{before_try, too_much_contention};
+use super::{Inner, clamp_limit, cut};
+use crate::error::ControlError;
+use crate::repository::{Change, Record};
+use crate::request::{Listed, Page, ResourceRef, Versioned};
+
+impl Inner {
+    /// The record with this id.
+    pub(super) async fn load_kept<R: Record>(&self, id: Uuid) -> Result<Versioned<R>, ControlError> {
+        let found = self.ports.repository.load::<R>(id).await;
+        found
+            .map_err(|error| self.ports.store_error(error))?
+            .ok_or_else(|| kept_not_found::<R>(id))
+    }
+
+    /// One page of them, of a parent or of all.
+    pub(super) async fn list_kept<R: Record>(
+        &self,
+        parent: Option<Uuid>,
+        page: Page<Uuid>,
+    ) -> Result<Listed<R, Uuid>, ControlError> {
+        let limit = clamp_limit(page.limit);
+        let found = self
+            .ports
+            .repository
+            .page::<R>(parent, page.after, limit + 1)
+            .await;
+        let found = found.map_err(|error| self.ports.store_error(error))?;
+        Ok(cut(found, limit, |record: &R| record.uuid()))
+    }
+
+    /// Writes what `change` makes of the record, unless that is the same.
+    pub(super) async fn update_kept<R: Record + Clone + PartialEq>(
+        &self,
+        id: Uuid,
+        expected: Option<DocumentVersion>,
+        change: impl Fn(&mut R) -> Result<(), ControlError>,
+    ) -> Result<Versioned<R>, ControlError> {
+        for attempt in 0..self.ports.settings.conflict_tries {
+            before_try(&self.ports, attempt).await;
+            let read = self.load_kept::<R>(id).await?;
+            if expected.is_some_and(|expected| expected != read.version) {
+                return Err(ControlError::VersionMismatch);
+            }
+            let mut record = read.record.clone();
+            change(&mut record)?;
+            if record == read.record {
+                return Ok(read);
+            }
+            let written = Change::new().update(&record, read.version);
+            match self.ports.repository.commit_one(written).await {
+                Ok(version) => return Ok(Versioned { record, version }),
+                Err(error) if error.kind() == StoreErrorKind::Conflict => {}
+                Err(error) => return Err(self.ports.store_error(error)),
+            }
+        }
+        Err(too_much_contention())
+    }
+
+    /// Removes the record.
+    pub(super) async fn delete_kept<R: Record>(
+        &self,
+        id: Uuid,
+        expected: Option<DocumentVersion>,
+    ) -> Result<(), ControlError> {
+        for attempt in 0..self.ports.settings.conflict_tries {
+            before_try(&self.ports, attempt).await;
+            let read = self.load_kept::<R>(id).await?;
+            if expected.is_some_and(|expected| expected != read.version) {
+                return Err(ControlError::VersionMismatch);
+            }
+            match self.ports.repository.commit(Change::new().delete(&read)).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == StoreErrorKind::Conflict => {}
+                Err(error) => return Err(self.ports.store_error(error)),
+            }
+        }
+        Err(too_much_contention())
+    }
+}
+
+pub(super) fn kept_not_found<R: Record>(id: Uuid) -> ControlError {
+    ControlError::NotFound {
+        what: R::KIND,
+        resource: ResourceRef::Kept(id),
+    }
+}

@@ -1,0 +1,166 @@
+//! Calls about manifests that are kept: the text, to be planned and applied by name.
+
+use std::sync::Arc;
+
+use dbaas_core::id::{InstanceId, ProjectId};
+use dbaas_core::secret::Secret;
+use dbaas_core::store::DocumentVersion;
+use dbaas_manifest::check;
+use uuid::Uuid;
+
+use super::create::Creation;
+use super::elements::seal_text;
+use super::kept::kept_not_found;
+use super::{ControlPlane, Ports};
+use crate::elements::ManifestRequest;
+use crate::elements::facts::opened;
+use crate::elements::record::ManifestRecord;
+use crate::error::ControlError;
+use crate::repository::Change;
+use crate::request::{IdempotencyKey, Listed, Page, Versioned};
+
+impl ControlPlane {
+    /// Keeps a manifest. What can be told from the text alone is checked: that it is a document with a name.
+    pub async fn create_manifest(
+        &self,
+        request: ManifestRequest,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Versioned<ManifestRecord>, ControlError> {
+        let head = head(&request)?;
+        let ports = Arc::clone(&self.inner.ports);
+        self.inner.create(NewManifest { request, head, ports }, key).await
+    }
+
+    /// One manifest, without its text.
+    pub async fn manifest(&self, id: Uuid) -> Result<Versioned<ManifestRecord>, ControlError> {
+        self.inner.load_kept(id).await
+    }
+
+    /// The text of a manifest. It may hold secrets.
+    pub async fn manifest_text(&self, id: Uuid) -> Result<Secret, ControlError> {
+        let read = self.manifest(id).await?;
+        opened(self.ports(), id, &read.record.sealed)
+    }
+
+    /// The manifests of a project, or of all.
+    pub async fn manifests(
+        &self,
+        project: Option<ProjectId>,
+        page: Page<Uuid>,
+    ) -> Result<Listed<ManifestRecord, Uuid>, ControlError> {
+        self.inner.list_kept(project.map(ProjectId::uuid), page).await
+    }
+
+    /// Replaces the text of a manifest. The element stays as it is until it is applied.
+    pub async fn replace_manifest(
+        &self,
+        id: Uuid,
+        request: ManifestRequest,
+        expected: Option<DocumentVersion>,
+    ) -> Result<Versioned<ManifestRecord>, ControlError> {
+        let head = head(&request)?;
+        let ports = self.ports();
+        let apply = |record: &mut ManifestRecord| {
+            if opened(ports, id, &record.sealed)?.expose() == request.text {
+                return Ok(());
+            }
+            record.name = head.name.clone();
+            record.description = head.description.clone();
+            record.version = head.version.clone();
+            record.sealed = seal_text(ports, id, &request.text);
+            record.updated_at = ports.now();
+            Ok(())
+        };
+        self.inner.update_kept(id, expected, apply).await
+    }
+
+    /// Removes a manifest. The element that was made of it stays.
+    pub async fn delete_manifest(
+        &self,
+        id: Uuid,
+        expected: Option<DocumentVersion>,
+    ) -> Result<(), ControlError> {
+        self.inner.delete_kept::<ManifestRecord>(id, expected).await
+    }
+}
+
+/// Longest text that is kept: sealed, it is a document of the store.
+const KEPT_BYTES_MAX: usize = 700_000;
+
+fn head(request: &ManifestRequest) -> Result<check::Head, ControlError> {
+    if request.text.len() > KEPT_BYTES_MAX {
+        let detail = format!("a manifest that is kept has at most {KEPT_BYTES_MAX} bytes");
+        return Err(super::invalid("/text", detail));
+    }
+    let options = check::Options {
+        name: request.name.clone(),
+        variables: request.variables.clone(),
+        skip_unknown: request.skip_unknown,
+    };
+    check::head(&request.text, &options).map_err(|refused| ControlError::Manifest { refused })
+}
+
+struct NewManifest {
+    request: ManifestRequest,
+    head: check::Head,
+    ports: Arc<Ports>,
+}
+
+impl Creation for NewManifest {
+    type Record = ManifestRecord;
+
+    fn scope(&self) -> String {
+        format!("manifest/{}", self.request.project)
+    }
+
+    async fn prepare(
+        &self,
+        ports: &Ports,
+        id: Uuid,
+        change: Change,
+    ) -> Result<(ManifestRecord, Change), ControlError> {
+        let now = ports.now();
+        let record = ManifestRecord {
+            id,
+            project: self.request.project,
+            name: self.head.name.clone(),
+            description: self.head.description.clone(),
+            version: self.head.version.clone(),
+            sealed: seal_text(ports, id, &self.request.text),
+            created_at: now,
+            updated_at: now,
+        };
+        let change = change.create(&record);
+        Ok((record, change))
+    }
+
+    fn chosen_id(&self) -> Option<Uuid> {
+        self.head.uuid
+    }
+
+    fn makes(&self, record: &ManifestRecord) -> bool {
+        record.project == self.request.project
+            && opened(&self.ports, record.id, &record.sealed)
+                .is_ok_and(|text| text.expose() == self.request.text)
+    }
+
+    fn what(&self) -> &'static str {
+        "manifest"
+    }
+
+    async fn name_taken(&self, _: &Ports) -> ControlError {
+        // Names of manifests are not unique: an element has several versions.
+        ControlError::NameTaken {
+            what: "manifest",
+            name: self.head.name.clone(),
+        }
+    }
+
+    fn gone(&self, id: Uuid) -> ControlError {
+        kept_not_found::<ManifestRecord>(id)
+    }
+
+    fn concerns(_: &ManifestRecord) -> Option<InstanceId> {
+        None
+    }
+}
