@@ -23,6 +23,7 @@ mod decode;
 mod docs_page;
 mod error;
 mod handlers;
+mod linger;
 pub mod openapi;
 mod options;
 mod path;

@@ -14,6 +14,7 @@ use utoipa::openapi::path::{HttpMethod, Operation};
 
 use crate::app::{App, admit, authenticate, observe, panicked};
 use crate::handlers::{actions, databases, events, instances, nodes, service, users, versions};
+use crate::linger::linger;
 use crate::openapi::operations as op;
 use crate::options::HttpOptions;
 use crate::path::{canonical, method_not_allowed, no_such_path};
@@ -199,5 +200,6 @@ pub fn router(control_plane: ControlPlane, options: HttpOptions) -> Router {
         .with_state(app);
     // Outside of the router, because it changes what is routed.
     let spelled = map_request(|request: axum::extract::Request| async { canonical(request) }).layer(inner);
-    Router::new().fallback_service(spelled)
+    // Outermost: whichever layer answers, the client gets to read it.
+    Router::new().fallback_service(spelled).layer(from_fn(linger))
 }
