@@ -8,7 +8,7 @@ pub use kept::{CreateConfig, CreatePassword, CreateVariable, UpdateConfig, Updat
 use dbaas_core::id::{DatabaseId, InstanceId, NodeId, ProjectId, UserId, VersionId};
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
 use dbaas_core::password::Password;
-use dbaas_core::size::{CpuCores, DiskGb, NodeCount, RamMb, SyncReplicas};
+use dbaas_core::size::{CpuCores, DiskGb, NodeCount, PasswordVersion, RamMb, SyncReplicas};
 use dbaas_core::store::DocumentVersion;
 use dbaas_core::version::ImageRef;
 
@@ -146,6 +146,8 @@ pub struct CreateUser {
     pub description: Description,
     /// Its password; hashed at once and not kept.
     pub password: Password,
+    /// What the caller calls this password.
+    pub password_version: PasswordVersion,
 }
 
 impl CreateUser {
@@ -156,6 +158,7 @@ impl CreateUser {
             name,
             description: Description::default(),
             password,
+            password_version: PasswordVersion::default(),
         }
     }
 }
@@ -167,6 +170,8 @@ pub struct UpdateUser {
     pub description: Option<Description>,
     /// A new password.
     pub password: Option<Password>,
+    /// What the caller calls the new password; the next number if left out.
+    pub password_version: Option<PasswordVersion>,
 }
 
 /// A new version of the catalogue.

@@ -24,6 +24,8 @@ pub const NAME_CHARS: RangeInclusive<usize> = 1..=255;
 pub const DESCRIPTION_CHARS: RangeInclusive<usize> = 0..=1024;
 /// Length of a password, in characters (Unicode scalar values).
 pub const PASSWORD_CHARS: RangeInclusive<usize> = 8..=99;
+/// Version of a user's password: how often it was changed, or what a client calls it.
+pub const PASSWORD_VERSION: RangeInclusive<u64> = 1..=u32::MAX as u64;
 /// Length of a database's or user's name, in bytes: PostgreSQL cuts longer identifiers off (`NAMEDATALEN` - 1).
 pub const IDENTIFIER_BYTES: RangeInclusive<usize> = 1..=63;
 /// Length of an image reference, in bytes (255 of repository, 128 of tag, a digest).

@@ -126,6 +126,25 @@ macro_rules! bounded {
 }
 
 bounded! {
+    /// Version of a user's password. A client that keeps no passwords compares it with what it knows, and sends the password when
+    /// the two differ.
+    PasswordVersion(u32), "as a version", limits::PASSWORD_VERSION
+}
+
+impl Default for PasswordVersion {
+    fn default() -> Self {
+        PasswordVersion::MIN
+    }
+}
+
+impl PasswordVersion {
+    /// That of the next password.
+    pub const fn next(self) -> Self {
+        PasswordVersion(self.0.saturating_add(1))
+    }
+}
+
+bounded! {
     /// Processor cores of each node.
     CpuCores(u16), "cores", limits::CPU_CORES
 }

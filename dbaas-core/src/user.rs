@@ -6,6 +6,7 @@ use crate::id::{InstanceId, UserId};
 use crate::lifecycle::ObjectLifecycle;
 use crate::name::{Description, UserName};
 use crate::scram::ScramVerifier;
+use crate::size::PasswordVersion;
 use crate::time::Timestamp;
 
 /// A user of an instance.
@@ -21,6 +22,9 @@ pub struct UserRecord {
     pub description: Description,
     /// What PostgreSQL checks its password against. The password itself is not kept.
     pub verifier: ScramVerifier,
+    /// Grows with each new password, unless the caller says what it is.
+    #[serde(default)]
+    pub password_version: PasswordVersion,
     /// It is to be dropped.
     pub deleting: bool,
     /// When it was asked for.

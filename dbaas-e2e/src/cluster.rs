@@ -81,6 +81,7 @@ impl Cluster {
             name: "app".parse()?,
             description: "".parse()?,
             password: Password::new(PASSWORD)?,
+            password_version: Default::default(),
         };
         let user = plane.create_user(id, user, None).await?.record.id;
         let database = CreateDatabase {

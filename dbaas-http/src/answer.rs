@@ -6,10 +6,12 @@ use std::net::Ipv4Addr;
 
 use dbaas_controller::control_plane::NodeView;
 use dbaas_core::database::DatabaseRecord;
+use dbaas_core::id::ProjectId;
 use dbaas_core::infrastructure::{Endpoint, ipv4_of};
 use dbaas_core::instance::{InstancePhase, InstanceRecord};
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
 use dbaas_core::node::{NodeRecord, NodeRole};
+use dbaas_core::size::PasswordVersion;
 use dbaas_core::store::StoredEvent;
 use dbaas_core::time::Timestamp;
 use dbaas_core::user::UserRecord;
@@ -19,7 +21,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::problem::Problem;
-use crate::reference::{user_uri, version_uri};
+use crate::reference::{instance_uri, user_uri, version_uri};
 
 /// An instance.
 #[derive(Debug, Serialize)]
@@ -101,6 +103,8 @@ impl<'a> InstanceAnswer<'a> {
 #[derive(Debug, Serialize)]
 pub(crate) struct DatabaseAnswer<'a> {
     uuid: Uuid,
+    project_id: Uuid,
+    instance: String,
     name: &'a DatabaseName,
     description: &'a Description,
     owner: String,
@@ -112,9 +116,11 @@ pub(crate) struct DatabaseAnswer<'a> {
 }
 
 impl<'a> DatabaseAnswer<'a> {
-    pub(crate) fn of(record: &'a DatabaseRecord) -> Self {
+    pub(crate) fn of(record: &'a DatabaseRecord, project: ProjectId) -> Self {
         DatabaseAnswer {
             uuid: record.id.uuid(),
+            project_id: project.uuid(),
+            instance: instance_uri(record.instance),
             name: &record.name,
             description: &record.description,
             owner: user_uri(record.instance, record.owner),
@@ -131,8 +137,11 @@ impl<'a> DatabaseAnswer<'a> {
 #[derive(Debug, Serialize)]
 pub(crate) struct UserAnswer<'a> {
     uuid: Uuid,
+    project_id: Uuid,
+    instance: String,
     name: &'a UserName,
     description: &'a Description,
+    password_version: PasswordVersion,
     status: &'static str,
     reason: &'a str,
     deleting: bool,
@@ -141,11 +150,14 @@ pub(crate) struct UserAnswer<'a> {
 }
 
 impl<'a> UserAnswer<'a> {
-    pub(crate) fn of(record: &'a UserRecord) -> Self {
+    pub(crate) fn of(record: &'a UserRecord, project: ProjectId) -> Self {
         UserAnswer {
             uuid: record.id.uuid(),
+            project_id: project.uuid(),
+            instance: instance_uri(record.instance),
             name: &record.name,
             description: &record.description,
+            password_version: record.password_version,
             status: record.lifecycle.as_str(),
             reason: &record.reason,
             deleting: record.deleting,
@@ -240,19 +252,6 @@ impl<'a> EventAnswer<'a> {
             node: event.event.node,
         }
     }
-}
-
-/// The nodes of an instance.
-#[derive(Debug, Serialize)]
-pub(crate) struct NodesAnswer<'a> {
-    pub(crate) nodes: Vec<NodeAnswer<'a>>,
-}
-
-/// A page of an instance's log.
-#[derive(Debug, Serialize)]
-pub(crate) struct EventsAnswer<'a> {
-    pub(crate) events: Vec<EventAnswer<'a>>,
-    pub(crate) next: Option<String>,
 }
 
 /// How to connect to an instance.

@@ -18,7 +18,14 @@ use crate::options::HttpOptions;
 use crate::problem::{Problem, ProblemKind};
 
 /// Paths below which no token is asked for and no bound applies.
-const OPEN_PATHS: [&str; 5] = ["/healthz", "/readyz", "/openapi.json", "/docs", "/problems"];
+const OPEN_PATHS: [&str; 6] = [
+    "/healthz",
+    "/readyz",
+    "/openapi.json",
+    "/specifications",
+    "/docs",
+    "/problems",
+];
 /// Where the metrics are: with a token, without a bound.
 const METRICS_PATH: &str = "/metrics";
 
@@ -26,12 +33,22 @@ const METRICS_PATH: &str = "/metrics";
 pub(crate) struct App {
     pub(crate) control: ControlPlane,
     pub(crate) options: HttpOptions,
-    /// The OpenAPI document as it is sent.
-    pub(crate) openapi: Bytes,
-    /// The page that shows it.
-    pub(crate) docs: Bytes,
+    /// What is made once.
+    pub(crate) fixed: Fixed,
     in_flight: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+}
+
+/// What is made once and sent often.
+pub(crate) struct Fixed {
+    /// The OpenAPI document.
+    pub(crate) openapi: Bytes,
+    /// The same in OpenAPI 3.0.
+    pub(crate) openapi_3_0: Bytes,
+    /// The page that shows it.
+    pub(crate) docs: Bytes,
+    /// Every path that is routed.
+    pub(crate) paths: Vec<&'static str>,
 }
 
 /// The place of a long request among those that may wait; an event stream takes it along.
@@ -39,14 +56,13 @@ pub(crate) struct App {
 pub(crate) struct WaitingPlace(#[allow(dead_code)] Arc<OwnedSemaphorePermit>);
 
 impl App {
-    pub(crate) fn new(control: ControlPlane, options: HttpOptions, openapi: Bytes, docs: Bytes) -> Self {
+    pub(crate) fn new(control: ControlPlane, options: HttpOptions, fixed: Fixed) -> Self {
         let places = |n: usize| Arc::new(Semaphore::new(n.clamp(1, Semaphore::MAX_PERMITS)));
         let (in_flight, waiting) = (places(options.in_flight_max), places(options.waiting_max));
         App {
             control,
             options,
-            openapi,
-            docs,
+            fixed,
             in_flight,
             waiting,
         }

@@ -288,6 +288,23 @@ impl<'a> Decoder<'a> {
             .ok()
     }
 
+    /// A field that may be left out, or null, which means the same.
+    pub(crate) fn or_null<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&RawValue) -> Result<T, String>,
+    ) -> Option<T> {
+        if self
+            .fields
+            .get(name)
+            .is_some_and(|raw| Shape::of(raw) == Shape::Null)
+        {
+            self.take(name);
+            return None;
+        }
+        self.optional(name, read)
+    }
+
     /// A field that must be there.
     pub(crate) fn required<T>(
         &mut self,
@@ -312,11 +329,31 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// A field of the answer that a request of this kind cannot have.
-    pub(crate) fn refused(&mut self, name: &'static str, rule: &'static str) {
-        if self.take(name).is_some() {
+    /// A field of the answer that a request of this kind cannot set; null and its default (as JSON) set nothing.
+    pub(crate) fn refused(&mut self, name: &'static str, default: Option<&str>, rule: &'static str) {
+        let Some(raw) = self.take(name) else { return };
+        let sets_nothing = Shape::of(raw) == Shape::Null
+            || default.is_some_and(|default| {
+                let values = [raw.get(), default].map(serde_json::from_str::<Value>);
+                matches!(values, [Ok(given), Ok(default)] if given == default)
+            });
+        if !sets_nothing {
             self.errors.push(Wrong::field(pointer(name), rule));
         }
+    }
+
+    /// A field that says what is known already, and may say nothing else.
+    pub(crate) fn equal<T: PartialEq>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&RawValue) -> Result<T, String>,
+        known: T,
+        rule: &'static str,
+    ) {
+        self.optional(name, |raw| match read(raw)? {
+            given if given == known => Ok(()),
+            _ => Err(rule.to_owned()),
+        });
     }
 
     /// What was read, if nothing was wrong. `build` returns `None` only for a field whose error was noted.

@@ -16,18 +16,19 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dbaas_controller::error::ControlError;
 use dbaas_controller::request::{Listed, Page, ResourceRef, Versioned};
-use dbaas_core::id::InstanceId;
+use dbaas_core::id::{InstanceId, ProjectId};
 use dbaas_core::lifecycle::{Lifecycle, ObjectLifecycle};
 use dbaas_core::limits;
 use dbaas_core::store::DocumentVersion;
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::conditional::{Precondition, Tags, etag, precondition_failed};
+use crate::listing::Listing;
 use crate::problem::{Problem, ProblemKind};
-use crate::query::{Collection, Wait};
+use crate::query::Wait;
+use crate::request::Parent;
 
 /// How a long poll ended.
 pub(crate) const WAIT_OUTCOME: HeaderName = HeaderName::from_static("dbaas-wait");
@@ -54,6 +55,18 @@ fn one(status: StatusCode, version: DocumentVersion, answer: &impl Serialize) ->
     let mut response = (status, Json(answer)).into_response();
     response.headers_mut().insert(header::ETAG, etag(version));
     response
+}
+
+/// The project of an instance, which its users and databases are in, too.
+async fn project_of(app: &App, instance: InstanceId) -> Result<ProjectId, ControlError> {
+    Ok(app.control.instance(instance).await?.record.spec.project)
+}
+
+impl Parent {
+    async fn of(app: &App, instance: InstanceId) -> Result<Self, ControlError> {
+        let project = project_of(app, instance).await?;
+        Ok(Parent { instance, project })
+    }
 }
 
 /// A resource that was made.
@@ -179,32 +192,18 @@ struct Part<T, Id> {
 }
 
 impl<T, Id> Part<T, Id> {
-    fn json<'a, A: Serialize>(
+    fn answer<'a, A: Serialize>(
         &'a self,
-        name: &'static str,
-        collection: Collection,
+        listing: Listing,
         id: impl Fn(&Id) -> Uuid,
         answer: impl Fn(&'a T) -> A,
     ) -> Response {
-        let items = self.items.iter().map(|item| answer(&item.record)).collect();
-        let next = self.next.as_ref().map(|next| collection.cursor(id(next)));
-        Json(PageAnswer { name, items, next }).into_response()
-    }
-}
-
-/// A page of a collection: `{"<name>": [...], "next": ...}`.
-struct PageAnswer<A> {
-    name: &'static str,
-    items: Vec<A>,
-    next: Option<String>,
-}
-
-impl<A: Serialize> Serialize for PageAnswer<A> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(2))?;
-        map.serialize_entry(self.name, &self.items)?;
-        map.serialize_entry("next", &self.next)?;
-        map.end()
+        let items: Vec<A> = self.items.iter().map(|item| answer(&item.record)).collect();
+        let next = self.next.as_ref().map(|next| {
+            let id = id(next);
+            (listing.collection.cursor(id), id.to_string())
+        });
+        listing.page(&items, next)
     }
 }
 

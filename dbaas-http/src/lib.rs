@@ -24,6 +24,7 @@ mod docs_page;
 mod error;
 mod handlers;
 mod linger;
+mod listing;
 pub mod openapi;
 mod options;
 mod path;
@@ -39,6 +40,7 @@ pub use query::query_for_fuzzing;
 pub use request::decode_for_fuzzing;
 
 pub use access::{Access, Caller, InvalidTokens, TokenStore};
+pub use listing::ListStyle;
 pub use options::{HttpOptions, MetricsText};
 pub use problem::{Problem, ProblemKind};
 pub use routes::router;

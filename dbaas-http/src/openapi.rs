@@ -1,16 +1,27 @@
-//! The interface as an OpenAPI 3.1 document, made from the same table as the router and from the same bounds as the checks.
+//! The interface as an OpenAPI 3.1 document, made from the same table as the router and from the same bounds as the checks; and
+//! the same as a 3.0 document.
 
 pub(crate) mod operations;
 pub(crate) mod parameters;
 pub(crate) mod responses;
 pub(crate) mod schemas;
+mod version_3_0;
 
+use serde_json::Value;
 use utoipa::openapi::path::PathsBuilder;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem};
 
+use crate::listing::ListStyle;
 use crate::routes::routes;
+
+pub use version_3_0::as_3_0;
+
+/// Media type of a list as an object: what a server answers unless told otherwise.
+pub(crate) const OBJECT_LIST: &str = "application/json";
+/// Media type of a list as an array.
+pub(crate) const ARRAY_LIST: &str = "application/json;profile=array";
 
 /// Name of the security scheme.
 pub(crate) const BEARER: &str = "bearer";
@@ -32,8 +43,10 @@ for 24 hours and makes one resource only.
 
 **Errors** are `application/problem+json` (RFC 9457); their `type` is a path on this server that explains it, `errors` lists everything that is wrong.
 
-**Lists** are in order of creation. `next` is the `cursor` of the next page, null at the end; a page may be short, also empty, and still have a `next`. \
-A filter that is given several times means any of its values.";
+**Lists** are in order of their uuids, which is the order of creation unless a client chose them. `next` is the `cursor` of the next page, null at the end; a page may be short, also empty, and still have a `next`. \
+A filter that is given several times means any of its values. \
+`Accept: application/json;profile=array` gives a bare array; `page_limit` and `page_marker` work as `limit` and `cursor` do, and the headers \
+`X-Pagination-Limit` and `X-Pagination-Marker` say how to go on.";
 
 const TAGS: [(&str, &str); 6] = [
     ("instances", "PostgreSQL instances of 1 to 16 nodes"),
@@ -90,4 +103,30 @@ pub fn document() -> OpenApi {
             TagBuilder::new().name(name).description(Some(text)).build()
         })))
         .build()
+}
+
+/// The document as a server with this style of lists sends it.
+pub(crate) fn served(style: ListStyle) -> Value {
+    // Built from constants: a test reads what comes out.
+    let mut document = serde_json::to_value(document()).unwrap_or_default();
+    if style == ListStyle::Arrays {
+        arrays_by_default(&mut document);
+    }
+    document
+}
+
+/// Swaps the two shapes of every list.
+fn arrays_by_default(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(array) = fields.remove(ARRAY_LIST)
+                && let Some(object) = fields.insert(OBJECT_LIST.to_owned(), array)
+            {
+                fields.insert("application/json;profile=object".to_owned(), object);
+            }
+            fields.values_mut().for_each(arrays_by_default);
+        }
+        Value::Array(items) => items.iter_mut().for_each(arrays_by_default),
+        _ => {}
+    }
 }

@@ -8,6 +8,7 @@ use dbaas_core::limits;
 use tokio::sync::watch;
 
 use crate::access::Access;
+use crate::listing::ListStyle;
 
 /// Renders the program's metrics in Prometheus' text format.
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
@@ -27,6 +28,8 @@ pub struct HttpOptions {
     pub access: Access,
     /// What `GET /metrics` answers; without it the path is not there.
     pub metrics: Option<MetricsText>,
+    /// How lists are answered where the request does not say.
+    pub list_style: ListStyle,
     /// Requests that are worked on at once; more are refused with 503.
     pub in_flight_max: usize,
     /// Long polls and event streams at once, which are counted apart; more are refused with 429.
@@ -45,6 +48,7 @@ impl HttpOptions {
         HttpOptions {
             access,
             metrics: None,
+            list_style: ListStyle::Objects,
             in_flight_max: 512,
             waiting_max: 256,
             wait_max: Duration::from_millis(limits::WAIT_MS_MAX),
@@ -57,6 +61,13 @@ impl HttpOptions {
     #[must_use]
     pub fn with_metrics(mut self, render: impl Fn() -> String + Send + Sync + 'static) -> Self {
         self.metrics = Some(Arc::new(render));
+        self
+    }
+
+    /// With lists in another shape.
+    #[must_use]
+    pub fn with_list_style(mut self, list_style: ListStyle) -> Self {
+        self.list_style = list_style;
         self
     }
 
@@ -88,6 +99,7 @@ impl fmt::Debug for HttpOptions {
         f.debug_struct("HttpOptions")
             .field("access", &self.access)
             .field("metrics", &self.metrics.is_some())
+            .field("list_style", &self.list_style)
             .field("in_flight_max", &self.in_flight_max)
             .field("waiting_max", &self.waiting_max)
             .field("wait_max", &self.wait_max)

@@ -178,6 +178,9 @@ struct Json<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
+    /// The status and the detail once more, under the names that clients of the original service read.
+    code: u16,
+    message: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: &'a Vec<Wrong>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -294,6 +297,8 @@ impl IntoResponse for Problem {
             title: kind.title(),
             status: status.as_u16(),
             detail: &detail,
+            code: status.as_u16(),
+            message: &detail,
             errors: &errors,
             id,
         };

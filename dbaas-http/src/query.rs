@@ -98,13 +98,38 @@ impl Query {
             .collect()
     }
 
-    /// `limit` and `cursor`.
+    /// `limit` and `cursor`, or `page_limit` and `page_marker`.
     pub(crate) fn paging(&mut self, collection: Collection) -> Paging {
-        let limit = self
-            .one("limit", |text| whole_in(text, limits::PAGE_ITEMS))
-            .unwrap_or(limits::PAGE_ITEMS_DEFAULT);
-        let after = self.one("cursor", |text| collection.read_cursor(text));
-        Paging { after, limit }
+        let limit = self.limit();
+        let cursor = self.one("cursor", |text| collection.read_cursor(text));
+        let marker = self.one("page_marker", |text| {
+            Uuid::parse_str(text).map_err(|_| "must be the uuid of the last item of the page before")
+        });
+        Paging {
+            after: self.either(("cursor", cursor), ("page_marker", marker)),
+            limit,
+        }
+    }
+
+    /// `limit` or `page_limit`.
+    pub(crate) fn limit(&mut self) -> usize {
+        let bounded = |text: &str| whole_in(text, limits::PAGE_ITEMS);
+        let (ours, original) = (self.one("limit", bounded), self.one("page_limit", bounded));
+        self.either(("limit", ours), ("page_limit", original))
+            .unwrap_or(limits::PAGE_ITEMS_DEFAULT)
+    }
+
+    /// One of two parameters that mean the same.
+    pub(crate) fn either<T>(
+        &mut self,
+        (name, first): (&'static str, Option<T>),
+        (other, second): (&'static str, Option<T>),
+    ) -> Option<T> {
+        if first.is_some() && second.is_some() {
+            let detail = format!("means what {name} means; give one of the two");
+            self.errors.push(Wrong::parameter(other, detail));
+        }
+        first.or(second)
     }
 
     /// `wait` and `timeout`.

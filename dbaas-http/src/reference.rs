@@ -28,6 +28,13 @@ pub(crate) fn parse_version(text: &str) -> Result<VersionId, String> {
         .map_err(|error| error.to_string())
 }
 
+/// Reads a reference to an instance.
+pub(crate) fn parse_instance(text: &str) -> Result<InstanceId, String> {
+    text.parse::<InstanceRef>()
+        .map(|found| found.0)
+        .map_err(|error| error.to_string())
+}
+
 /// Reads a reference to a user of an instance.
 pub(crate) fn parse_user(text: &str, instance: InstanceId) -> Result<UserId, String> {
     let found: UserRef = text

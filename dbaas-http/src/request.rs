@@ -4,17 +4,17 @@ use dbaas_controller::request::{
     CreateDatabase, CreateInstance, CreateUser, CreateVersion, InstanceAction, UpdateDatabase,
     UpdateInstance, UpdateUser, UpdateVersion,
 };
-use dbaas_core::id::{InstanceId, NodeId, ProjectId};
+use dbaas_core::id::{DatabaseId, InstanceId, NodeId, ProjectId, UserId};
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
 use dbaas_core::password::Password;
-use dbaas_core::size::{CpuCores, DiskGb, NodeCount, RamMb, SyncReplicas};
+use dbaas_core::size::{CpuCores, DiskGb, NodeCount, PasswordVersion, RamMb, SyncReplicas};
 use dbaas_core::version::ImageRef;
 use serde_json::{Map, Value};
 
 use crate::access::Caller;
 use crate::decode::{Decoder, Object, boolean, parsed, text, whole};
 use crate::problem::{Problem, ProblemKind};
-use crate::reference::{parse_user, parse_version};
+use crate::reference::{parse_instance, parse_user, parse_version};
 
 /// What an answer says of itself; a creation cannot have it.
 const SET_BY_SERVER: &str = "is set by the server; leave it out";
@@ -24,7 +24,7 @@ const NAME_IS_FIXED: &str = "cannot be changed; to have another name, create ano
 const PROJECT_IS_FIXED: &str = "cannot be changed; an instance stays in its project";
 const IMAGE_IS_FIXED: &str = "cannot be changed; add another version and deprecate this one";
 
-/// Fields of an instance's answer that nobody sets.
+/// Fields of an instance's answer that nobody sets; the first may be chosen at creation.
 pub(crate) const INSTANCE_READ_ONLY: [&str; 12] = [
     "uuid",
     "status",
@@ -39,17 +39,56 @@ pub(crate) const INSTANCE_READ_ONLY: [&str; 12] = [
     "created_at",
     "updated_at",
 ];
-/// Fields of a database's or user's answer that nobody sets.
+/// Fields of a database's or user's answer that nobody sets; the first may be chosen at creation.
 pub(crate) const OBJECT_READ_ONLY: [&str; 6] =
     ["uuid", "status", "reason", "deleting", "created_at", "updated_at"];
 /// Fields of a version's answer that nobody sets.
 pub(crate) const VERSION_READ_ONLY: [&str; 3] = ["uuid", "created_at", "updated_at"];
+
+/// What a field that nobody sets may be in a creation besides null: the value that the original's clients send by default.
+const DEFAULTS: [(&str, &str); 5] = [
+    ("status", "\"NEW\""),
+    ("ipsv4", "[]"),
+    ("nodes", "[]"),
+    ("warnings", "[]"),
+    ("deleting", "false"),
+];
+
+/// The instance that a user or a database is in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parent {
+    pub(crate) instance: InstanceId,
+    pub(crate) project: ProjectId,
+}
+
+impl Parent {
+    /// `project_id` and `instance`, which the path says already.
+    fn repeated(self, d: &mut Decoder<'_>) {
+        d.equal(
+            "project_id",
+            parsed,
+            self.project,
+            "is not the project of the instance",
+        );
+        let rule = "is not the instance in the path";
+        d.equal("instance", text(parse_instance), self.instance, rule);
+    }
+}
+
+/// Fields that a creation cannot set.
+fn not_set(d: &mut Decoder<'_>, fields: &[&'static str]) {
+    for field in fields {
+        let default = DEFAULTS.iter().find(|(name, _)| name == field);
+        d.refused(field, default.map(|(_, json)| *json), SET_BY_SERVER);
+    }
+}
 
 /// The present resource as its answer shows it, for the fields that a change may repeat.
 pub(crate) type Present = Map<String, Value>;
 
 pub(crate) fn create_instance(object: Object<'_>, caller: Caller) -> Result<CreateInstance, Problem> {
     let mut d = Decoder::new("an instance", object);
+    let id = d.or_null("uuid", parsed::<InstanceId>);
     let name = d.required("name", parsed::<InstanceName>);
     let description = d.optional("description", parsed::<Description>);
     let project = d.optional("project_id", parsed::<ProjectId>);
@@ -59,16 +98,14 @@ pub(crate) fn create_instance(object: Object<'_>, caller: Caller) -> Result<Crea
     let nodes = d.optional("nodes_number", whole::<NodeCount>);
     let sync_replicas = d.optional("sync_replica_number", whole::<SyncReplicas>);
     let version = d.required("version", text(parse_version));
-    INSTANCE_READ_ONLY
-        .iter()
-        .for_each(|field| d.refused(field, SET_BY_SERVER));
+    not_set(&mut d, &INSTANCE_READ_ONLY[1..]);
     let own = match caller {
         Caller::Admin => ProjectId::DEFAULT,
         Caller::Project(own) => own,
     };
     let create = d.finish(|| {
         Some(CreateInstance {
-            id: None,
+            id,
             name: name?,
             description: description.unwrap_or_default(),
             project: project.unwrap_or(own),
@@ -108,17 +145,17 @@ pub(crate) fn update_instance(object: Object<'_>, present: &Present) -> Result<U
     d.finish(|| Some(update))
 }
 
-pub(crate) fn create_database(object: Object<'_>, instance: InstanceId) -> Result<CreateDatabase, Problem> {
+pub(crate) fn create_database(object: Object<'_>, parent: Parent) -> Result<CreateDatabase, Problem> {
     let mut d = Decoder::new("a database", object);
+    let id = d.or_null("uuid", parsed::<DatabaseId>);
     let name = d.required("name", parsed::<DatabaseName>);
     let description = d.optional("description", parsed::<Description>);
-    let owner = d.required("owner", text(|uri| parse_user(uri, instance)));
-    OBJECT_READ_ONLY
-        .iter()
-        .for_each(|field| d.refused(field, SET_BY_SERVER));
+    let owner = d.required("owner", text(|uri| parse_user(uri, parent.instance)));
+    parent.repeated(&mut d);
+    not_set(&mut d, &OBJECT_READ_ONLY[1..]);
     d.finish(|| {
         Some(CreateDatabase {
-            id: None,
+            id,
             name: name?,
             description: description.unwrap_or_default(),
             owner: owner?,
@@ -128,46 +165,55 @@ pub(crate) fn create_database(object: Object<'_>, instance: InstanceId) -> Resul
 
 pub(crate) fn update_database(
     object: Object<'_>,
-    instance: InstanceId,
+    parent: Parent,
     present: &Present,
 ) -> Result<UpdateDatabase, Problem> {
     let mut d = Decoder::new("a database", object);
     d.unchanged("name", present.get("name"), NAME_IS_FIXED);
     let update = UpdateDatabase {
         description: d.optional("description", parsed::<Description>),
-        owner: d.optional("owner", text(|uri| parse_user(uri, instance))),
+        owner: d.optional("owner", text(|uri| parse_user(uri, parent.instance))),
     };
+    parent.repeated(&mut d);
     OBJECT_READ_ONLY
         .iter()
         .for_each(|field| d.unchanged(field, present.get(*field), READ_ONLY));
     d.finish(|| Some(update))
 }
 
-pub(crate) fn create_user(object: Object<'_>) -> Result<CreateUser, Problem> {
+pub(crate) fn create_user(object: Object<'_>, parent: Parent) -> Result<CreateUser, Problem> {
     let mut d = Decoder::new("a user", object);
+    let id = d.or_null("uuid", parsed::<UserId>);
     let name = d.required("name", parsed::<UserName>);
     let description = d.optional("description", parsed::<Description>);
     let password = d.required("password", parsed::<Password>);
-    OBJECT_READ_ONLY
-        .iter()
-        .for_each(|field| d.refused(field, SET_BY_SERVER));
+    let password_version = d.optional("password_version", whole::<PasswordVersion>);
+    parent.repeated(&mut d);
+    not_set(&mut d, &OBJECT_READ_ONLY[1..]);
     d.finish(|| {
         Some(CreateUser {
-            id: None,
+            id,
             name: name?,
             description: description.unwrap_or_default(),
             password: password?,
+            password_version: password_version.unwrap_or_default(),
         })
     })
 }
 
-pub(crate) fn update_user(object: Object<'_>, present: &Present) -> Result<UpdateUser, Problem> {
+pub(crate) fn update_user(
+    object: Object<'_>,
+    parent: Parent,
+    present: &Present,
+) -> Result<UpdateUser, Problem> {
     let mut d = Decoder::new("a user", object);
     d.unchanged("name", present.get("name"), NAME_IS_FIXED);
     let update = UpdateUser {
         description: d.optional("description", parsed::<Description>),
         password: d.optional("password", parsed::<Password>),
+        password_version: d.optional("password_version", whole::<PasswordVersion>),
     };
+    parent.repeated(&mut d);
     OBJECT_READ_ONLY
         .iter()
         .for_each(|field| d.unchanged(field, present.get(*field), READ_ONLY));
@@ -180,9 +226,7 @@ pub(crate) fn create_version(object: Object<'_>) -> Result<CreateVersion, Proble
     let description = d.optional("description", parsed::<Description>);
     let image = d.required("image", parsed::<ImageRef>);
     let deprecated = d.optional("deprecated", boolean);
-    VERSION_READ_ONLY
-        .iter()
-        .for_each(|field| d.refused(field, SET_BY_SERVER));
+    not_set(&mut d, &VERSION_READ_ONLY);
     d.finish(|| {
         Some(CreateVersion {
             name: name?,
@@ -242,14 +286,16 @@ pub(crate) fn action(name: ActionName, object: Object<'_>) -> Result<InstanceAct
 pub fn decode_for_fuzzing(which: u8, body: &[u8]) -> Result<(), Problem> {
     let object = Object::parse(body)?;
     let instance = InstanceId::from_uuid(uuid::Uuid::nil());
+    let project = ProjectId::DEFAULT;
+    let parent = Parent { instance, project };
     let present = Present::from_iter([("uuid".to_owned(), Value::String(uuid::Uuid::nil().to_string()))]);
     match which % 10 {
         0 => create_instance(object, Caller::Admin).map(drop),
         1 => update_instance(object, &present).map(drop),
-        2 => create_database(object, instance).map(drop),
-        3 => update_database(object, instance, &present).map(drop),
-        4 => create_user(object).map(drop),
-        5 => update_user(object, &present).map(drop),
+        2 => create_database(object, parent).map(drop),
+        3 => update_database(object, parent, &present).map(drop),
+        4 => create_user(object, parent).map(drop),
+        5 => update_user(object, parent, &present).map(drop),
         6 => create_version(object).map(drop),
         7 => update_version(object, &present).map(drop),
         8 => action(ActionName::Switchover, object).map(drop),

@@ -8,11 +8,12 @@ use axum::body::Bytes;
 use axum::middleware::{from_fn, from_fn_with_state, map_request};
 use axum::routing::{MethodRouter, get, post};
 use dbaas_controller::ControlPlane;
+use serde_json::Value;
 use tower::Layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::path::{HttpMethod, Operation};
 
-use crate::app::{App, admit, authenticate, observe, panicked};
+use crate::app::{App, Fixed, admit, authenticate, observe, panicked};
 use crate::handlers::{actions, databases, events, instances, nodes, service, users, versions};
 use crate::linger::linger;
 use crate::openapi::operations as op;
@@ -157,10 +158,37 @@ pub(crate) fn routes() -> Vec<Route> {
                 (Delete, op::delete_version()),
             ],
         ),
+        Route::new("/", get(service::below), [(Get, op::below("root", "/"))]),
+        Route::new("/v1", get(service::below), [(Get, op::below("v1", "/v1"))]),
+        Route::new(
+            "/v1/types",
+            get(service::below),
+            [(Get, op::below("types", "/v1/types"))],
+        ),
+        Route::new(
+            "/v1/types/postgres",
+            get(service::below),
+            [(Get, op::below("postgres", "/v1/types/postgres"))],
+        ),
         Route::new("/healthz", get(service::healthz), [(Get, op::healthz())]),
         Route::new("/readyz", get(service::readyz), [(Get, op::readyz())]),
         Route::new("/metrics", get(service::metrics), [(Get, op::metrics())]),
         Route::new("/openapi.json", get(service::openapi), [(Get, op::openapi())]),
+        Route::new(
+            "/specifications",
+            get(service::below),
+            [(Get, op::specifications())],
+        ),
+        Route::new(
+            "/specifications/3.0.3",
+            get(service::openapi_3_0),
+            [(Get, op::openapi_3_0())],
+        ),
+        Route::new(
+            "/specifications/3.1.0",
+            get(service::openapi),
+            [(Get, op::openapi_3_1())],
+        ),
         Route::new("/docs", get(service::docs), [(Get, op::docs())]),
         Route::new(
             "/problems/{problem}",
@@ -175,16 +203,16 @@ pub(crate) fn routes() -> Vec<Route> {
 /// The router answers every request, also those to paths that it does not know: merge it behind your own paths, or nest nothing. The
 /// caller provides the listener; see the server in `examples/server` for one with deadlines and an orderly end.
 pub fn router(control_plane: ControlPlane, options: HttpOptions) -> Router {
-    let document = openapi::document();
+    let document = openapi::served(options.list_style);
     // Built from constants: a test reads what comes out.
-    let json = serde_json::to_vec(&document).unwrap_or_default();
-    let docs = docs_page::page(&document);
-    let app = Arc::new(App::new(
-        control_plane,
-        options,
-        Bytes::from(json),
-        Bytes::from(docs),
-    ));
+    let json = |document: &Value| Bytes::from(serde_json::to_vec(document).unwrap_or_default());
+    let fixed = Fixed {
+        openapi: json(&document),
+        openapi_3_0: json(&openapi::as_3_0(document.clone())),
+        docs: Bytes::from(docs_page::page(&document)),
+        paths: routes().iter().map(|route| route.path).collect(),
+    };
+    let app = Arc::new(App::new(control_plane, options, fixed));
 
     let mut inner = Router::new();
     for route in routes() {

@@ -644,9 +644,7 @@ async fn waits_end() {
 async fn paths_and_methods() {
     let world = World::new().await;
     for path in [
-        "/",
-        "/v1",
-        "/v1/postgres",
+        "/v2",
         "/v2/postgres/instances",
         "/v1/mysql/instances",
         "/v1/postgres/instances/x/y",

@@ -42,7 +42,9 @@ fn answer(stream: &mut TcpStream) -> String {
         bytes.push(byte[0]);
     }
     let text = String::from_utf8(bytes).unwrap();
-    let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length = text
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
     let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
     stream.read_exact(&mut body).unwrap();
     text + &String::from_utf8(body).unwrap()

@@ -138,6 +138,7 @@ impl Scenario {
             name: UserName::new(self.name("user"))?,
             description: Description::default(),
             password: Password::new("correct horse")?,
+            password_version: Default::default(),
         };
         self.ask(format!("user {}", request.name), async move {
             control.create_user(instance, request, None).await

@@ -410,6 +410,7 @@ fn create_user(name: &str) -> CreateUser {
         name: UserName::new(name).unwrap(),
         description: Description::default(),
         password: Password::new("correct horse").unwrap(),
+        password_version: Default::default(),
     }
 }
 

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::changes::{Expectation, before_try, too_much_contention};
 use super::create::Creation;
-use super::{ControlPlane, Inner, Ports, instance_not_found, refuse_deleted, refuse_dropped};
+use super::{ControlPlane, Inner, Ports, instance_not_found, invalid, refuse_deleted, refuse_dropped};
 use crate::error::ControlError;
 use crate::repository::{Change, child_name};
 use crate::request::{CreateUser, IdempotencyKey, Listed, Page, ResourceRef, UpdateUser, Versioned};
@@ -36,6 +36,7 @@ impl ControlPlane {
             name,
             description,
             password,
+            password_version,
         } = request;
         let password = Arc::new(password);
         let mut raced = false;
@@ -53,6 +54,7 @@ impl ControlPlane {
                 name: name.clone(),
                 description: description.clone(),
                 verifier,
+                password_version,
                 deleting: false,
                 adopting: false,
                 created_at: self.inner.ports.now(),
@@ -200,11 +202,20 @@ impl Inner {
                 };
                 hashed = Some((current.clone(), record.verifier.clone()));
                 if record.verifier != *current {
+                    record.password_version = read.record.password_version.next();
                     record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
                     record.reason = "accepted; its new password is about to be set".to_owned();
                     let message = format!("asked for: a new password of user \"{}\"", record.name);
                     change = change.event(instance, None, now, "user_update_requested", message);
                 }
+            }
+            if let Some(version) = update.password_version {
+                let present = read.record.password_version;
+                if password.is_none() && version != present {
+                    let rule = format!("is {present} at present; another one goes with a password");
+                    return Err(invalid("/password_version", rule));
+                }
+                record.password_version = version;
             }
             if record == read.record {
                 return Ok(read);
@@ -365,11 +376,13 @@ impl Creation for NewUser {
                 &template.name,
                 &template.description,
                 &template.verifier,
+                template.password_version,
             ) == (
                 record.instance,
                 &record.name,
                 &record.description,
                 &record.verifier,
+                record.password_version,
             )
     }
 

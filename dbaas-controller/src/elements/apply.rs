@@ -495,6 +495,7 @@ impl Apply<'_> {
                 let update = UpdateUser {
                     description: optional(changed, "description")?,
                     password,
+                    ..UpdateUser::default()
                 };
                 let id = UserId::from_uuid(id);
                 plane.update_user(instance()?, id, update, None).await.map(|_| ())

@@ -55,6 +55,7 @@ fn user(instance: InstanceId, name: &str) -> UserRecord {
         instance,
         name: UserName::new(name).unwrap(),
         description: Description::default(),
+        password_version: Default::default(),
         verifier: ScramVerifier::derive(
             &Password::new("correct horse").unwrap(),
             [1; 16],

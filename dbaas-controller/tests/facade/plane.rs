@@ -264,8 +264,8 @@ impl Plane {
             (Call::UpdateUser { .. }, Some(user), _) => {
                 let password = Password::new(&format!("a new password {}", self.calls)).unwrap();
                 let update = UpdateUser {
-                    description: None,
                     password: Some(password),
+                    ..UpdateUser::default()
                 };
                 let after = self.plane.update_user(id, user, update, None).await.unwrap();
                 assert_ne!(after.record.lifecycle, ObjectLifecycle::Active, "not set yet");

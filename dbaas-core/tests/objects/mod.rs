@@ -24,6 +24,7 @@ fn user(scene: &Scene, id: UserId) -> UserRecord {
         instance: scene.record.id,
         name: "it".parse().unwrap(),
         description: Default::default(),
+        password_version: Default::default(),
         verifier: ScramVerifier::derive(&password, [1; 16], Iterations::default()),
         deleting: false,
         adopting: false,

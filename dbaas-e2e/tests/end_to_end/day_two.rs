@@ -304,6 +304,7 @@ async fn users_and_databases() -> Result {
         name: "Second$1".parse()?,
         description: "".parse()?,
         password: Password::new(PASSWORD)?,
+        password_version: Default::default(),
     };
     let second = plane.create_user(cluster.id, second, None).await?.record.id;
     let refused = plane.delete_user(cluster.id, cluster.user, None).await;
@@ -335,6 +336,7 @@ async fn users_and_databases() -> Result {
         name: "third".parse()?,
         description: "".parse()?,
         password: Password::new(PASSWORD)?,
+        password_version: Default::default(),
     };
     let third = plane.create_user(cluster.id, third, None).await?.record.id;
     plane
@@ -369,6 +371,7 @@ async fn users_and_databases() -> Result {
         name: "foreigner".parse()?,
         description: "".parse()?,
         password: Password::new(PASSWORD)?,
+        password_version: Default::default(),
     };
     let foreign = plane.create_user(cluster.id, foreign, None).await?.record.id;
     plane

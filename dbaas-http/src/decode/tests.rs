@@ -86,7 +86,7 @@ fn errors(body: &str) -> Vec<(String, String)> {
     let name = decoder.required("name", parsed::<InstanceName>);
     let cpu = decoder.required("cpu", whole::<CpuCores>);
     let sync = decoder.optional("sync_replica_number", whole::<SyncReplicas>);
-    decoder.refused("status", "is read-only; leave it out");
+    decoder.refused("status", None, "is read-only; leave it out");
     let problem = decoder.finish(|| Some((name?, cpu?, sync))).err();
     let wrong = problem.map(|p| p.errors().to_vec()).unwrap_or_default();
     wrong

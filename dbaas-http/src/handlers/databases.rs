@@ -13,18 +13,19 @@ use dbaas_core::uri::{InvalidReference, UserRef};
 
 use super::{
     OBJECT_LIFECYCLES, Part, any_of, bounded, created, deleted_within, filtered, fresh, known, not_created,
-    one, waited,
+    one, project_of, waited,
 };
 use crate::access::Caller;
 use crate::answer::{DatabaseAnswer, fields_of};
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
+use crate::listing::{Listing, Wanted};
 use crate::path::{DatabasePath, InstancePath};
 use crate::problem::Problem;
 use crate::query::{Collection, NoQuery, Query, one_of, parsed};
 use crate::reference::{database_uri, instance_uri};
-use crate::request;
+use crate::request::{self, Parent};
 
 /// A user of whichever instance: one of another instance owns nothing here.
 fn owner(text: &str) -> Result<UserId, InvalidReference> {
@@ -34,6 +35,7 @@ fn owner(text: &str) -> Result<UserId, InvalidReference> {
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     InstancePath(instance): InstancePath,
+    wanted: Wanted,
     mut query: Query,
 ) -> Result<Response, Problem> {
     let paging = query.paging(Collection::Databases);
@@ -43,6 +45,7 @@ pub(crate) async fn list(
     let ids: Vec<DatabaseId> = query.many("uuid", parsed);
     let descriptions: Vec<Description> = query.many("description", parsed);
     query.finish()?;
+    let project = project_of(&app, instance).await?;
     let after = paging.after.map(DatabaseId::from_uuid);
     let by_what_is_asked = names.is_empty() && owners.is_empty() && descriptions.is_empty();
     let part = if by_what_is_asked && states.is_empty() && ids.is_empty() {
@@ -78,11 +81,11 @@ pub(crate) async fn list(
         )
         .await?
     };
-    Ok(part.json(
-        "databases",
-        Collection::Databases,
+    let listing = Listing::new("databases", Collection::Databases, paging.limit, wanted);
+    Ok(part.answer(
+        listing,
         |id| id.uuid(),
-        DatabaseAnswer::of,
+        |record| DatabaseAnswer::of(record, project),
     ))
 }
 
@@ -96,13 +99,14 @@ pub(crate) async fn create(
 ) -> Result<Response, Problem> {
     let path = format!("{}/databases", instance_uri(instance));
     let key = idempotency_key(&headers, &caller.scope(), &path, body.bytes(), BodySecrecy::Plain)?;
-    let create = request::create_database(body.object()?, instance)?;
+    let parent = Parent::of(&app, instance).await?;
+    let create = request::create_database(body.object()?, parent)?;
     let made = app.control.create_database(instance, create, key).await;
     let made = made.map_err(|error| not_created(error, Some(instance)))?;
     created(
         &database_uri(instance, made.record.id),
         made.version,
-        &DatabaseAnswer::of(&made.record),
+        &DatabaseAnswer::of(&made.record, parent.project),
     )
 }
 
@@ -115,9 +119,14 @@ pub(crate) async fn read(
     let wait = query.wait(&OBJECT_LIFECYCLES);
     query.finish()?;
     let known = known(&headers)?;
+    let project = project_of(&app, instance).await?;
     let Some(wait) = wait else {
         let found = app.control.database(instance, id).await?;
-        return Ok(fresh(known, found.version, &DatabaseAnswer::of(&found.record)));
+        return Ok(fresh(
+            known,
+            found.version,
+            &DatabaseAnswer::of(&found.record, project),
+        ));
     };
     let wait = bounded(&app, wait);
     let waiting = app
@@ -127,7 +136,7 @@ pub(crate) async fn read(
     Ok(outcome.mark(one(
         StatusCode::OK,
         found.version,
-        &DatabaseAnswer::of(&found.record),
+        &DatabaseAnswer::of(&found.record, project),
     )))
 }
 
@@ -139,10 +148,11 @@ pub(crate) async fn update(
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let precondition = Precondition::read(&headers)?;
+    let parent = Parent::of(&app, instance).await?;
     let present = app.control.database(instance, id).await?;
     let expected = precondition.check(present.version)?;
-    let fields = fields_of(&DatabaseAnswer::of(&present.record))?;
-    let update = request::update_database(body.object()?, instance, &fields)?;
+    let fields = fields_of(&DatabaseAnswer::of(&present.record, parent.project))?;
+    let update = request::update_database(body.object()?, parent, &fields)?;
     let updated = app
         .control
         .update_database(instance, id, update, expected)
@@ -150,7 +160,7 @@ pub(crate) async fn update(
     Ok(one(
         StatusCode::OK,
         updated.version,
-        &DatabaseAnswer::of(&updated.record),
+        &DatabaseAnswer::of(&updated.record, parent.project),
     ))
 }
 

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderName};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -19,8 +18,9 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
-use crate::answer::{EventAnswer, EventsAnswer};
+use crate::answer::EventAnswer;
 use crate::app::{App, WaitingPlace, wants_event_stream};
+use crate::listing::{Listing, Wanted};
 use crate::path::InstancePath;
 use crate::problem::Problem;
 use crate::query::{Collection, Query, sequence};
@@ -41,10 +41,13 @@ pub(crate) async fn list(
     InstancePath(id): InstancePath,
     place: Option<Extension<WaitingPlace>>,
     headers: HeaderMap,
+    wanted: Wanted,
     mut query: Query,
 ) -> Result<Response, Problem> {
-    let limit = query.one("limit", |text| crate::query::whole_in(text, limits::PAGE_ITEMS));
+    let limit = query.limit();
     let cursor = query.one("cursor", |text| Collection::Events.read_log_cursor(text));
+    let marker = query.one("page_marker", sequence);
+    let cursor = query.either(("cursor", cursor), ("page_marker", marker));
     let after = query.one("after", sequence);
     query.finish()?;
     // The later of the two, where both are given.
@@ -65,7 +68,6 @@ pub(crate) async fn list(
     {
         return stream(app, id, last.or(after).unwrap_or(0), place).await;
     }
-    let limit = limit.unwrap_or(limits::PAGE_ITEMS_DEFAULT);
     // One more than is asked for tells whether there is more, except at the greatest page: there a full one may be followed by an empty one.
     let mut events = app
         .control
@@ -73,12 +75,12 @@ pub(crate) async fn list(
         .await?;
     let is_full = events.len() > limit || (events.len() == limit && limit == *limits::PAGE_ITEMS.end());
     events.truncate(limit);
-    let next = events
-        .last()
-        .filter(|_| is_full)
-        .map(|last| Collection::Events.log_cursor(last.sequence));
+    let next = events.last().filter(|_| is_full).map(|last| {
+        let cursor = Collection::Events.log_cursor(last.sequence);
+        (cursor, last.sequence.to_string())
+    });
     let events: Vec<EventAnswer<'_>> = events.iter().map(EventAnswer::of).collect();
-    Ok(Json(EventsAnswer { events, next }).into_response())
+    Ok(Listing::new("events", Collection::Events, limit, wanted).page(&events, next))
 }
 
 /// A stream under way.

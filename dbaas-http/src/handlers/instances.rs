@@ -20,6 +20,7 @@ use crate::answer::{InstanceAnswer, fields_of};
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
+use crate::listing::{Listing, Wanted};
 use crate::path::{AnyInstancePath, InstancePath};
 use crate::problem::Problem;
 use crate::query::{Collection, NoQuery, Query, one_of, parsed, whole_in};
@@ -99,6 +100,7 @@ impl Rest {
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
+    wanted: Wanted,
     mut query: Query,
 ) -> Result<Response, Problem> {
     let paging = query.paging(Collection::Instances);
@@ -150,12 +152,8 @@ pub(crate) async fn list(
         )
         .await?
     };
-    Ok(part.json(
-        "instances",
-        Collection::Instances,
-        |id| id.uuid(),
-        InstanceAnswer::of,
-    ))
+    let listing = Listing::new("instances", Collection::Instances, paging.limit, wanted);
+    Ok(part.answer(listing, |id| id.uuid(), InstanceAnswer::of))
 }
 
 pub(crate) async fn create(

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use dbaas_core::connection::ConnectionStrings;
 use dbaas_core::name::{DatabaseName, UserName};
 
-use crate::answer::{ConnectionAnswer, NodeAnswer, NodesAnswer};
+use crate::answer::{ConnectionAnswer, NodeAnswer};
 use crate::app::App;
+use crate::listing::Wanted;
 use crate::path::InstancePath;
 use crate::problem::Problem;
 use crate::query::{NoQuery, Query, parsed};
@@ -17,11 +18,12 @@ use crate::query::{NoQuery, Query, parsed};
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     InstancePath(id): InstancePath,
+    wanted: Wanted,
     _: NoQuery,
 ) -> Result<Response, Problem> {
     let nodes = app.control.nodes(id).await?;
     let nodes: Vec<NodeAnswer<'_>> = nodes.iter().map(NodeAnswer::of).collect();
-    Ok(Json(NodesAnswer { nodes }).into_response())
+    Ok(wanted.whole("nodes", &nodes))
 }
 
 pub(crate) async fn connection(

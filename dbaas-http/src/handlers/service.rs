@@ -1,9 +1,10 @@
 //! What is not about a resource: health, metrics, the OpenAPI document and its page, the kinds of problems.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{RawPathParams, State};
+use axum::extract::{MatchedPath, RawPathParams, State};
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::{Value, json};
@@ -62,7 +63,29 @@ pub(crate) async fn metrics(
 }
 
 pub(crate) async fn openapi(State(app): State<Arc<App>>, _: NoQuery) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], app.openapi.clone()).into_response()
+    let json = app.fixed.openapi.clone();
+    ([(header::CONTENT_TYPE, "application/json")], json).into_response()
+}
+
+/// The document for generators that read OpenAPI 3.0 only.
+pub(crate) async fn openapi_3_0(State(app): State<Arc<App>>, _: NoQuery) -> Response {
+    let json = app.fixed.openapi_3_0.clone();
+    ([(header::CONTENT_TYPE, "application/json")], json).into_response()
+}
+
+/// The names of what is below a path.
+pub(crate) async fn below(
+    State(app): State<Arc<App>>,
+    path: MatchedPath,
+    _: NoQuery,
+) -> Json<BTreeSet<&'static str>> {
+    let root = path.as_str().trim_end_matches('/');
+    let names = app.fixed.paths.iter().filter_map(|path| {
+        let rest = path.strip_prefix(root)?.strip_prefix('/')?;
+        let name = rest.split('/').next()?;
+        (!name.is_empty()).then_some(name)
+    });
+    Json(names.collect())
 }
 
 pub(crate) async fn docs(State(app): State<Arc<App>>, _: NoQuery) -> Response {
@@ -73,7 +96,7 @@ pub(crate) async fn docs(State(app): State<Arc<App>>, _: NoQuery) -> Response {
             docs_page::CONTENT_SECURITY_POLICY,
         ),
     ];
-    (headers, app.docs.clone()).into_response()
+    (headers, app.fixed.docs.clone()).into_response()
 }
 
 /// What a problem's `type` leads to.

@@ -12,22 +12,24 @@ use dbaas_core::user::UserRecord;
 
 use super::{
     OBJECT_LIFECYCLES, Part, any_of, bounded, created, deleted_within, filtered, fresh, known, not_created,
-    one, waited,
+    one, project_of, waited,
 };
 use crate::access::Caller;
 use crate::answer::{UserAnswer, fields_of};
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
+use crate::listing::{Listing, Wanted};
 use crate::path::{InstancePath, UserPath};
 use crate::problem::Problem;
 use crate::query::{Collection, NoQuery, Query, one_of, parsed};
 use crate::reference::{instance_uri, user_uri};
-use crate::request;
+use crate::request::{self, Parent};
 
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     InstancePath(instance): InstancePath,
+    wanted: Wanted,
     mut query: Query,
 ) -> Result<Response, Problem> {
     let paging = query.paging(Collection::Users);
@@ -36,6 +38,7 @@ pub(crate) async fn list(
     let ids: Vec<UserId> = query.many("uuid", parsed);
     let descriptions: Vec<Description> = query.many("description", parsed);
     query.finish()?;
+    let project = project_of(&app, instance).await?;
     let after = paging.after.map(UserId::from_uuid);
     let all = names.is_empty() && states.is_empty() && ids.is_empty() && descriptions.is_empty();
     let part = if all {
@@ -63,7 +66,8 @@ pub(crate) async fn list(
         };
         filtered(after, paging.limit, fetch, |record: &UserRecord| record.id, keep).await?
     };
-    Ok(part.json("users", Collection::Users, |id| id.uuid(), UserAnswer::of))
+    let listing = Listing::new("users", Collection::Users, paging.limit, wanted);
+    Ok(part.answer(listing, |id| id.uuid(), |record| UserAnswer::of(record, project)))
 }
 
 pub(crate) async fn create(
@@ -82,13 +86,14 @@ pub(crate) async fn create(
         body.bytes(),
         BodySecrecy::HoldsPassword,
     )?;
-    let create = request::create_user(body.object()?)?;
+    let parent = Parent::of(&app, instance).await?;
+    let create = request::create_user(body.object()?, parent)?;
     let made = app.control.create_user(instance, create, key).await;
     let made = made.map_err(|error| not_created(error, Some(instance)))?;
     created(
         &user_uri(instance, made.record.id),
         made.version,
-        &UserAnswer::of(&made.record),
+        &UserAnswer::of(&made.record, parent.project),
     )
 }
 
@@ -101,14 +106,23 @@ pub(crate) async fn read(
     let wait = query.wait(&OBJECT_LIFECYCLES);
     query.finish()?;
     let known = known(&headers)?;
+    let project = project_of(&app, instance).await?;
     let Some(wait) = wait else {
         let found = app.control.user(instance, id).await?;
-        return Ok(fresh(known, found.version, &UserAnswer::of(&found.record)));
+        return Ok(fresh(
+            known,
+            found.version,
+            &UserAnswer::of(&found.record, project),
+        ));
     };
     let wait = bounded(&app, wait);
     let waiting = app.control.wait_for_user(instance, id, wait.state, wait.timeout);
     let (found, outcome) = waited(&app, waiting, app.control.user(instance, id)).await?;
-    Ok(outcome.mark(one(StatusCode::OK, found.version, &UserAnswer::of(&found.record))))
+    Ok(outcome.mark(one(
+        StatusCode::OK,
+        found.version,
+        &UserAnswer::of(&found.record, project),
+    )))
 }
 
 pub(crate) async fn update(
@@ -119,15 +133,16 @@ pub(crate) async fn update(
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let precondition = Precondition::read(&headers)?;
+    let parent = Parent::of(&app, instance).await?;
     let present = app.control.user(instance, id).await?;
     let expected = precondition.check(present.version)?;
-    let fields = fields_of(&UserAnswer::of(&present.record))?;
-    let update = request::update_user(body.object()?, &fields)?;
+    let fields = fields_of(&UserAnswer::of(&present.record, parent.project))?;
+    let update = request::update_user(body.object()?, parent, &fields)?;
     let updated = app.control.update_user(instance, id, update, expected).await?;
     Ok(one(
         StatusCode::OK,
         updated.version,
-        &UserAnswer::of(&updated.record),
+        &UserAnswer::of(&updated.record, parent.project),
     ))
 }
 

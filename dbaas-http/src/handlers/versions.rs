@@ -16,6 +16,7 @@ use crate::answer::{VersionAnswer, fields_of};
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
+use crate::listing::{Listing, Wanted};
 use crate::path::VersionPath;
 use crate::problem::Problem;
 use crate::query::{Collection, NoQuery, Query, one_of, parsed};
@@ -25,6 +26,7 @@ use crate::request;
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     _: Caller,
+    wanted: Wanted,
     mut query: Query,
 ) -> Result<Response, Problem> {
     let paging = query.paging(Collection::Versions);
@@ -68,12 +70,8 @@ pub(crate) async fn list(
         )
         .await?
     };
-    Ok(part.json(
-        "versions",
-        Collection::Versions,
-        |id| id.uuid(),
-        VersionAnswer::of,
-    ))
+    let listing = Listing::new("versions", Collection::Versions, paging.limit, wanted);
+    Ok(part.answer(listing, |id| id.uuid(), VersionAnswer::of))
 }
 
 pub(crate) async fn create(

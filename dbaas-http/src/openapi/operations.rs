@@ -1,14 +1,14 @@
 //! Every call, described.
 
-use utoipa::openapi::Required;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::path::{Operation, OperationBuilder, Parameter};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::response::ResponseBuilder;
+use utoipa::openapi::schema::{ArrayBuilder, Schema};
 use utoipa::openapi::security::SecurityRequirement;
+use utoipa::openapi::{RefOr, Required};
 
-use super::BEARER;
 use super::parameters::{
     filter, id, idempotency_key, if_match, if_none_match, last_event_id, number_filter, paging, path, query,
     waiting,
@@ -18,6 +18,7 @@ use super::schemas::{
     boolean, database_name, description_text, image, instance_name, reference, text, user_name,
     user_reference, uuid, version_reference, whole, words,
 };
+use super::{ARRAY_LIST, BEARER, OBJECT_LIST};
 use crate::handlers::instances::PHASES;
 use crate::problem::ProblemKind;
 use crate::query::Collection;
@@ -127,10 +128,31 @@ fn list(
     collection: Collection,
     filters: Vec<Parameter>,
 ) -> Call {
-    Call::new(tag, operation_id, summary)
+    let call = Call::new(tag, operation_id, summary)
         .with(paging(collection))
-        .with(filters)
-        .answers(200, schema, "A page.")
+        .with(filters);
+    Call(call.0.response("200", page(schema, "A page.").build()))
+}
+
+/// A page in both styles, see [`ListStyle`](crate::ListStyle).
+fn page(schema: &str, description: &str) -> ResponseBuilder {
+    entire(schema, description)
+        .header("X-Pagination-Limit", header("Most items of a page.", text()))
+        .header(
+            "X-Pagination-Marker",
+            header("The page_marker of the next page; not there at the end.", text()),
+        )
+}
+
+/// A list without pages in both styles.
+fn entire(schema: &str, description: &str) -> ResponseBuilder {
+    let item = schema.strip_suffix('s').unwrap_or(schema);
+    let content = |schema: RefOr<Schema>| ContentBuilder::new().schema(Some(schema)).build();
+    let items = ArrayBuilder::new().items(reference(item)).build();
+    ResponseBuilder::new()
+        .description(description)
+        .content(OBJECT_LIST, content(reference(schema)))
+        .content(ARRAY_LIST, content(items.into()))
 }
 
 /// The calls that a creation's answer leads to: by operation, with the name of the new resource's id in their path.
@@ -354,21 +376,17 @@ pub(crate) fn stop() -> Operation {
 }
 
 pub(crate) fn list_nodes() -> Operation {
-    Call::new(
+    let call = Call::new(
         "operations",
         "listNodes",
         "List the nodes of an instance, with live figures",
     )
-    .of(&["instance"])
-    .answers(200, "Nodes", "The nodes.")
-    .done()
+    .of(&["instance"]);
+    Call(call.0.response("200", entire("Nodes", "The nodes.").build())).done()
 }
 
 pub(crate) fn list_events() -> Operation {
-    let content = |schema: &str| ContentBuilder::new().schema(Some(reference(schema))).build();
-    let response = ResponseBuilder::new()
-        .description("The newest last.")
-        .content("application/json", content("Events"))
+    let response = page("Events", "The newest last.")
         .content(
             "text/event-stream",
             ContentBuilder::new().schema(Some(text())).build(),
@@ -640,7 +658,52 @@ pub(crate) fn metrics() -> Operation {
     )
 }
 
+/// The names of what is below a path.
+pub(crate) fn below(name: &str, path: &str) -> Operation {
+    let id = format!("listBelow{}{}", name[..1].to_uppercase(), &name[1..]);
+    names(
+        Call::new("service", &id, &format!("List what is below {path}")),
+        "Names, to be appended to the path.",
+    )
+}
+
+pub(crate) fn specifications() -> Operation {
+    names(
+        Call::open(
+            "listSpecifications",
+            "List the versions of OpenAPI that this document is there in",
+        ),
+        "Versions, to be appended to the path.",
+    )
+}
+
+fn names(call: Call, description: &str) -> Operation {
+    let content = ContentBuilder::new()
+        .schema(Some(ArrayBuilder::new().items(RefOr::from(text()))))
+        .build();
+    let response = ResponseBuilder::new()
+        .description(description)
+        .content("application/json", content)
+        .build();
+    Call(call.0.response("200", response)).done()
+}
+
 pub(crate) fn openapi() -> Operation {
+    document("openapi", "This document")
+}
+
+pub(crate) fn openapi_3_1() -> Operation {
+    document("openapi31", "This document")
+}
+
+pub(crate) fn openapi_3_0() -> Operation {
+    document(
+        "openapi30",
+        "This document in OpenAPI 3.0, for generators that do not read 3.1",
+    )
+}
+
+fn document(operation_id: &str, summary: &str) -> Operation {
     let content = ContentBuilder::new()
         .schema(Some(utoipa::openapi::schema::ObjectBuilder::new()))
         .build();
@@ -648,7 +711,7 @@ pub(crate) fn openapi() -> Operation {
         .description("The document.")
         .content("application/json", content)
         .build();
-    Call(Call::open("openapi", "This document").0.response("200", response)).done()
+    Call(Call::open(operation_id, summary).0.response("200", response)).done()
 }
 
 pub(crate) fn docs() -> Operation {

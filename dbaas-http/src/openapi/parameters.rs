@@ -62,12 +62,22 @@ pub(crate) fn number_filter(name: &str) -> Parameter {
     filter(name, whole(0..=999_999_999))
 }
 
-/// `limit` and `cursor`.
+/// `limit` and `cursor`, and what the original calls them.
 pub(crate) fn paging(collection: Collection) -> Vec<Parameter> {
     let bounds: RangeInclusive<u64> = *limits::PAGE_ITEMS.start() as u64..=*limits::PAGE_ITEMS.end() as u64;
-    let limit = whole(bounds).default(Some(limits::PAGE_ITEMS_DEFAULT.into()));
+    let limit = || whole(bounds.clone()).default(Some(limits::PAGE_ITEMS_DEFAULT.into()));
+    let marker = match collection {
+        Collection::Events => text().pattern(Some(format!("^[0-9]{{1,{SEQUENCE_DIGITS_MAX}}}$"))),
+        _ => uuid(),
+    };
     vec![
-        query("limit", "Most items of a page.", limit),
+        query("limit", "Most items of a page.", limit()),
+        query("page_limit", "The same as limit; give one of the two.", limit()),
+        query(
+            "page_marker",
+            "Only what comes after this item: the X-Pagination-Marker of the page before. In place of a cursor.",
+            marker,
+        ),
         query(
             "cursor",
             "The next of the page before.",

@@ -67,6 +67,11 @@ impl Property {
         self
     }
 
+    fn without_default(mut self) -> Self {
+        self.schema = self.schema.default(None);
+        self
+    }
+
     fn default(mut self, default: impl Into<Value>) -> Self {
         self.schema = self.schema.default(Some(default.into()));
         self
@@ -88,6 +93,7 @@ fn object(description: &str, properties: Vec<Property>, required: &[&str]) -> Ob
 
 /// An answer: it always has everything.
 fn answer(description: &str, properties: Vec<Property>) -> ObjectBuilder {
+    let properties: Vec<_> = properties.into_iter().map(Property::without_default).collect();
     let names: Vec<_> = properties.iter().map(|property| property.name).collect();
     object(description, properties, &names)
 }
@@ -95,7 +101,8 @@ fn answer(description: &str, properties: Vec<Property>) -> ObjectBuilder {
 /// A change: everything may be left out; some may be repeated but not changed.
 fn change(description: &str, properties: Vec<Property>, read_only: &[&str]) -> ObjectBuilder {
     let mut schema = closed().description(Some(description));
-    for property in properties {
+    // What is left out of a change stays: no default.
+    for property in properties.into_iter().map(Property::without_default) {
         let name = property.name;
         schema = schema.property(name, property.into_schema(read_only.contains(&name)));
     }
@@ -214,6 +221,14 @@ pub(crate) fn version_reference() -> ObjectBuilder {
     let uuid = uuid_pattern();
     text().pattern(Some(format!(
         "^((/v1/types/postgres|/v1/postgres)/versions/{uuid}/?|{uuid})$"
+    )))
+}
+
+/// The same for an instance.
+fn instance_reference() -> ObjectBuilder {
+    let uuid = uuid_pattern();
+    text().pattern(Some(format!(
+        "^((/v1/types/postgres|/v1/postgres)/instances/{uuid}/?|{uuid})$"
     )))
 }
 
@@ -357,6 +372,24 @@ fn object_found() -> Vec<Property> {
     ]
 }
 
+/// What a creation may choose and a change may not.
+fn chosen() -> Vec<Property> {
+    vec![property(
+        "uuid",
+        "Chosen by the client: the same uuid and the same request again are the same resource. Made by the server if left out.",
+        uuid(),
+    )]
+}
+
+/// What the path says of a user or a database already.
+fn object_place() -> Vec<Property> {
+    vec![
+        property("project_id", "The instance's project.", uuid()),
+        property("instance", "The instance that it is in.", instance_reference())
+            .example(format!("/v1/types/postgres/instances/{UUID_EXAMPLE}")),
+    ]
+}
+
 fn database_settable() -> Vec<Property> {
     vec![
         name_of(
@@ -376,6 +409,13 @@ fn user_settable() -> Vec<Property> {
         name_of("Unique within the instance; never changes.", user_name(), "app"),
         description(),
         password(),
+        property(
+            "password_version",
+            "Grows with each new password, unless the request that sets it says what it is. A client that keeps no passwords \
+             compares it with what it knows.",
+            whole(limits::PASSWORD_VERSION),
+        )
+        .default(*limits::PASSWORD_VERSION.start()),
     ]
 }
 
@@ -546,6 +586,11 @@ fn problem() -> ObjectBuilder {
         .property("status", whole(400..=599).description(Some("The HTTP status.")))
         .property("detail", text().description(Some("What happened, for people.")))
         .property(
+            "code",
+            whole(400..=599).description(Some("The status once more.")),
+        )
+        .property("message", text().description(Some("The detail once more.")))
+        .property(
             "errors",
             array(wrong)
                 .max_items(Some(ERRORS_MAX))
@@ -559,6 +604,8 @@ fn problem() -> ObjectBuilder {
         .required("title")
         .required("status")
         .required("detail")
+        .required("code")
+        .required("message")
 }
 
 /// A page of a collection.
@@ -580,7 +627,7 @@ fn page(name: &str, item: &str) -> ObjectBuilder {
 /// All schemas by name.
 pub(crate) fn all() -> Vec<(&'static str, Schema)> {
     let instance_fixed = with_fixed(&INSTANCE_READ_ONLY, &["project_id"]);
-    let object_fixed = with_fixed(&OBJECT_READ_ONLY, &["name"]);
+    let object_fixed = with_fixed(&OBJECT_READ_ONLY, &["name", "project_id", "instance"]);
     let version_fixed = with_fixed(&VERSION_READ_ONLY, &["image"]);
     let nodes = closed()
         .description(Some("The nodes, in order of creation."))
@@ -628,7 +675,7 @@ pub(crate) fn all() -> Vec<(&'static str, Schema)> {
             "InstanceCreate",
             object(
                 "A new instance.",
-                instance_settable(),
+                both(instance_settable(), chosen()),
                 &["name", "cpu", "ram", "disk_size", "version"],
             ),
         ),
@@ -643,17 +690,24 @@ pub(crate) fn all() -> Vec<(&'static str, Schema)> {
         ("Instances", page("instances", "Instance")),
         (
             "Database",
-            answer("A database.", both(database_settable(), object_found())),
+            answer(
+                "A database.",
+                both(database_settable(), both(object_place(), object_found())),
+            ),
         ),
         (
             "DatabaseCreate",
-            object("A new database.", database_settable(), &["name", "owner"]),
+            object(
+                "A new database.",
+                both(database_settable(), both(object_place(), chosen())),
+                &["name", "owner"],
+            ),
         ),
         (
             "DatabaseUpdate",
             change(
                 "Changes of a database.",
-                both(database_settable(), object_found()),
+                both(database_settable(), both(object_place(), object_found())),
                 &object_fixed,
             ),
         ),
@@ -662,18 +716,25 @@ pub(crate) fn all() -> Vec<(&'static str, Schema)> {
             "User",
             answer(
                 "A user.",
-                both(without(user_settable(), "password"), object_found()),
+                both(
+                    without(user_settable(), "password"),
+                    both(object_place(), object_found()),
+                ),
             ),
         ),
         (
             "UserCreate",
-            object("A new user.", user_settable(), &["name", "password"]),
+            object(
+                "A new user.",
+                both(user_settable(), both(object_place(), chosen())),
+                &["name", "password"],
+            ),
         ),
         (
             "UserUpdate",
             change(
                 "Changes of a user.",
-                both(user_settable(), object_found()),
+                both(user_settable(), both(object_place(), object_found())),
                 &object_fixed,
             ),
         ),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use dbaas_core::config::Cidr;
+use dbaas_http::ListStyle;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,8 +29,8 @@ PostgreSQL servers outlive this one: stop it, upgrade it, start it again, and it
 
 /// Managed PostgreSQL on this machine, as a REST server: instances of 1 to 16 nodes with automatic failover, their databases and users.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLES)]
-pub(crate) struct Cli {
+#[command(name = "dbaas-server", version, after_help = EXAMPLES)]
+pub struct Cli {
     /// Where the REST interface listens. Another address than a loopback one needs --token-file.
     #[arg(
         long,
@@ -121,6 +122,10 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) wait_for_lock: bool,
 
+    /// How lists are answered: {"instances": [...], "next": ...}, or [...] as the original service does. A request may ask for either.
+    #[arg(long, value_enum, default_value_t = Lists::Object)]
+    pub(crate) list_style: Lists,
+
     /// How long requests in hand may take when the server is told to end, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) drain_timeout: Duration,
@@ -137,6 +142,24 @@ pub(crate) enum Backend {
     Local,
     /// Containers of the stock PostgreSQL image on a Docker Engine.
     Docker,
+}
+
+/// How lists are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Lists {
+    /// With the cursor of the next page beside the items.
+    Object,
+    /// The items alone.
+    Array,
+}
+
+impl From<Lists> for ListStyle {
+    fn from(lists: Lists) -> Self {
+        match lists {
+            Lists::Object => ListStyle::Objects,
+            Lists::Array => ListStyle::Arrays,
+        }
+    }
 }
 
 fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {

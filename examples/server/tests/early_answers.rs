@@ -43,5 +43,9 @@ fn urllib_gets_the_answer() {
         .output()
         .unwrap();
     let errors = String::from_utf8_lossy(&done.stderr);
-    assert_eq!(String::from_utf8_lossy(&done.stdout), "413\n415\n404\n", "{errors}");
+    assert_eq!(
+        String::from_utf8_lossy(&done.stdout),
+        "413\n415\n404\n",
+        "{errors}"
+    );
 }

@@ -68,7 +68,7 @@ async fn a_new_password_is_a_change_and_the_same_one_is_not() {
     let before = world.control.user(id, user).await.unwrap();
     let password = |text| UpdateUser {
         password: Some(Password::new(text).unwrap()),
-        description: None,
+        ..UpdateUser::default()
     };
     let same = world
         .control
@@ -105,7 +105,7 @@ async fn a_new_password_is_a_change_and_the_same_one_is_not() {
     user_is_active(&world, id, user).await;
     let description = UpdateUser {
         description: Some(Description::new("of the shop").unwrap()),
-        password: None,
+        ..UpdateUser::default()
     };
     let after = world
         .control
@@ -132,7 +132,7 @@ async fn a_status_write_between_read_and_write_of_a_password_is_kept() {
     });
     let update = UpdateUser {
         password: Some(Password::new("new secret").unwrap()),
-        description: None,
+        ..UpdateUser::default()
     };
     let after = world
         .control
