@@ -9,6 +9,7 @@
 //! after that, only another change of what was *asked for* is a mismatch.
 
 mod actions;
+mod adopt;
 mod builder;
 mod changes;
 mod create;

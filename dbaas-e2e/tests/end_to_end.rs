@@ -5,4 +5,8 @@ mod end_to_end {
     mod attack;
     mod day_two;
     mod failover;
+    mod identity;
+    mod ownership;
+    mod tenants;
+    mod tenants_at_random;
 }

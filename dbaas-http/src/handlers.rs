@@ -1,6 +1,7 @@
 //! One function for each call of the contract: read the request, call the control plane, answer.
 
 pub(crate) mod actions;
+pub(crate) mod adopt;
 pub(crate) mod databases;
 pub(crate) mod events;
 pub(crate) mod instances;

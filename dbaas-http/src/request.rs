@@ -282,6 +282,11 @@ pub(crate) fn action(name: ActionName, object: Object<'_>) -> Result<InstanceAct
     }
 }
 
+/// The body of an action that takes nothing.
+pub(crate) fn nothing(object: Object<'_>) -> Result<(), Problem> {
+    Decoder::new("this action", object).finish(|| Some(()))
+}
+
 /// Decodes a body as one of the requests, for fuzzing: what nobody else needs is the result.
 pub fn decode_for_fuzzing(which: u8, body: &[u8]) -> Result<(), Problem> {
     let object = Object::parse(body)?;

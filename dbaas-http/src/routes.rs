@@ -14,7 +14,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::path::{HttpMethod, Operation};
 
 use crate::app::{App, Fixed, admit, authenticate, observe, panicked};
-use crate::handlers::{actions, databases, events, instances, nodes, service, users, versions};
+use crate::handlers::{actions, adopt, databases, events, instances, nodes, service, users, versions};
 use crate::linger::linger;
 use crate::openapi::operations as op;
 use crate::options::HttpOptions;
@@ -121,6 +121,16 @@ pub(crate) fn routes() -> Vec<Route> {
                 (Patch, op::patch_database()),
                 (Delete, op::delete_database()),
             ],
+        ),
+        Route::new(
+            "/v1/types/postgres/instances/{instance}/databases/{database}/actions/adopt",
+            post(adopt::database),
+            [(Post, op::adopt_database())],
+        ),
+        Route::new(
+            "/v1/types/postgres/instances/{instance}/users/{user}/actions/adopt",
+            post(adopt::user),
+            [(Post, op::adopt_user())],
         ),
         Route::new(
             "/v1/types/postgres/instances/{instance}/users",

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use dbaas_core::cluster::{Epoch, Lsn};
 use dbaas_core::id::NodeId;
 use dbaas_core::observation::ActionFailure;
-use dbaas_core::plan::PlannedEvent;
+use dbaas_core::plan::{Action, PlannedEvent};
 use dbaas_core::time::Timestamp;
 use uuid::Uuid;
 
@@ -19,6 +19,8 @@ const WELL_AGAIN_MS: u64 = 10_000;
 const RECENT_EVENTS: usize = 32;
 /// How the kinds of events begin that tell the state of something.
 const STATES: [&str; 3] = ["instance_", "user_", "database_"];
+/// An action on a user or database that was done so often, and is asked for again, is one that failed.
+const DONE_IN_VAIN: u32 = 3;
 /// For how long an equal event is not repeated.
 const EVENT_REPEAT_MS: u64 = 10_000;
 
@@ -67,7 +69,25 @@ pub(super) struct NodeMemory {
 pub(super) struct ActionMemory {
     pub(super) running: bool,
     pub(super) failures: u32,
+    /// What was done last, and how often in a row without a look that showed its effect.
+    done: Option<(Action, u32)>,
     pub(super) not_before: Option<Timestamp>,
+}
+
+impl ActionMemory {
+    /// It was done. An error, for people, if it was done before and is asked for all the same: it has no effect, or somebody undoes it. The look that asked for
+    /// it the second time may have begun before it was done, so that the third time is the first that counts.
+    pub(super) fn done(&mut self, action: &Action) -> Result<(), String> {
+        let before = self.done.take().filter(|(done, _)| done == action);
+        let times = before.map_or(0, |(_, times)| times).saturating_add(1);
+        self.done = Some((action.clone(), times));
+        if times < DONE_IN_VAIN {
+            return Ok(());
+        }
+        Err(format!(
+            "it was done {times} times, and PostgreSQL does not show it: it has no effect, or somebody undoes it"
+        ))
+    }
 }
 
 impl NodeMemory {
@@ -181,6 +201,13 @@ impl InstanceMemory {
             .is_none_or(|memory| !memory.running && memory.not_before.is_none_or(|until| until <= now))
     }
 
+    /// Roles and databases were looked at, and these actions are asked for: whatever else was done has had its effect.
+    pub(super) fn effects_seen(&mut self, asked_for: &[Action]) {
+        for memory in self.actions.values_mut().filter(|memory| !memory.running) {
+            memory.done.take_if(|(done, _)| !asked_for.contains(done));
+        }
+    }
+
     /// Forgets actions that are long over, so that this does not grow.
     pub(super) fn tidy(&mut self, now: Timestamp) {
         self.actions.retain(|_, memory| {
@@ -212,6 +239,29 @@ mod tests {
         node.well(t);
         node.well(t.plus_ms(WELL_AGAIN_MS));
         assert_eq!(node.hold_off_ms(t), 0);
+    }
+
+    #[test]
+    fn what_is_done_over_and_over_has_failed_until_its_effect_is_seen() {
+        let action = |slot: &str| Action::DropSlots {
+            node: NodeId::from_uuid(Uuid::nil()),
+            names: vec![slot.to_owned()],
+        };
+        let mut memory = InstanceMemory::default();
+        let done = |memory: &mut InstanceMemory, action: &Action| {
+            let of = memory.actions.entry("key".to_owned()).or_default();
+            of.done(action).is_ok()
+        };
+        assert_eq!(
+            [0; 4].map(|_| done(&mut memory, &action("a"))),
+            [true, true, false, false]
+        );
+        assert!(done(&mut memory, &action("b")), "something else");
+        assert!(done(&mut memory, &action("b")));
+        memory.effects_seen(&[action("b")]);
+        assert!(!done(&mut memory, &action("b")), "it is asked for all the same");
+        memory.effects_seen(&[]);
+        assert!(done(&mut memory, &action("b")));
     }
 
     #[test]

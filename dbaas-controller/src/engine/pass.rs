@@ -138,6 +138,9 @@ impl Engine {
         tracing::trace!(instance = %id, why = ?plan.why, actions = plan.actions.len(), "planned");
         let events = self.with_memory(id, |m| {
             m.wants_catalogue |= plan.wants_catalogue;
+            if observation.catalogue.is_some() {
+                m.effects_seen(&plan.actions);
+            }
             m.fresh_events(steady, &plan.events)
         });
         if plan.is_idle() && events.is_empty() {
@@ -342,10 +345,14 @@ impl Engine {
     /// Whether it succeeded.
     async fn perform(&self, id: InstanceId, stage: &Stage, action: &Action) -> bool {
         let started = tokio::time::Instant::now();
-        let result = match tokio::time::timeout(act::deadline(action), stage.perform(action)).await {
+        let mut result = match tokio::time::timeout(act::deadline(action), stage.perform(action)).await {
             Ok(result) => result.map_err(|e| e.to_string()),
             Err(_) => Err("no answer in time".to_owned()),
         };
+        if result.is_ok() && object_action(action) {
+            let key = act::key(action);
+            result = self.with_memory(id, |m| m.actions.entry(key).or_default().done(action));
+        }
         let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         metrics::histogram!("dbaas_action_seconds", "action" => action.name())
             .record(started.elapsed().as_secs_f64());

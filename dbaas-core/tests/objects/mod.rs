@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::situation::{Scene, node};
 
 mod borders;
+mod identity;
 
 fn user(scene: &Scene, id: UserId) -> UserRecord {
     let password = Password::new("12345678").unwrap();

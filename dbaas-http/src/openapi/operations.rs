@@ -499,6 +499,40 @@ pub(crate) fn delete_database() -> Operation {
     .done()
 }
 
+fn adopt(operation_id: &str, summary: &str, tag: &str, resource: &str, of: &[&'static str]) -> Operation {
+    Call::new(tag, operation_id, summary)
+        .about(
+            "What has the right name and was not made by the control plane (restored from a dump by an administrator, say) is left alone, and the resource is in \
+             ERROR, until this is called. Where nothing waits to be taken over, nothing is done. Events say what came of it.",
+        )
+        .of(of)
+        .with([if_match()])
+        .body("Nothing", Required::False)
+        .answers_resource(202, resource, "Accepted; status and events say how it goes.", &[])
+        .errors(&[409, 412])
+        .done()
+}
+
+pub(crate) fn adopt_database() -> Operation {
+    adopt(
+        "adoptDatabase",
+        "Take over the database of this name that the control plane did not make",
+        "databases",
+        "Database",
+        &["instance", "database"],
+    )
+}
+
+pub(crate) fn adopt_user() -> Operation {
+    adopt(
+        "adoptUser",
+        "Take over the role of this name that the control plane did not make",
+        "users",
+        "User",
+        &["instance", "user"],
+    )
+}
+
 pub(crate) fn list_users() -> Operation {
     let filters = vec![
         filter("uuid", uuid()),

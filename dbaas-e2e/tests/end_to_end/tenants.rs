@@ -1,0 +1,243 @@
+//! What tenants and administrators do by SQL, and what the control plane's calls make of it: shared by the tests of identity and ownership.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use dbaas_controller::ControlPlane;
+use dbaas_controller::error::ControlError;
+use dbaas_controller::request::{CreateDatabase, CreateUser, UpdateDatabase};
+use dbaas_core::database::DatabaseRecord;
+use dbaas_core::id::{DatabaseId, UserId};
+use dbaas_core::lifecycle::ObjectLifecycle;
+use dbaas_core::password::Password;
+use dbaas_core::secret::Secret;
+use dbaas_e2e::cluster::{HEAL, PASSWORD};
+use dbaas_e2e::stack::StackOptions;
+use dbaas_e2e::{Cluster, Stack};
+use dbaas_workload::client::{Client, ClientOptions, Target};
+
+/// How often the control plane of these tests looks for drift.
+const DRIFT: Duration = Duration::from_millis(200);
+
+/// An instance of one node with the user `app` and the database `shop`.
+pub(crate) struct House {
+    pub(crate) stack: Stack,
+    pub(crate) cluster: Cluster,
+    target: Target,
+    admin: Target,
+}
+
+impl House {
+    /// `None` where there is no PostgreSQL.
+    pub(crate) async fn start(name: &str) -> anyhow::Result<Option<House>> {
+        let mut options = StackOptions::default();
+        options.embedded.controller.drift_interval = DRIFT;
+        let Some(stack) = Stack::start_with(options).await? else {
+            return Ok(None);
+        };
+        let cluster = Cluster::create(&stack, name, 1, 0, None).await?;
+        let (target, admin) = (cluster.target(&stack).await?, cluster.admin(&stack).await?);
+        Ok(Some(House {
+            stack,
+            cluster,
+            target,
+            admin,
+        }))
+    }
+
+    pub(crate) fn plane(&self) -> anyhow::Result<&ControlPlane> {
+        self.stack.plane()
+    }
+
+    /// A client of this user in this database; the superuser's is `dbaas_admin`.
+    pub(crate) fn client(&self, user: &str, database: &str) -> Client {
+        let (of, password) = if user == "dbaas_admin" {
+            (&self.admin, self.admin.password.clone())
+        } else {
+            (&self.target, Secret::new(PASSWORD))
+        };
+        let target = Target {
+            user: user.to_owned(),
+            database: database.to_owned(),
+            password,
+            ..of.clone()
+        };
+        let options = ClientOptions {
+            statement_timeout: Duration::from_secs(20),
+            connect_timeout: Duration::from_secs(10),
+            ..ClientOptions::default()
+        };
+        Client::new(target, options)
+    }
+
+    /// Runs it in a session of its own; the first value, or why it was refused.
+    pub(crate) async fn try_sql(&self, user: &str, database: &str, sql: &str) -> Result<String, String> {
+        let mut client = self.client(user, database);
+        client
+            .connect(Instant::now() + Duration::from_secs(3))
+            .await
+            .map_err(|e| e.to_string())?;
+        let rows = client.send(sql).await.map_err(|e| e.to_string())?;
+        Ok(rows
+            .first()
+            .and_then(|row| row.first().cloned().flatten())
+            .unwrap_or_default())
+    }
+
+    pub(crate) async fn sql(&self, user: &str, database: &str, sql: &str) -> anyhow::Result<String> {
+        let until = Instant::now() + HEAL;
+        loop {
+            match self.try_sql(user, database, sql).await {
+                Ok(value) => return Ok(value),
+                Err(error) if error.contains("no host took") && Instant::now() < until => {}
+                Err(error) => anyhow::bail!("{user} in {database}: {sql}: {error}"),
+            }
+        }
+    }
+
+    pub(crate) async fn admin(&self, sql: &str) -> anyhow::Result<String> {
+        self.sql("dbaas_admin", "postgres", sql).await
+    }
+
+    pub(crate) async fn create_user(&self, name: &str) -> anyhow::Result<UserId> {
+        let user = CreateUser {
+            id: None,
+            name: name.parse()?,
+            description: "".parse()?,
+            password: Password::new(PASSWORD)?,
+            password_version: Default::default(),
+        };
+        let plane = self.plane()?;
+        let id = plane.create_user(self.cluster.id, user, None).await?.record.id;
+        plane
+            .wait_for_user(self.cluster.id, id, ObjectLifecycle::Active, HEAL)
+            .await?;
+        Ok(id)
+    }
+
+    pub(crate) async fn create_database(&self, name: &str, owner: UserId) -> anyhow::Result<DatabaseId> {
+        let database = CreateDatabase {
+            id: None,
+            name: name.parse()?,
+            description: "".parse()?,
+            owner,
+        };
+        let plane = self.plane()?;
+        Ok(plane
+            .create_database(self.cluster.id, database, None)
+            .await?
+            .record
+            .id)
+    }
+
+    pub(crate) async fn ready(&self, id: DatabaseId) -> anyhow::Result<()> {
+        let plane = self.plane()?;
+        plane
+            .wait_for_database(self.cluster.id, id, ObjectLifecycle::Active, HEAL)
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn give(&self, id: DatabaseId, owner: UserId) -> anyhow::Result<()> {
+        let change = UpdateDatabase {
+            owner: Some(owner),
+            ..UpdateDatabase::default()
+        };
+        self.plane()?
+            .update_database(self.cluster.id, id, change, None)
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn delete_database(&self, id: DatabaseId) -> anyhow::Result<()> {
+        let plane = self.plane()?;
+        plane.delete_database(self.cluster.id, id, None).await?;
+        self.eventually("the database is gone", async || {
+            let found = plane.database(self.cluster.id, id).await;
+            Ok(matches!(found, Err(ControlError::NotFound { .. })))
+        })
+        .await
+    }
+
+    pub(crate) async fn delete_user(&self, id: UserId) -> anyhow::Result<()> {
+        let plane = self.plane()?;
+        plane.delete_user(self.cluster.id, id, None).await?;
+        self.eventually("the user is gone", async || {
+            let found = plane.user(self.cluster.id, id).await;
+            Ok(matches!(found, Err(ControlError::NotFound { .. })))
+        })
+        .await
+    }
+
+    pub(crate) async fn database(&self, id: DatabaseId) -> anyhow::Result<DatabaseRecord> {
+        Ok(self.plane()?.database(self.cluster.id, id).await?.record)
+    }
+
+    /// The database's reason, when it is in ERROR and its reason holds this.
+    pub(crate) async fn error_with(&self, id: DatabaseId, part: &str) -> anyhow::Result<String> {
+        self.eventually(part, async || {
+            let record = self.database(id).await?;
+            Ok(record.lifecycle == ObjectLifecycle::Error && record.reason.contains(part))
+        })
+        .await?;
+        Ok(self.database(id).await?.reason)
+    }
+
+    pub(crate) async fn eventually(
+        &self,
+        what: &str,
+        holds: impl AsyncFn() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        let until = Instant::now() + HEAL;
+        while !holds().await? {
+            ensure!(
+                Instant::now() < until,
+                "not so: {what}; {}",
+                self.cluster.story(&self.stack).await
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// Until drift has been looked for a few times: what would happen has happened.
+    pub(crate) async fn let_drift_be_found(&self) {
+        tokio::time::sleep(DRIFT * 10).await;
+    }
+
+    /// No object outside the system and the control plane's own schema belongs to a superuser, in any database; nor does a database.
+    pub(crate) async fn assert_superuser_owns_nothing(&self) -> anyhow::Result<()> {
+        let databases = self
+            .admin("SELECT string_agg(datname, ',') FROM pg_database WHERE datallowconn AND datname NOT IN ('template0', 'template1')")
+            .await?;
+        for database in databases.split(',') {
+            // What belongs to an extension is left out: the members of a trusted one are made with the bootstrap superuser's rights, by PostgreSQL.
+            const OWNED: &str = "SELECT string_agg(what, ', ') FROM ( \
+                SELECT c.oid::regclass::text AS what, relowner AS owner, relnamespace AS schema, 'pg_class'::regclass::oid AS of, c.oid FROM pg_class c \
+                UNION ALL SELECT p.oid::regprocedure::text, proowner, pronamespace, 'pg_proc'::regclass, p.oid FROM pg_proc p \
+                UNION ALL SELECT t.oid::regtype::text, typowner, typnamespace, 'pg_type'::regclass, t.oid FROM pg_type t \
+                UNION ALL SELECT o.oid::regoperator::text, oprowner, oprnamespace, 'pg_operator'::regclass, o.oid FROM pg_operator o \
+                UNION ALL SELECT nspname, nspowner, oid, 'pg_namespace'::regclass, oid FROM pg_namespace WHERE nspname <> 'public' \
+                UNION ALL SELECT 'large object ' || oid, lomowner, 0, 'pg_largeobject'::regclass, oid FROM pg_largeobject_metadata \
+                UNION ALL SELECT 'extension ' || extname, extowner, 0, 'pg_extension'::regclass, oid FROM pg_extension WHERE extname <> 'plpgsql') o \
+                JOIN pg_roles r ON r.oid = o.owner LEFT JOIN pg_namespace n ON n.oid = o.schema \
+                WHERE r.rolsuper AND coalesce(n.nspname, '') !~ '^(pg_|information_schema$|dbaas$)' \
+                AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.of AND d.objid = o.oid AND d.deptype IN ('e', 'i')) \
+                AND NOT EXISTS (SELECT FROM pg_depend d JOIN pg_type t ON d.classid = 'pg_type'::regclass AND d.objid = t.typelem \
+                    AND d.deptype = 'e' WHERE o.of = 'pg_type'::regclass AND t.typarray = o.oid)";
+            let owned = match self.try_sql("dbaas_admin", database, OWNED).await {
+                Ok(owned) => owned,
+                // It was dropped meanwhile.
+                Err(error) if error.contains("3D000") || error.contains("no host took") => continue,
+                Err(error) => anyhow::bail!("{error}"),
+            };
+            ensure!(owned.is_empty(), "a superuser owns in {database}: {owned}");
+        }
+        let databases = self
+            .admin("SELECT count(*) FROM pg_database d JOIN pg_roles r ON r.oid = datdba WHERE rolsuper AND datname <> 'dbaas-spare' \
+                 AND datname !~ '^dbaas_new_' AND datname NOT IN ('postgres', 'template0', 'template1')")
+            .await?;
+        ensure!(databases == "0", "a superuser owns {databases} databases");
+        Ok(())
+    }
+}

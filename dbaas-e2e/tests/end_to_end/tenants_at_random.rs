@@ -1,0 +1,253 @@
+//! Random calls and random SQL of tenants. After each: no superuser owns anything of theirs, and nobody reaches a superuser's rights, files of the server or what
+//! another one keeps private. `DBAAS_TENANTS_SEED` repeats a run, `DBAAS_TENANTS_SECONDS` makes it longer.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use dbaas_core::id::{DatabaseId, UserId};
+use rand::rngs::StdRng;
+use rand::{Rng as _, RngCore as _, SeedableRng as _};
+
+use super::tenants::House;
+
+const SECONDS: u64 = 30;
+const USERS: usize = 4;
+const DATABASES: usize = 3;
+
+/// What runs as a superuser if one of our sessions can be made to run it.
+const TRAP: &str = "CREATE SCHEMA IF NOT EXISTS own_evil; \
+     CREATE OR REPLACE FUNCTION own_evil.trap(oid, bigint) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN \
+         IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user) THEN \
+             EXECUTE 'CREATE ROLE pwned SUPERUSER'; END IF; RETURN true; END $$; \
+     CREATE OPERATOR own_evil.= (LEFTARG = oid, RIGHTARG = bigint, FUNCTION = own_evil.trap)";
+
+struct Run {
+    house: House,
+    rng: StdRng,
+    users: BTreeMap<String, UserId>,
+    databases: BTreeMap<String, DatabaseId>,
+    next: u32,
+    log: Vec<String>,
+}
+
+impl Run {
+    fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
+        (!from.is_empty()).then(|| from[self.rng.random_range(0..from.len())].clone())
+    }
+
+    fn user(&mut self) -> Option<(String, UserId)> {
+        let users: Vec<_> = self.users.iter().map(|(name, id)| (name.clone(), *id)).collect();
+        self.pick(&users)
+    }
+
+    fn database(&mut self) -> Option<(String, DatabaseId)> {
+        let databases: Vec<_> = self
+            .databases
+            .iter()
+            .map(|(name, id)| (name.clone(), *id))
+            .collect();
+        self.pick(&databases)
+    }
+
+    fn name(&mut self, kind: &str) -> String {
+        self.next += 1;
+        format!("{kind}{}", self.next)
+    }
+
+    /// One call, as somebody may make it who does not look.
+    async fn call(&mut self) -> anyhow::Result<()> {
+        match self.rng.random_range(0..8) {
+            0 if self.users.len() < USERS => {
+                let name = self.name("user");
+                self.log.push(format!("create user {name}"));
+                let id = self.house.create_user(&name).await?;
+                self.users.insert(name, id);
+            }
+            1 | 2 if self.databases.len() < DATABASES => {
+                let Some((owner, id)) = self.user() else {
+                    return Ok(());
+                };
+                let name = self.name("base");
+                self.log.push(format!("create database {name} of {owner}"));
+                if let Ok(made) = self.house.create_database(&name, id).await {
+                    self.house.ready(made).await?;
+                    self.databases.insert(name, made);
+                }
+            }
+            3 | 4 => {
+                let (Some((owner, user)), Some((name, database))) = (self.user(), self.database()) else {
+                    return Ok(());
+                };
+                self.log.push(format!("give {name} to {owner}"));
+                let _ = self.house.give(database, user).await;
+                // Sometimes the former owner is deleted at once, below.
+            }
+            5 | 6 if self.users.len() > 1 => {
+                let Some((name, id)) = self.user() else {
+                    return Ok(());
+                };
+                let refused = self
+                    .house
+                    .plane()?
+                    .delete_user(self.house.cluster.id, id, None)
+                    .await
+                    .is_err();
+                self.log.push(format!(
+                    "delete user {name}{}",
+                    if refused { ", refused" } else { "" }
+                ));
+                if !refused {
+                    self.house
+                        .delete_user(id)
+                        .await
+                        .with_context(|| format!("{name} goes"))?;
+                    self.users.remove(&name);
+                }
+            }
+            7 if self.databases.len() > 1 => {
+                let Some((name, id)) = self.database() else {
+                    return Ok(());
+                };
+                self.log.push(format!("delete database {name}"));
+                self.house.delete_database(id).await?;
+                self.databases.remove(&name);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What a tenant sends; whether PostgreSQL takes it does not matter.
+    async fn statement(&mut self) {
+        let (Some((user, id)), Some((database, of)), Some((other, _))) =
+            (self.user(), self.database(), self.user())
+        else {
+            return;
+        };
+        let n = self.rng.random_range(0..5);
+        let option = if self.rng.random() {
+            " WITH GRANT OPTION"
+        } else {
+            ""
+        };
+        let private = format!(
+            "CREATE SCHEMA own_{user}; CREATE TABLE own_{user}.secret AS SELECT 'of {user}' AS what; REVOKE ALL ON SCHEMA own_{user} FROM PUBLIC"
+        );
+        let sql = match self.rng.random_range(0..22) {
+            0 | 1 => private,
+            2 => format!("CREATE TABLE own_t{n} (i int); GRANT ALL ON own_t{n} TO {other}{option}"),
+            3 | 4 => format!("GRANT CONNECT ON DATABASE {database} TO {other}{option}"),
+            5 => format!("GRANT CONNECT, CREATE ON DATABASE {database} TO PUBLIC"),
+            6 => format!("ALTER DATABASE {database} OWNER TO {other}"),
+            7 => format!("ALTER TABLE own_t{n} OWNER TO {other}"),
+            8 => format!("ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {other}{option}"),
+            9 => format!("COMMENT ON DATABASE {database} IS 'dbaas:{}'", id.uuid()),
+            10 => format!("COMMENT ON DATABASE {database} IS 'dbaas:{}'", of.uuid()),
+            11 | 12 => "CREATE OR REPLACE FUNCTION own_peek() RETURNS text LANGUAGE sql SECURITY DEFINER AS \
+                 'SELECT pg_read_file(''PG_VERSION'')'"
+                .to_owned(),
+            13 => "CREATE EXTENSION IF NOT EXISTS pg_trgm".to_owned(),
+            14 => TRAP.to_owned(),
+            15 => format!("ALTER DATABASE {database} SET search_path = own_evil, pg_catalog"),
+            16 => "ALTER ROLE CURRENT_USER SET search_path = own_evil, pg_catalog".to_owned(),
+            17 => format!("ALTER SCHEMA own_{user} OWNER TO dbaas_heir"),
+            18 => format!("ALTER SCHEMA own_{user} OWNER TO dbaas_admin"),
+            19 => format!(
+                "ALTER TABLE own_t{n} ENABLE ROW LEVEL SECURITY; CREATE POLICY p{} ON own_t{n} TO {other} USING (true)",
+                self.next
+            ),
+            20 => "SELECT lo_create(0)".to_owned(),
+            _ => format!("GRANT {user} TO {other}; SET ROLE dbaas_heir; SELECT * FROM dbaas.object"),
+        };
+        let answer = self.house.try_sql(&user, &database, &sql).await;
+        let outcome = if answer.is_ok() { "done" } else { "refused" };
+        // To be in another one's role is what that one agreed to: its private things are its own no more.
+        if answer.is_ok() && sql.starts_with("GRANT user") {
+            self.log.push(format!("{user} in {database} was let in"));
+        }
+        self.log.push(format!("{user} in {database}: {sql}: {outcome}"));
+    }
+
+    async fn check(&mut self) -> anyhow::Result<()> {
+        self.house.assert_superuser_owns_nothing().await?;
+        let rights = self
+            .house
+            .admin(
+                "SELECT string_agg(rolname, ', ') FROM pg_roles r WHERE rolname !~ '^(pg_|dbaas_admin$)' AND (rolsuper OR rolcreaterole \
+                 OR rolbypassrls OR rolname <> 'dbaas_replication' AND rolreplication \
+                 OR pg_has_role(oid, 'pg_read_server_files', 'MEMBER') OR pg_has_role(oid, 'pg_execute_server_program', 'MEMBER') \
+                 OR pg_has_role(oid, 'dbaas_admin', 'MEMBER') OR has_schema_privilege(oid, 'dbaas', 'USAGE') \
+                 OR has_table_privilege(oid, 'dbaas.object', 'SELECT, INSERT, UPDATE, DELETE'))",
+            )
+            .await?;
+        ensure!(rights.is_empty(), "they have rights: {rights}");
+        let users: Vec<String> = self.users.keys().cloned().collect();
+        for database in self.databases.keys() {
+            for user in &users {
+                let peeked = self.house.try_sql(user, database, "SELECT own_peek()").await;
+                ensure!(peeked.is_err(), "{user} in {database} reads a file of the server");
+            }
+            // By PostgreSQL's own word, for everybody and everything that is private; who owns it may, and a member of who owns it.
+            let reach = format!(
+                "SELECT string_agg(r.rolname || ' ' || n.nspname, ', ') FROM pg_namespace n, pg_roles r WHERE n.nspname ~ '^own_user' \
+                 AND r.rolname IN ('{}') AND NOT pg_has_role(r.oid, n.nspowner, 'MEMBER') AND has_schema_privilege(r.oid, n.oid, 'USAGE')",
+                users.join("', '")
+            );
+            if let Ok(reached) = self.house.try_sql("dbaas_admin", database, &reach).await {
+                ensure!(reached.is_empty(), "in {database}: {reached}");
+            }
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_reaches_more_than_is_theirs() -> anyhow::Result<()> {
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|value| value.parse::<u64>().ok())
+    };
+    let seed = number("DBAAS_TENANTS_SEED").unwrap_or_else(|| rand::rng().next_u64());
+    let Some(house) = House::start("tenants").await? else {
+        return Ok(());
+    };
+    let mut run = Run {
+        users: BTreeMap::from([("app".to_owned(), house.cluster.user)]),
+        databases: BTreeMap::from([("shop".to_owned(), house.cluster.database)]),
+        house,
+        rng: StdRng::seed_from_u64(seed),
+        next: 0,
+        log: Vec::new(),
+    };
+    let until = Instant::now() + Duration::from_secs(number("DBAAS_TENANTS_SECONDS").unwrap_or(SECONDS));
+    let mut steps = 0;
+    while Instant::now() < until {
+        let result = async {
+            run.call().await?;
+            for _ in 0..3 {
+                run.statement().await;
+            }
+            run.check().await
+        };
+        if let Err(error) = result.await {
+            let story = run.house.cluster.story(&run.house.stack).await;
+            panic!(
+                "DBAAS_TENANTS_SEED={seed}, step {steps}: {error:#}\n{}\n{story}",
+                run.log.join("\n")
+            );
+        }
+        steps += 1;
+    }
+    let taken = run.log.iter().filter(|line| line.ends_with(": done")).count();
+    tracing::info!(
+        seed,
+        steps,
+        statements = run.log.len(),
+        taken,
+        "nothing was found"
+    );
+    assert!(steps > 0, "seed {seed}");
+    Ok(())
+}

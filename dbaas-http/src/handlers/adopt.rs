@@ -1,0 +1,51 @@
+//! `…/actions/adopt` of a database or user: taking over what the control plane did not make.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+
+use super::{Parent, one};
+use crate::answer::{DatabaseAnswer, UserAnswer};
+use crate::app::App;
+use crate::body::OptionalJsonBody;
+use crate::conditional::Precondition;
+use crate::path::{DatabasePath, UserPath};
+use crate::problem::Problem;
+use crate::query::NoQuery;
+use crate::request;
+
+pub(crate) async fn database(
+    State(app): State<Arc<App>>,
+    DatabasePath(instance, id): DatabasePath,
+    _: NoQuery,
+    headers: HeaderMap,
+    body: OptionalJsonBody,
+) -> Result<Response, Problem> {
+    let precondition = Precondition::read(&headers)?;
+    request::nothing(body.object()?)?;
+    let parent = Parent::of(&app, instance).await?;
+    let present = app.control.database(instance, id).await?;
+    let expected = precondition.check(present.version)?;
+    let after = app.control.adopt_database(instance, id, expected).await?;
+    let answer = DatabaseAnswer::of(&after.record, parent.project);
+    Ok(one(StatusCode::ACCEPTED, after.version, &answer))
+}
+
+pub(crate) async fn user(
+    State(app): State<Arc<App>>,
+    UserPath(instance, id): UserPath,
+    _: NoQuery,
+    headers: HeaderMap,
+    body: OptionalJsonBody,
+) -> Result<Response, Problem> {
+    let precondition = Precondition::read(&headers)?;
+    request::nothing(body.object()?)?;
+    let parent = Parent::of(&app, instance).await?;
+    let present = app.control.user(instance, id).await?;
+    let expected = precondition.check(present.version)?;
+    let after = app.control.adopt_user(instance, id, expected).await?;
+    let answer = UserAnswer::of(&after.record, parent.project);
+    Ok(one(StatusCode::ACCEPTED, after.version, &answer))
+}
