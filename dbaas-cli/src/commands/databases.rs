@@ -1,0 +1,134 @@
+//! Databases of an instance.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::instances::gone;
+use super::{Body, Context};
+use crate::arguments::Databases;
+use crate::confirm::confirm;
+use crate::failure::Failure;
+use crate::progress::{object_done, object_gone};
+use crate::resolve::{self, Found};
+use crate::screen::{Column, last_part, text, time};
+
+pub(crate) async fn run(context: &Context, command: Databases) -> Result<(), Failure> {
+    let Context { client, screen } = context;
+    match command {
+        Databases::Create {
+            instance,
+            name,
+            owner,
+            description,
+            waiting,
+        } => {
+            let instance = resolve::instance(client, &instance).await?;
+            let owner = resolve::user(client, &instance, &owner).await?;
+            let body = Body::default()
+                .with("name", Some(name))
+                .with("description", description)
+                .with("owner", Some(owner.path));
+            let path = format!("{}/databases", instance.path);
+            let made = client.post(&path, &body.whole()).await?;
+            let path = format!("{path}/{}", text(&made, "uuid"));
+            let made = object_done(client, &path, made, waiting).await?;
+            show(context, &instance, &made).await
+        }
+        Databases::List { instance } => {
+            let instance = resolve::instance(client, &instance).await?;
+            let databases = client
+                .list(&format!("{}/databases", instance.path), "databases")
+                .await?;
+            let owners = owners(context, &instance).await?;
+            let columns: [Column<'_>; 6] = [
+                ("NAME", &|d| text(d, "name")),
+                ("OWNER", &|d| owner_name(d, &owners)),
+                ("STATUS", &|d| text(d, "status")),
+                ("REASON", &|d| text(d, "reason")),
+                ("CREATED", &|d| time(d, "created_at")),
+                ("UUID", &|d| text(d, "uuid")),
+            ];
+            screen.list(&databases, &columns)
+        }
+        Databases::Show { instance, database } => {
+            let instance = resolve::instance(client, &instance).await?;
+            let database = resolve::database(client, &instance, &database).await?;
+            show(context, &instance, &database.item).await
+        }
+        Databases::Edit {
+            instance,
+            database,
+            owner,
+            description,
+            waiting,
+        } => {
+            let instance = resolve::instance(client, &instance).await?;
+            let database = resolve::database(client, &instance, &database).await?;
+            let owner = match owner {
+                None => None,
+                Some(owner) => Some(resolve::user(client, &instance, &owner).await?.path),
+            };
+            let body = Body::default()
+                .with("owner", owner)
+                .with("description", description)
+                .change()?;
+            let changed = client.patch(&database.path, &body).await?;
+            let changed = object_done(client, &database.path, changed, waiting).await?;
+            show(context, &instance, &changed).await
+        }
+        Databases::Delete {
+            instance,
+            database,
+            consent,
+            waiting,
+        } => {
+            let instance = resolve::instance(client, &instance).await?;
+            let database = resolve::database(client, &instance, &database).await?;
+            let question = format!(
+                "Drop the database {:?} of {:?} with all data",
+                database.name(),
+                instance.name()
+            );
+            confirm(consent, &question)?;
+            client.delete(&database.path).await?;
+            object_gone(client, &database.path, waiting).await?;
+            screen.note(&format!("{} {}", database.name(), gone(waiting)));
+            Ok(())
+        }
+    }
+}
+
+/// Names of users by uuid; not asked for where nobody reads names.
+async fn owners(context: &Context, instance: &Found) -> Result<BTreeMap<String, String>, Failure> {
+    if !context.screen.is_table() {
+        return Ok(BTreeMap::new());
+    }
+    let users = context
+        .client
+        .list(&format!("{}/users", instance.path), "users")
+        .await?;
+    Ok(users
+        .iter()
+        .map(|user| (text(user, "uuid"), text(user, "name")))
+        .collect())
+}
+
+fn owner_name(database: &Value, owners: &BTreeMap<String, String>) -> String {
+    let uuid = last_part(database, "owner");
+    owners.get(&uuid).cloned().unwrap_or(uuid)
+}
+
+async fn show(context: &Context, instance: &Found, database: &Value) -> Result<(), Failure> {
+    let owners = owners(context, instance).await?;
+    let fields: [Column<'_>; 7] = [
+        ("name", &|d| text(d, "name")),
+        ("description", &|d| text(d, "description")),
+        ("owner", &|d| owner_name(d, &owners)),
+        ("status", &|d| text(d, "status")),
+        ("reason", &|d| text(d, "reason")),
+        ("created", &|d| time(d, "created_at")),
+        ("uuid", &|d| text(d, "uuid")),
+    ];
+    context.screen.one(database, &fields)
+}

@@ -1,0 +1,350 @@
+//! `dbaas` as a person uses it: on a pipe and on a terminal, against a real server with real PostgreSQL.
+
+mod program;
+mod screens;
+mod terminal;
+mod without_server;
+
+use std::io::Write as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use program::{Done, Server, has_postgres};
+
+/// The tour, and everything around it: one server, since instances are what takes time.
+#[test]
+fn a_tour() {
+    if !has_postgres() {
+        return;
+    }
+    let server = Server::start();
+    an_instance_is_made_step_by_step(&server);
+    users_and_databases(&server);
+    lists_and_single_ones(&server);
+    programs_read_json_and_yaml(&server);
+    postgresql_programs(&server);
+    on_a_terminal(&server);
+    names_and_uuids(&server);
+    failures_have_their_codes(&server);
+    operations(&server);
+    deletion(&server);
+}
+
+fn an_instance_is_made_step_by_step(server: &Server) {
+    let made = server.ok(&["create", "orders", "--nodes", "2", "--wait"]);
+    screens::equal("create", &made.stdout);
+    // On a pipe: no colours, no spinner, a line for each step on standard error.
+    assert!(
+        !made.stdout.contains('\x1b') && !made.stderr.contains('\x1b'),
+        "{made:?}"
+    );
+    for kind in ["create_requested", "instance_active: as asked for"] {
+        assert!(made.stderr.contains(kind), "{kind}: {}", made.stderr);
+    }
+    // Where events came first, they are told first.
+    let first = made.stderr.find("create_requested");
+    assert!(first < made.stderr.find("instance_active"), "{}", made.stderr);
+}
+
+fn users_and_databases(server: &Server) {
+    let made = server.ok(&[
+        "users",
+        "create",
+        "orders",
+        "app",
+        "--generate-password",
+        "--wait",
+        "-o",
+        "json",
+    ]);
+    let json: serde_json::Value = serde_json::from_str(&made.stdout).unwrap();
+    assert_eq!(json["status"], "ACTIVE");
+    assert!(json["password"].as_str().unwrap().len() >= 20);
+    // The password from standard input: its end of line is none of it.
+    let changed = server.fed(
+        "correct horse\n",
+        &["users", "edit", "orders", "app", "--password-stdin", "--wait"],
+    );
+    assert_eq!(changed.code, 0, "{changed:?}");
+    assert!(!changed.stdout.contains("correct"), "{changed:?}");
+    let made = server.ok(&[
+        "databases",
+        "create",
+        "orders",
+        "shop",
+        "--owner",
+        "app",
+        "--wait",
+    ]);
+    screens::equal("database", &made.stdout);
+}
+
+fn lists_and_single_ones(server: &Server) {
+    for (screen, arguments) in [
+        ("instances", &["instances", "list"][..]),
+        ("instance", &["instances", "show", "orders"]),
+        ("users", &["users", "list", "orders"]),
+        ("databases", &["databases", "ls", "orders"]),
+        ("nodes", &["nodes", "list", "orders"]),
+        (
+            "connection",
+            &["connection", "orders", "--user", "app", "--database", "shop"],
+        ),
+    ] {
+        screens::equal(screen, &server.ok(arguments).stdout);
+    }
+    let versions = server.ok(&["versions", "list"]).stdout;
+    assert!(
+        versions.starts_with("NAME") && versions.contains("postgres:"),
+        "{versions}"
+    );
+    let node = server.ok(&["nodes", "show", "orders", "n1"]).stdout;
+    assert!(node.starts_with("name") && node.contains("127.0.0.1:"), "{node}");
+    let events = server.ok(&["events", "list", "orders"]).stdout;
+    assert!(
+        events.lines().count() > 5 && events.contains("user_active"),
+        "{events}"
+    );
+}
+
+fn programs_read_json_and_yaml(server: &Server) {
+    let json = server.ok(&["instances", "list", "--output", "json"]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[0]["name"], "orders");
+    let yaml = server.ok(&["instances", "show", "orders", "-o", "yaml"]).stdout;
+    assert!(yaml.lines().any(|line| line == "name: orders"), "{yaml}");
+    assert!(yaml.lines().any(|line| line == "nodes_number: 2"), "{yaml}");
+    let uri = server
+        .ok(&[
+            "connection",
+            "orders",
+            "--user",
+            "app",
+            "--database",
+            "shop",
+            "--uri",
+        ])
+        .stdout;
+    assert!(
+        uri.starts_with("postgresql://app@127.0.0.1:") && uri.lines().count() == 1,
+        "{uri}"
+    );
+}
+
+fn postgresql_programs(server: &Server) {
+    // The one database and its owner are the default.
+    let sql = "CREATE TABLE orders AS SELECT generate_series(1, 1000) AS id";
+    server.ok(&["psql", "orders", "--", "-qc", sql]);
+    let dump = server.directory.path().join("shop.dump");
+    let dump = dump.to_str().unwrap();
+    server.ok(&["dump", "orders", dump]);
+    let again = server.run(&["dump", "orders", dump]);
+    assert_eq!(again.code, 2, "nothing is overwritten: {again:?}");
+    server.ok(&[
+        "databases",
+        "create",
+        "orders",
+        "copy",
+        "--owner",
+        "app",
+        "--wait",
+    ]);
+    server.ok(&["restore", "orders", dump, "--database", "copy"]);
+    let counted = server.ok(&[
+        "psql",
+        "orders",
+        "-d",
+        "copy",
+        "--",
+        "-Atc",
+        "SELECT count(*) FROM orders",
+    ]);
+    assert_eq!(counted.stdout, "1000\n");
+    // Two databases: which one has to be said.
+    let which = server.run(&["psql", "orders", "--", "-c", "SELECT 1"]);
+    assert!(
+        which.code == 2 && which.stderr.contains("shop, copy"),
+        "{which:?}"
+    );
+    // The program's own code.
+    let failed = server.run(&[
+        "psql",
+        "orders",
+        "-d",
+        "copy",
+        "--",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-c",
+        "SELECT 1/0",
+        "-c",
+        "",
+    ]);
+    assert!(
+        failed.code != 0 && failed.stderr.contains("division by zero"),
+        "{failed:?}"
+    );
+    let failed = server.run(&["restore", "orders", dump, "--database", "copy"]);
+    assert!(
+        failed.code == 1 && failed.stderr.contains("already exists"),
+        "{failed:?}"
+    );
+    let copy = server.ok(&["databases", "delete", "orders", "copy", "--yes", "--wait"]);
+    assert!(copy.stderr.contains("copy is gone"), "{copy:?}");
+}
+
+fn on_a_terminal(server: &Server) {
+    let listed = terminal::run(server, &["instances", "list"], &[]);
+    assert!(
+        listed.screen.contains("\x1b[") && listed.screen.contains("ACTIVE"),
+        "{listed:?}"
+    );
+    let plain = terminal::run(server, &["--color", "never", "instances", "list"], &[]);
+    assert!(!plain.screen.contains('\x1b'), "{plain:?}");
+    // A password is asked for twice and not shown.
+    let typed = [
+        ("Password of second: ", "battery staple\n"),
+        ("Once more: ", "battery staple\n"),
+    ];
+    let made = terminal::run(server, &["users", "create", "orders", "second", "--wait"], &typed);
+    assert_eq!(made.code, 0, "{made:?}");
+    assert!(!made.screen.contains("battery"), "{made:?}");
+    let differ = [
+        ("Password of third: ", "battery staple\n"),
+        ("Once more: ", "battery\n"),
+    ];
+    let refused = terminal::run(server, &["users", "create", "orders", "third"], &differ);
+    assert!(
+        refused.code == 2 && refused.screen.contains("not the same"),
+        "{refused:?}"
+    );
+    // What is destructive is asked first.
+    let delete = ["users", "delete", "orders", "second", "--wait"];
+    let no = terminal::run(server, &delete, &[("[y/N] ", "n\n")]);
+    assert!(
+        no.code == 1 && no.screen.contains("Drop the user \"second\" of \"orders\"?"),
+        "{no:?}"
+    );
+    server.ok(&["users", "show", "orders", "second"]);
+    let yes = terminal::run(server, &delete, &[("[y/N] ", "y\n")]);
+    assert_eq!(yes.code, 0, "{yes:?}");
+    assert_eq!(server.run(&["users", "show", "orders", "second"]).code, 3);
+    // Steps and a spinner.
+    let stopped = terminal::run(server, &["restart", "orders", "--wait"], &[]);
+    assert!(
+        stopped.code == 0 && stopped.screen.contains("restart_requested"),
+        "{stopped:?}"
+    );
+}
+
+fn names_and_uuids(server: &Server) {
+    let project = "0197f3c2-6d3b-7c9e-9f5a-0242ac120002";
+    let elsewhere = server.ok(&["create", "orders", "--project", project, "-o", "json"]);
+    let elsewhere: serde_json::Value = serde_json::from_str(&elsewhere.stdout).unwrap();
+    let uuid = elsewhere["uuid"].as_str().unwrap();
+    let ambiguous = server.run(&["instances", "show", "orders"]);
+    assert_eq!(ambiguous.code, 2, "{ambiguous:?}");
+    screens::equal("ambiguous", &ambiguous.stderr);
+    assert!(ambiguous.stderr.contains(uuid), "{ambiguous:?}");
+    server.ok(&["instances", "show", uuid]);
+    server.ok(&["instances", "delete", uuid, "--yes", "--wait"]);
+    server.ok(&["instances", "show", "orders"]);
+}
+
+fn failures_have_their_codes(server: &Server) {
+    let fields = server.run(&["create", "x", "--cpu", "0", "--ram", "1", "--nodes", "17"]);
+    assert_eq!(fields.code, 2, "{fields:?}");
+    screens::equal("fields", &fields.stderr);
+    for (code, text, arguments) in [
+        (
+            3,
+            "there is no instance \"nobody\"",
+            &["instances", "show", "nobody"][..],
+        ),
+        (3, "has no node", &["switchover", "orders", "--to", "n9"]),
+        (3, "there is no version \"9\"", &["create", "x", "--version", "9"]),
+        (4, "is taken", &["create", "orders"]),
+        (4, "shop", &["users", "delete", "orders", "app", "--yes"]),
+        (2, "nothing to change", &["instances", "edit", "orders"]),
+        (2, "nobody can be asked here", &["instances", "delete", "orders"]),
+        (2, "--generate-password", &["users", "create", "orders", "x"]),
+        (2, "--disk", &["instances", "edit", "orders", "--disk", "8"]),
+        (
+            5,
+            "--timeout waits longer",
+            &["restart", "orders", "--wait", "--timeout", "1ms"],
+        ),
+    ] {
+        let failed = server.run(arguments);
+        assert!(
+            failed.code == code && failed.stderr.contains(text),
+            "{arguments:?}: {failed:?}"
+        );
+        assert!(
+            failed.stderr.contains("error: ") && failed.stdout.is_empty(),
+            "{failed:?}"
+        );
+    }
+}
+
+fn operations(server: &Server) {
+    server.ok(&["start", "orders", "--wait"]);
+    let nodes = |role: &str| {
+        let nodes = server.ok(&["nodes", "list", "orders", "-o", "json"]).stdout;
+        let nodes: Vec<serde_json::Value> = serde_json::from_str(&nodes).unwrap();
+        let node = nodes.iter().find(|node| node["role"] == role).unwrap();
+        node["name"].as_str().unwrap().to_owned()
+    };
+    let standby = nodes("standby");
+    server.ok(&["switchover", "orders", "--to", &standby, "--wait"]);
+    assert_eq!(nodes("primary"), standby);
+    server.ok(&[
+        "instances",
+        "edit",
+        "orders",
+        "--nodes",
+        "1",
+        "--description",
+        "the shop",
+        "--wait",
+    ]);
+    let shown = server.ok(&["instances", "show", "orders"]).stdout;
+    assert!(shown.contains("the shop"), "{shown}");
+}
+
+fn deletion(server: &Server) {
+    // The log of one that goes can be followed to its end, through a pipe.
+    let follow = server
+        .command(&["events", "list", "orders", "--follow"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let gone = server.ok(&[
+        "instances",
+        "delete",
+        "orders",
+        "--yes",
+        "--wait",
+        "--timeout",
+        "2m",
+    ]);
+    assert!(gone.stderr.contains("orders is gone"), "{gone:?}");
+    let followed = Done::of(follow.wait_with_output().unwrap());
+    assert!(
+        followed.code == 0 && followed.stdout.contains("create_requested"),
+        "{followed:?}"
+    );
+    assert_eq!(server.run(&["instances", "show", "orders"]).code, 3);
+    let none = server.ok(&["instances", "list", "-o", "json"]).stdout;
+    assert_eq!(none, "[]\n");
+    // Enough is read: a pipe that closes early is no failure.
+    let mut child = server
+        .command(&["versions", "list"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    std::thread::sleep(Duration::from_millis(1));
+    assert!(child.wait().unwrap().success());
+    let _ = std::io::stderr().flush();
+}
