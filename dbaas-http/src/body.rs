@@ -71,6 +71,50 @@ impl<S: Sync> FromRequest<S> for OptionalJsonBody {
     }
 }
 
+/// A manifest: YAML, or JSON, which is YAML, too.
+pub(crate) struct DocumentBody(Zeroizing<Vec<u8>>);
+
+impl DocumentBody {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn text(&self) -> Result<&str, Problem> {
+        std::str::from_utf8(&self.0).map_err(|error| {
+            let detail = format!("not UTF-8: the byte at offset {} is not", error.valid_up_to());
+            Problem::new(ProblemKind::MalformedBody, detail)
+        })
+    }
+}
+
+impl<S: Sync> FromRequest<S> for DocumentBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let given = parts.headers.get(header::CONTENT_TYPE);
+        let essence = given.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let essence = essence
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase();
+        let is_yaml = [
+            "application/yaml",
+            "application/x-yaml",
+            "text/yaml",
+            "text/x-yaml",
+        ];
+        if !is_yaml.contains(&essence.as_str()) && check_content_type(&parts.headers).is_err() {
+            let detail =
+                "Content-Type must be application/yaml or application/json, without Content-Encoding";
+            return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
+        }
+        read(body).await.map(DocumentBody)
+    }
+}
+
 /// `application/json`, or another type that says that it is JSON; UTF-8, not compressed.
 fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     let refuse = |detail: &str| Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));

@@ -2,12 +2,17 @@
 
 pub(crate) mod actions;
 pub(crate) mod adopt;
+pub(crate) mod configs;
 pub(crate) mod databases;
+pub(crate) mod elements;
 pub(crate) mod events;
 pub(crate) mod instances;
+pub(crate) mod manifests;
 pub(crate) mod nodes;
+pub(crate) mod passwords;
 pub(crate) mod service;
 pub(crate) mod users;
+pub(crate) mod variables;
 pub(crate) mod versions;
 
 use std::future::Future;
@@ -206,6 +211,19 @@ impl<T, Id> Part<T, Id> {
         });
         listing.page(&items, next)
     }
+}
+
+/// A page as the control plane gave it.
+fn page<'a, T, A: Serialize>(
+    listing: Listing,
+    listed: &'a Listed<T, Uuid>,
+    answer: impl Fn(&'a T) -> A,
+) -> Response {
+    let items: Vec<A> = listed.items.iter().map(|item| answer(&item.record)).collect();
+    let next = listed
+        .next
+        .map(|next| (listing.collection.cursor(next), next.to_string()));
+    listing.page(&items, next)
 }
 
 /// A part of a collection whose filters the control plane does not know: looks through at most [`SCAN_PAGES_MAX`] pages.

@@ -21,6 +21,7 @@ mod body;
 mod conditional;
 mod decode;
 mod docs_page;
+mod element_answer;
 mod error;
 mod handlers;
 mod linger;

@@ -48,7 +48,7 @@ A filter that is given several times means any of its values. \
 `Accept: application/json;profile=array` gives a bare array; `page_limit` and `page_marker` work as `limit` and `cursor` do, and the headers \
 `X-Pagination-Limit` and `X-Pagination-Marker` say how to go on.";
 
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 8] = [
     ("instances", "PostgreSQL instances of 1 to 16 nodes"),
     (
         "operations",
@@ -59,6 +59,14 @@ const TAGS: [(&str, &str); 6] = [
     (
         "versions",
         "The catalogue of versions; the administrator changes it",
+    ),
+    (
+        "elements",
+        "Manifests, and what was made of them; see docs/manifests.md",
+    ),
+    (
+        "values",
+        "Passwords, rendered configs and variables that manifests refer to",
     ),
     ("service", "The server itself"),
 ];

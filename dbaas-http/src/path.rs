@@ -10,6 +10,7 @@ use axum::http::uri::PathAndQuery;
 use axum::http::{Uri, uri};
 use dbaas_controller::error::ControlError;
 use dbaas_core::id::{DatabaseId, InstanceId, UserId, VersionId};
+use uuid::Uuid;
 
 use crate::access::Caller;
 use crate::app::App;
@@ -162,6 +163,27 @@ impl FromRequestParts<Arc<App>> for VersionPath {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         Ok(VersionPath(id(parts, app, "version", "version").await?))
+    }
+}
+
+/// A manifest, an element, a password, a config or a variable: the last id of the path. Whether the caller may know of it, the
+/// handler finds out.
+pub(crate) struct KeptPath(pub(crate) Uuid);
+
+impl FromRequestParts<Arc<App>> for KeptPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let params = RawPathParams::from_request_parts(parts, app)
+            .await
+            .map_err(|_| not_found("resource"))?;
+        let text = params.iter().last().map(|(_, text)| text).unwrap_or_default();
+        match text.len() {
+            36 => Uuid::try_parse(text)
+                .map(KeptPath)
+                .map_err(|_| not_found("resource")),
+            _ => Err(not_found("resource")),
+        }
     }
 }
 

@@ -215,6 +215,11 @@ pub(crate) enum Collection {
     Users = 3,
     Versions = 4,
     Events = 5,
+    Elements = 6,
+    Manifests = 7,
+    Passwords = 8,
+    Configs = 9,
+    Variables = 10,
 }
 
 const BAD_CURSOR: &str = "is not a cursor of this collection; use the \"next\" of an answer";

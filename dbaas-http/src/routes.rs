@@ -21,6 +21,8 @@ use crate::options::HttpOptions;
 use crate::path::{canonical, method_not_allowed, no_such_path};
 use crate::{docs_page, openapi};
 
+mod elements;
+
 /// A path: who answers, and how that is described.
 pub(crate) struct Route {
     pub(crate) path: &'static str,
@@ -206,6 +208,9 @@ pub(crate) fn routes() -> Vec<Route> {
             [(Get, op::problem())],
         ),
     ]
+    .into_iter()
+    .chain(elements::routes())
+    .collect()
 }
 
 /// The REST interface of a control plane.

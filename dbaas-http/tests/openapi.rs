@@ -40,7 +40,10 @@ fn the_older_document_holds_nothing_newer() {
             Value::Object(fields) => {
                 assert!(!fields.get("type").is_some_and(Value::is_array), "{value}");
                 assert!(!fields.get("examples").is_some_and(Value::is_array), "{value}");
-                if let Some(content) = fields.get("content").and_then(Value::as_object) {
+                let content = fields.get("content").and_then(Value::as_object);
+                // Of media types, and not a property with that name.
+                if let Some(content) = content.filter(|content| content.keys().all(|name| name.contains('/')))
+                {
                     assert_eq!(content.len(), 1, "{value}");
                 }
                 *nullable += usize::from(fields.get("nullable") == Some(&json!(true)));
@@ -112,7 +115,12 @@ async fn every_call_is_there_and_no_other() {
             .replace("{problem}", "in-use")
             .replace("{database}", &id)
             .replace("{user}", &id)
-            .replace("{version}", &id);
+            .replace("{version}", &id)
+            .replace("{manifest}", &id)
+            .replace("{element}", &id)
+            .replace("{password}", &id)
+            .replace("{config}", &id)
+            .replace("{variable}", &id);
         for method in [
             Method::GET,
             Method::PUT,

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use crate::collection::{Collection, Key, Parent};
 use crate::error::{Finding, Refused, Report};
-use crate::expression::Expression;
+use crate::expression::{Expression, Target};
 use crate::model::{Manifest, Resource};
-use crate::render::{self, Facts, Outcome, Rendered};
+use crate::render::{self, Fact, Facts, Outcome, Rendered};
 
 /// What there is of a resource that the element made.
 #[derive(Debug, Clone, PartialEq)]
@@ -184,16 +184,18 @@ pub fn decide(resource: &Resource, wanted: &BTreeMap<String, Wanted>, current: O
 }
 
 fn differs(resource: &Resource, name: &str, wanted: &Wanted, current: &Current) -> bool {
-    // What was generated is not generated again; and what comes from elsewhere is not known to differ.
-    let Wanted::Known(wanted) = wanted else {
+    // The instance that something is in was checked, and cannot differ.
+    if name == "instance" && resource.key.parent.is_some() {
         return false;
-    };
-    let is_parent = name == "instance" && resource.key.parent.is_some();
-    !is_parent
-        && current
+    }
+    match wanted {
+        // It may turn out to be the same; then nothing is done.
+        Wanted::Later(_) => true,
+        Wanted::Known(wanted) => current
             .fields
             .get(name)
-            .is_none_or(|there| there.value != wanted.value)
+            .is_none_or(|there| there.value != wanted.value),
+    }
 }
 
 fn change(name: &str, from: Option<&Rendered>, to: &Wanted) -> Change {
@@ -220,6 +222,41 @@ pub const fn is_fixed(collection: Collection, field: &str) -> bool {
     }
 }
 
+/// Whether a password gets another value.
+fn renews(key: &Key, action: &Action) -> bool {
+    let makes_value =
+        |change: &Change| matches!(change.field.as_str(), "method" | "default_length" | "rotation");
+    match action {
+        Action::Update { changes } => {
+            key.collection == Collection::Passwords && changes.iter().any(makes_value)
+        }
+        _ => false,
+    }
+}
+
+/// What is known, but for the values of passwords that get another one.
+struct Renewed<'a> {
+    facts: &'a dyn Facts,
+    passwords: BTreeSet<Key>,
+}
+
+impl Facts for Renewed<'_> {
+    fn field(&self, target: &Target, path: &[String]) -> Fact {
+        match target {
+            Target::Resource(key)
+                if self.passwords.contains(key) && path.first().is_some_and(|first| first == "value") =>
+            {
+                Fact::Later
+            }
+            _ => self.facts.field(target, path),
+        }
+    }
+
+    fn uri(&self, target: &Target) -> Option<String> {
+        self.facts.uri(target)
+    }
+}
+
 /// The plan, or everything that keeps it from being carried out.
 pub fn plan(
     manifest: &Manifest,
@@ -228,8 +265,12 @@ pub fn plan(
     destroy: Destroy,
 ) -> Result<Plan, Refused> {
     let (mut report, mut steps) = (Report::default(), Vec::new());
+    let mut renewed = Renewed {
+        facts,
+        passwords: BTreeSet::new(),
+    };
     for resource in &manifest.resources {
-        let wanted = match wanted(resource, manifest, facts) {
+        let wanted = match wanted(resource, manifest, &renewed) {
             Ok(wanted) => wanted,
             Err(errors) => {
                 report.errors.extend(errors);
@@ -260,6 +301,9 @@ pub fn plan(
                     .map_or(resource.position, |field| field.position);
                 report.error(at, format!("{}/{}", resource.key, change.field), message);
             }
+        }
+        if renews(&resource.key, &action) {
+            renewed.passwords.insert(resource.key.clone());
         }
         let key = resource.key.clone();
         steps.push(Step { key, action });

@@ -9,6 +9,7 @@ use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderName};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use dbaas_controller::error::ControlError;
 use dbaas_core::id::InstanceId;
 use dbaas_core::limits;
 use dbaas_core::store::StoredEvent;
@@ -17,6 +18,7 @@ use futures_util::stream::unfold;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::answer::EventAnswer;
 use crate::app::{App, WaitingPlace, wants_event_stream};
@@ -66,7 +68,7 @@ pub(crate) async fn list(
     if let Some(Extension(place)) = place
         && wants_event_stream(&headers)
     {
-        return stream(app, id, last.or(after).unwrap_or(0), place).await;
+        return stream(app, Log::Instance(id), last.or(after).unwrap_or(0), place).await;
     }
     // One more than is asked for tells whether there is more, except at the greatest page: there a full one may be followed by an empty one.
     let mut events = app
@@ -83,10 +85,42 @@ pub(crate) async fn list(
     Ok(Listing::new("events", Collection::Events, limit, wanted).page(&events, next))
 }
 
+/// Whose events are followed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Log {
+    /// An instance's.
+    Instance(InstanceId),
+    /// An element's.
+    Element(Uuid),
+}
+
+impl Log {
+    fn subject(self) -> Uuid {
+        match self {
+            Log::Instance(id) => id.uuid(),
+            Log::Element(id) => id,
+        }
+    }
+
+    /// What is new; not found when it is gone, and everything about it was read.
+    async fn read(self, app: &App, after: u64) -> Result<Vec<StoredEvent>, ControlError> {
+        match self {
+            Log::Instance(id) => app.control.events(id, after, BATCH).await,
+            Log::Element(id) => {
+                let events = app.control.events_about(id, after, BATCH).await?;
+                if events.is_empty() {
+                    app.control.element(id).await?;
+                }
+                Ok(events)
+            }
+        }
+    }
+}
+
 /// A stream under way.
 struct Follower {
     app: Arc<App>,
-    id: InstanceId,
+    log: Log,
     /// The last event that was sent.
     last: u64,
     ready: VecDeque<StoredEvent>,
@@ -97,14 +131,19 @@ struct Follower {
     _place: WaitingPlace,
 }
 
-async fn stream(app: Arc<App>, id: InstanceId, last: u64, place: WaitingPlace) -> Result<Response, Problem> {
+pub(super) async fn stream(
+    app: Arc<App>,
+    log: Log,
+    last: u64,
+    place: WaitingPlace,
+) -> Result<Response, Problem> {
     // Listens before the first look, so that nothing falls between the two; the look also tells whether the instance exists.
     let hints = Some(app.control.changes());
-    let ready = app.control.events(id, last, BATCH).await?.into();
+    let ready = log.read(&app, last).await?.into();
     let until = Instant::now() + STREAM_MAX;
     let follower = Follower {
         app,
-        id,
+        log,
         last,
         ready,
         hints,
@@ -127,18 +166,13 @@ fn follow(follower: Follower) -> impl Stream<Item = Result<Event, Infallible>> +
             if follower.app.is_stopping() || Instant::now() >= follower.until {
                 return None;
             }
-            match follower
-                .app
-                .control
-                .events(follower.id, follower.last, BATCH)
-                .await
-            {
+            match follower.log.read(&follower.app, follower.last).await {
                 Ok(events) => {
                     follower.errors = 0;
                     follower.ready = events.into();
                 }
-                // The instance is gone, and its log with it.
-                Err(dbaas_controller::error::ControlError::NotFound { .. }) => return None,
+                // It is gone.
+                Err(ControlError::NotFound { .. }) => return None,
                 Err(error) => {
                     follower.errors += 1;
                     if follower.errors >= ERRORS_MAX {
@@ -163,7 +197,7 @@ impl Follower {
                 () = self.app.stopped() => return,
                 () = tokio::time::sleep_until(look_at) => return,
                 hint = hints.recv() => match hint {
-                    Ok(changed) if changed != self.id => {}
+                    Ok(changed) if changed.uuid() != self.log.subject() => {}
                     Ok(_) | Err(RecvError::Lagged(_)) => return,
                     Err(RecvError::Closed) => self.hints = None,
                 },

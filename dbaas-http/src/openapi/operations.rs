@@ -1,5 +1,7 @@
 //! Every call, described.
 
+pub(crate) mod elements;
+
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::path::{Operation, OperationBuilder, Parameter};

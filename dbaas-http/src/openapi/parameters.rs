@@ -95,6 +95,11 @@ pub(crate) fn cursor_pattern(collection: Collection) -> String {
         Collection::Databases => format!("^A[g-v]{any}{{20}}{last}$"),
         Collection::Users => format!("^A[w-z0-9_-]{any}{{20}}{last}$"),
         Collection::Versions => format!("^B[A-P]{any}{{20}}{last}$"),
+        Collection::Elements => format!("^B[g-v]{any}{{20}}{last}$"),
+        Collection::Manifests => format!("^B[w-z0-9_-]{any}{{20}}{last}$"),
+        Collection::Passwords => format!("^C[A-P]{any}{{20}}{last}$"),
+        Collection::Configs => format!("^C[Q-Za-f]{any}{{20}}{last}$"),
+        Collection::Variables => format!("^C[g-v]{any}{{20}}{last}$"),
         // A number of 63 bits.
         Collection::Events => format!("^BQA{{10}}[A-Za-f]{any}{{9}}{last}$"),
     }

@@ -1,6 +1,8 @@
 //! The JSON of requests and answers. Bounds come from [`dbaas_core::limits`], as those of the checks do; patterns say what the checks do as
 //! far as a regular expression can.
 
+mod elements;
+
 use std::ops::RangeInclusive;
 
 use dbaas_core::limits;
@@ -773,6 +775,7 @@ pub(crate) fn all() -> Vec<(&'static str, Schema)> {
     ];
     schemas
         .into_iter()
+        .chain(elements::all())
         .map(|(name, schema)| (name, Schema::Object(schema.build())))
         .collect()
 }

@@ -151,6 +151,24 @@ fn applied_again_nothing_changes_and_a_changed_field_changes_just_that() {
 }
 
 #[test]
+fn another_password_is_another_one_for_whoever_has_it() {
+    let mut world = World::default();
+    world.apply(&read(DEMO), Destroy::Refuse, usize::MAX);
+    let rotated = DEMO.replace("description: \"Demo password\"", "rotation: 1");
+    let plan = world.plan(&read(&rotated), Destroy::Refuse);
+    let changed: Vec<Collection> = plan
+        .steps
+        .iter()
+        .filter(|step| step.action != Action::Nothing)
+        .map(|step| step.key.collection)
+        .collect();
+    assert_eq!(
+        changed,
+        [Collection::Passwords, Collection::Users, Collection::Configs]
+    );
+}
+
+#[test]
 fn no_secret_is_in_a_plan() {
     let mut world = World::default();
     world.apply(&read(DEMO), Destroy::Refuse, usize::MAX);

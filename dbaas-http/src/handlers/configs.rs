@@ -1,0 +1,80 @@
+//! `/v1/config/configs`: rendered texts. Manifests make them; here they are read, and deleted.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use dbaas_controller::elements::record::ConfigRecord;
+use dbaas_controller::request::{Page, Versioned};
+use uuid::Uuid;
+
+use super::manifests::project_of;
+use super::{deleted, fresh, known, page};
+use crate::access::Caller;
+use crate::app::App;
+use crate::conditional::Precondition;
+use crate::element_answer::ConfigAnswer;
+use crate::error::not_found;
+use crate::listing::{Listing, Wanted};
+use crate::path::KeptPath;
+use crate::problem::Problem;
+use crate::query::{Collection, NoQuery, Query};
+
+async fn visible(app: &App, caller: Caller, id: Uuid) -> Result<Versioned<ConfigRecord>, Problem> {
+    let found = app.control.config(id).await?;
+    match caller.sees(found.record.project) {
+        true => Ok(found),
+        false => Err(not_found("config")),
+    }
+}
+
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    style: Wanted,
+    mut query: Query,
+) -> Result<Response, Problem> {
+    let paging = query.paging(Collection::Configs);
+    query.finish()?;
+    let wanted = Page {
+        after: paging.after,
+        limit: paging.limit,
+    };
+    let listed = app.control.configs(project_of(caller), wanted).await?;
+    Ok(page(
+        Listing::new("configs", Collection::Configs, paging.limit, style),
+        &listed,
+        ConfigAnswer::of,
+    ))
+}
+
+pub(crate) async fn read(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    KeptPath(id): KeptPath,
+    _: NoQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let known = known(&headers)?;
+    let found = visible(&app, caller, id).await?;
+    let content = app.control.config_content(id, &caller.scope()).await?;
+    let answer = ConfigAnswer::of(&found.record).with(content.expose());
+    Ok(fresh(known, found.version, &answer))
+}
+
+pub(crate) async fn delete(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    KeptPath(id): KeptPath,
+    _: NoQuery,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let precondition = Precondition::read(&headers)?;
+    let expected = match app.control.config(id).await {
+        Ok(found) if !caller.sees(found.record.project) => return deleted(Ok(()), &precondition),
+        Ok(found) => precondition.check(found.version)?,
+        Err(error) => return deleted(Err(error), &precondition),
+    };
+    deleted(app.control.delete_config(id, expected).await, &precondition)
+}

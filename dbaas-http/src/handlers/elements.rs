@@ -1,0 +1,146 @@
+//! `/v1/em/elements`: what was made of manifests.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, HeaderName};
+use axum::response::{IntoResponse, Response};
+use dbaas_controller::elements::record::ElementRecord;
+use dbaas_controller::request::{Page, Versioned};
+use dbaas_core::limits;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::events::{Log, stream};
+use super::manifests::project_of;
+use super::{fresh, known, page};
+use crate::access::Caller;
+use crate::answer::EventAnswer;
+use crate::app::{App, WaitingPlace, wants_event_stream};
+use crate::element_answer::{ElementAnswer, ResourceAnswer, exports, imports};
+use crate::error::not_found;
+use crate::listing::{Listing, Wanted};
+use crate::path::KeptPath;
+use crate::problem::Problem;
+use crate::query::{Collection, NoQuery, Query, parsed, sequence, whole_in};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+pub(super) async fn visible(
+    app: &App,
+    caller: Caller,
+    id: Uuid,
+) -> Result<Versioned<ElementRecord>, Problem> {
+    let found = app.control.element(id).await?;
+    match caller.sees(found.record.project) {
+        true => Ok(found),
+        false => Err(not_found("element")),
+    }
+}
+
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    style: Wanted,
+    mut query: Query,
+) -> Result<Response, Problem> {
+    let paging = query.paging(Collection::Elements);
+    let names: Vec<String> = query.many("name", parsed);
+    query.finish()?;
+    let wanted = Page {
+        after: paging.after,
+        limit: paging.limit,
+    };
+    let mut listed = app.control.elements(project_of(caller), wanted).await?;
+    listed
+        .items
+        .retain(|item| super::any_of(&names, &item.record.name));
+    Ok(page(
+        Listing::new("elements", Collection::Elements, paging.limit, style),
+        &listed,
+        ElementAnswer::of,
+    ))
+}
+
+pub(crate) async fn read(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    KeptPath(id): KeptPath,
+    _: NoQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let known = known(&headers)?;
+    let found = visible(&app, caller, id).await?;
+    Ok(fresh(known, found.version, &ElementAnswer::of(&found.record)))
+}
+
+pub(crate) async fn resources(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    KeptPath(id): KeptPath,
+    _: NoQuery,
+) -> Result<Response, Problem> {
+    visible(&app, caller, id).await?;
+    let found = app.control.element_resources(id).await?;
+    let resources: Vec<ResourceAnswer> = found.iter().map(ResourceAnswer::of).collect();
+    Ok(Json(json!({ "resources": resources })).into_response())
+}
+
+pub(crate) async fn list_imports(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    KeptPath(id): KeptPath,
+    _: NoQuery,
+) -> Result<Response, Problem> {
+    let found = visible(&app, caller, id).await?;
+    Ok(Json(json!({ "imports": imports(&found.record) })).into_response())
+}
+
+pub(crate) async fn list_exports(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    KeptPath(id): KeptPath,
+    _: NoQuery,
+) -> Result<Response, Problem> {
+    let found = visible(&app, caller, id).await?;
+    Ok(Json(json!({ "exports": exports(&found.record) })).into_response())
+}
+
+/// The log of an element: how far an apply is, step by step; as pages or as Server-Sent Events.
+pub(crate) async fn events(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    KeptPath(id): KeptPath,
+    place: Option<Extension<WaitingPlace>>,
+    headers: HeaderMap,
+    mut query: Query,
+) -> Result<Response, Problem> {
+    let limit = query.one("limit", |text| whole_in(text, limits::PAGE_ITEMS));
+    let cursor = query.one("cursor", |text| Collection::Events.read_log_cursor(text));
+    let after = query.one("after", sequence);
+    query.finish()?;
+    visible(&app, caller, id).await?;
+    let after = cursor.max(after);
+    if let Some(Extension(place)) = place
+        && wants_event_stream(&headers)
+    {
+        let last = match headers.get(LAST_EVENT_ID) {
+            None => None,
+            Some(value) => {
+                let last = value
+                    .to_str()
+                    .map_err(|_| "must be the id of an event")
+                    .and_then(sequence);
+                Some(last.map_err(|detail| Problem::header(&LAST_EVENT_ID, detail))?)
+            }
+        };
+        return stream(app, Log::Element(id), last.or(after).unwrap_or(0), place).await;
+    }
+    let limit = limit.unwrap_or(limits::PAGE_ITEMS_DEFAULT);
+    let found = app.control.events_about(id, after.unwrap_or(0), limit).await?;
+    let next = found.last().filter(|_| found.len() == limit);
+    let next = next.map(|last| Collection::Events.log_cursor(last.sequence));
+    let events: Vec<EventAnswer<'_>> = found.iter().map(EventAnswer::of).collect();
+    Ok(Json(json!({ "events": events, "next": next })).into_response())
+}

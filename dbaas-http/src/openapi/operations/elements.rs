@@ -1,0 +1,429 @@
+//! Calls about manifests, elements, and the values that they refer to.
+
+use utoipa::openapi::Required;
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::response::ResponseBuilder;
+
+use super::{Call, create, delete, list, read, update};
+use crate::openapi::parameters::{filter, idempotency_key, if_match, last_event_id, paging, query};
+use crate::openapi::schemas::{reference, text, uuid, whole};
+use crate::query::Collection;
+
+/// A body that is a manifest.
+fn document(call: Call) -> Call {
+    let yaml = ContentBuilder::new().schema(Some(text())).build();
+    let json = ContentBuilder::new()
+        .schema(Some(reference("ManifestDocument")))
+        .build();
+    let body = RequestBodyBuilder::new()
+        .description(Some("The manifest, as YAML or as JSON."))
+        .content("application/yaml", yaml)
+        .content("application/json", json)
+        .required(Some(Required::True))
+        .build();
+    Call(call.0.request_body(Some(body))).errors(&[408, 413, 415, 422])
+}
+
+/// An action of a manifest.
+fn action(operation_id: &str, summary: &str, about: &str) -> Call {
+    Call::new("elements", operation_id, summary)
+        .about(about)
+        .of(&["manifest"])
+        .body("ManifestOptions", Required::False)
+        .errors(&[409])
+}
+
+pub(crate) fn list_manifests() -> Operation {
+    let filters = vec![filter("name", text())];
+    list(
+        "elements",
+        "listManifests",
+        "List manifests",
+        "Manifests",
+        Collection::Manifests,
+        filters,
+    )
+    .done()
+}
+
+pub(crate) fn create_manifest() -> Operation {
+    let call = Call::new("elements", "createManifest", "Keep a manifest")
+        .about("Nothing is made of it yet: that is what its actions are for.")
+        .with([
+            idempotency_key(),
+            query("name", "The element's name, if the text has none.", text()),
+            query(
+                "project_id",
+                "The project; the token's, or the default one, if left out.",
+                uuid(),
+            ),
+        ])
+        .errors(&[409]);
+    document(call)
+        .answers_resource(201, "Manifest", "Kept.", &[("Location", "Where it is.")])
+        .done()
+}
+
+pub(crate) fn read_manifest() -> Operation {
+    read(
+        "elements",
+        "readManifest",
+        "Read a manifest, without its text",
+        "Manifest",
+        &[],
+    )
+    .of(&["manifest"])
+    .done()
+}
+
+pub(crate) fn replace_manifest() -> Operation {
+    let call = Call::new("elements", "replaceManifest", "Replace the text of a manifest")
+        .about("The element stays as it is until the manifest is installed.")
+        .of(&["manifest"])
+        .with([if_match()])
+        .errors(&[409, 412]);
+    document(call)
+        .answers_resource(200, "Manifest", "Kept.", &[])
+        .done()
+}
+
+pub(crate) fn delete_manifest() -> Operation {
+    delete(
+        "elements",
+        "deleteManifest",
+        "Delete a manifest; the element stays",
+    )
+    .of(&["manifest"])
+    .done()
+}
+
+const PLAN_ABOUT: &str = "Writes nothing. Everything that is wrong with the manifest is told at once, with line, column and resource.";
+
+pub(crate) fn validate_manifest() -> Operation {
+    action("validateManifest", "Check a manifest", PLAN_ABOUT)
+        .answers(
+            200,
+            "ManifestPlan",
+            "It is valid; this is what installing it would do.",
+        )
+        .done()
+}
+
+pub(crate) fn plan_manifest() -> Operation {
+    action(
+        "planManifest",
+        "Say what installing a manifest would do",
+        PLAN_ABOUT,
+    )
+    .answers(200, "ManifestPlan", "What would be done, without secrets.")
+    .done()
+}
+
+const INSTALL_ABOUT: &str = "Goes on in the background; the element's status and events say how far it is. Again, it changes nothing. \
+    Instances and databases that left the manifest are deleted with `allow_destroy` only.";
+
+pub(crate) fn install_manifest() -> Operation {
+    action(
+        "installManifest",
+        "Make an element what its manifest says",
+        INSTALL_ABOUT,
+    )
+    .answers_resource(202, "Applied", "Begun.", &[])
+    .done()
+}
+
+pub(crate) fn upgrade_manifest() -> Operation {
+    action(
+        "upgradeManifest",
+        "Make an element what another version of its manifest says",
+        INSTALL_ABOUT,
+    )
+    .answers_resource(202, "Applied", "Begun.", &[])
+    .done()
+}
+
+const UNINSTALL_ABOUT: &str = "Goes on in the background. Refused while another element needs this one, and, without `allow_destroy`, \
+    while it has instances or databases.";
+
+pub(crate) fn uninstall_manifest() -> Operation {
+    action(
+        "uninstallManifest",
+        "Delete everything that the element made",
+        UNINSTALL_ABOUT,
+    )
+    .answers_resource(202, "Element", "Begun.", &[])
+    .done()
+}
+
+pub(crate) fn uninstall_element() -> Operation {
+    Call::new(
+        "elements",
+        "uninstallElement",
+        "Delete everything that an element made",
+    )
+    .about(UNINSTALL_ABOUT)
+    .of(&["element"])
+    .body("ManifestOptions", Required::False)
+    .errors(&[409])
+    .answers_resource(202, "Element", "Begun.", &[])
+    .done()
+}
+
+pub(crate) fn list_elements() -> Operation {
+    let filters = vec![filter("name", text())];
+    list(
+        "elements",
+        "listElements",
+        "List elements",
+        "Elements",
+        Collection::Elements,
+        filters,
+    )
+    .done()
+}
+
+pub(crate) fn read_element() -> Operation {
+    read("elements", "readElement", "Read an element", "Element", &[])
+        .of(&["element"])
+        .done()
+}
+
+pub(crate) fn list_element_resources() -> Operation {
+    Call::new("elements", "listElementResources", "List what an element made")
+        .of(&["element"])
+        .answers(200, "ElementResources", "In order of creation.")
+        .done()
+}
+
+pub(crate) fn list_element_imports() -> Operation {
+    Call::new(
+        "elements",
+        "listElementImports",
+        "List what an element uses of others",
+    )
+    .of(&["element"])
+    .answers(200, "ElementImports", "By name.")
+    .done()
+}
+
+pub(crate) fn list_element_exports() -> Operation {
+    Call::new(
+        "elements",
+        "listElementExports",
+        "List what others may use of an element",
+    )
+    .of(&["element"])
+    .answers(200, "ElementExports", "By name.")
+    .done()
+}
+
+pub(crate) fn list_element_events() -> Operation {
+    let content = |schema: &str| ContentBuilder::new().schema(Some(reference(schema))).build();
+    let response = ResponseBuilder::new()
+        .description("The newest last.")
+        .content("application/json", content("Events"))
+        .content(
+            "text/event-stream",
+            ContentBuilder::new().schema(Some(text())).build(),
+        )
+        .build();
+    let call = Call::new(
+        "elements",
+        "listElementEvents",
+        "Read how far an element is, step by step",
+    )
+    .about("With `Accept: text/event-stream` as Server-Sent Events, as those of instances.")
+    .of(&["element"])
+    .with(paging(Collection::Events))
+    .with([query(
+        "after",
+        "Only events after this sequence number.",
+        whole(0..=999_999_999_999_999_999),
+    )])
+    .with([last_event_id()])
+    .errors(&[429]);
+    Call(call.0.response("200", response)).done()
+}
+
+pub(crate) fn list_passwords() -> Operation {
+    list(
+        "values",
+        "listPasswords",
+        "List passwords, without their values",
+        "Passwords",
+        Collection::Passwords,
+        vec![],
+    )
+    .done()
+}
+
+pub(crate) fn create_password() -> Operation {
+    let links = (
+        "password",
+        &[
+            "readPassword",
+            "replacePassword",
+            "deletePassword",
+            "readPasswordValue",
+        ] as &[&str],
+    );
+    create(
+        "values",
+        "createPassword",
+        "Create a password",
+        "Password",
+        "PasswordCreate",
+        links,
+    )
+    .done()
+}
+
+pub(crate) fn read_password() -> Operation {
+    read(
+        "values",
+        "readPassword",
+        "Read a password, without its value",
+        "Password",
+        &[],
+    )
+    .of(&["password"])
+    .done()
+}
+
+pub(crate) fn read_password_value() -> Operation {
+    Call::new("values", "readPasswordValue", "Read the value of a password")
+        .about("Who read it is written to the log first.")
+        .of(&["password"])
+        .answers(200, "PasswordValue", "The value.")
+        .done()
+}
+
+pub(crate) fn replace_password() -> Operation {
+    update(
+        "values",
+        "replacePassword",
+        "Change a password",
+        "Password",
+        "PasswordUpdate",
+    )
+    .of(&["password"])
+    .done()
+}
+
+pub(crate) fn patch_password() -> Operation {
+    update(
+        "values",
+        "patchPassword",
+        "Change a password",
+        "Password",
+        "PasswordUpdate",
+    )
+    .of(&["password"])
+    .done()
+}
+
+pub(crate) fn delete_password() -> Operation {
+    delete(
+        "values",
+        "deletePassword",
+        "Delete a password; users who have it keep it",
+    )
+    .of(&["password"])
+    .done()
+}
+
+pub(crate) fn list_configs() -> Operation {
+    list(
+        "values",
+        "listConfigs",
+        "List configs, without their texts",
+        "Configs",
+        Collection::Configs,
+        vec![],
+    )
+    .done()
+}
+
+pub(crate) fn read_config() -> Operation {
+    read(
+        "values",
+        "readConfig",
+        "Read a config with its rendered text",
+        "Config",
+        &[],
+    )
+    .of(&["config"])
+    .done()
+}
+
+pub(crate) fn delete_config() -> Operation {
+    delete("values", "deleteConfig", "Delete a config")
+        .of(&["config"])
+        .done()
+}
+
+pub(crate) fn list_variables() -> Operation {
+    list(
+        "values",
+        "listVariables",
+        "List variables",
+        "Variables",
+        Collection::Variables,
+        vec![],
+    )
+    .done()
+}
+
+pub(crate) fn create_variable() -> Operation {
+    let links = (
+        "variable",
+        &["readVariable", "replaceVariable", "deleteVariable"] as &[&str],
+    );
+    create(
+        "values",
+        "createVariable",
+        "Create a variable of the platform",
+        "Variable",
+        "VariableCreate",
+        links,
+    )
+    .done()
+}
+
+pub(crate) fn read_variable() -> Operation {
+    read("values", "readVariable", "Read a variable", "Variable", &[])
+        .of(&["variable"])
+        .done()
+}
+
+pub(crate) fn replace_variable() -> Operation {
+    update(
+        "values",
+        "replaceVariable",
+        "Change a variable",
+        "Variable",
+        "VariableUpdate",
+    )
+    .of(&["variable"])
+    .done()
+}
+
+pub(crate) fn patch_variable() -> Operation {
+    update(
+        "values",
+        "patchVariable",
+        "Change a variable",
+        "Variable",
+        "VariableUpdate",
+    )
+    .of(&["variable"])
+    .done()
+}
+
+pub(crate) fn delete_variable() -> Operation {
+    delete("values", "deleteVariable", "Delete a variable")
+        .of(&["variable"])
+        .done()
+}
