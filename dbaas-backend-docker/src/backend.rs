@@ -19,15 +19,15 @@ use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
 use crate::DockerOptions;
-use crate::archive::Account;
 use crate::container::Found;
-use crate::control::Control;
 use crate::death::Death;
 use crate::disk::Disks;
 use crate::engine::Engine;
 use crate::events;
 use crate::image::Pull;
 use crate::registry;
+use dbaas_node_start::archive::Account;
+use dbaas_node_start::control::Control;
 
 /// Slower readers of hints are told that they missed some.
 const EVENTS_KEPT: usize = 1024;

@@ -18,15 +18,15 @@ use dbaas_core::infrastructure::{InfraError, InfraErrorKind, NodeRef, NodeSpec};
 use dbaas_core::version::ImageRef;
 
 use crate::backend::{Inner, Life};
-use crate::control::NODE_DIR;
 use crate::engine::{if_there, shown, status_of};
 use crate::image::{self, Image};
 use crate::limits::{memory_bytes, shm_bytes, smallest};
 use crate::names;
 use crate::network::at;
 use crate::volume::{Place, is_hollow, volume_mount};
+use dbaas_node_start::NODE_SCRIPT;
+use dbaas_node_start::control::NODE_DIR;
 
-const NODE_SCRIPT: &str = include_str!("scripts/node.sh");
 const INIT_SCRIPT: &str = include_str!("scripts/init.sh");
 const PORT: &str = "5432/tcp";
 
@@ -390,7 +390,7 @@ impl Inner {
             return Ok(None);
         };
         let control = self.read_control(docker, &found).await?;
-        if control.ticket == crate::control::Ticket::Kept || control.spec.is_none() {
+        if control.ticket == dbaas_node_start::control::Ticket::Kept || control.spec.is_none() {
             self.remove_container(docker, &found.id).await?;
             self.kept.lock().insert((node, made_at));
             return Ok(None);

@@ -10,11 +10,11 @@ use dbaas_core::infrastructure::{InfraError, InfraErrorKind};
 use dbaas_core::secret::Secret;
 use futures_util::StreamExt;
 
-use crate::archive::{Account, read_files};
 use crate::backend::Inner;
 use crate::container::Found;
-use crate::control::Control;
 use crate::engine::{if_there, shown, status_of};
+use dbaas_node_start::archive::{Account, read_files};
+use dbaas_node_start::control::Control;
 
 /// Files of a node that are read back are short; a preparation's output is cut at 16 kB.
 const FILE_BYTES_MAX: u64 = 256 * 1024;

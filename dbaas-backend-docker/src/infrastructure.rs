@@ -16,9 +16,9 @@ use futures_util::future::try_join_all;
 use tokio_stream::wrappers::BroadcastStream;
 
 use crate::backend::{DockerBackend, Handle, Inner};
-use crate::control::Ticket;
 use crate::start::not_found;
 use crate::{image, observe, start, stop};
+use dbaas_node_start::control::Ticket;
 
 impl DockerBackend {
     /// Runs one call for a node, alone. It goes on to its end also if the caller stops waiting.

@@ -23,10 +23,8 @@
 //!
 //! [`start`]: dbaas_core::infrastructure::Infrastructure::start
 
-mod archive;
 mod backend;
 mod container;
-mod control;
 mod death;
 mod disk;
 mod engine;

@@ -18,10 +18,10 @@ use futures_util::StreamExt;
 
 use crate::backend::{Cached, Handle, Inner};
 use crate::container::Found;
-use crate::control::{Control, PrepareKind, Ticket};
 use crate::disk;
 use crate::engine::shown;
 use crate::names;
+use dbaas_node_start::control::{Control, PrepareKind, Ticket};
 
 /// A container may be replaced while it is looked at.
 const TRIES: usize = 5;

@@ -15,12 +15,14 @@ use futures_util::StreamExt;
 
 use crate::backend::{Handle, Inner};
 use crate::container::Found;
-use crate::control::{Boot, Control, Job, PrepareKind, Ticket, boot_upload, spec_upload, ticket_upload};
 use crate::engine::{invalid, shown};
 use crate::image::{self, Image};
 use crate::names;
 use crate::observe::{control, data_state, power};
 use crate::volume::Place;
+use dbaas_node_start::control::{
+    Boot, Control, Job, PrepareKind, Ticket, boot_upload, spec_upload, ticket_upload,
+};
 
 /// The longest preparation that is followed for the sake of a hint.
 const FOLLOW_AT_MOST: Duration = Duration::from_secs(24 * 3600);
@@ -210,7 +212,7 @@ pub(crate) async fn start(
         prepare: PrepareKind::of(&recipe.prepare),
         major: image.major.or(known.boot.as_ref().and_then(|b| b.major)),
     };
-    let upload = boot_upload(account, &boot, job, &recipe)?;
+    let upload = boot_upload(account, &boot, job, &recipe, &[])?;
     handle.forget();
     let written = inner.upload(&docker, &found, upload).await;
     handle.forget();

@@ -12,10 +12,10 @@ use futures_util::future::try_join_all;
 
 use crate::backend::{Handle, Inner};
 use crate::container::Found;
-use crate::control::{Control, Ticket, ticket_upload};
 use crate::engine::{if_there, invalid, shown, status_of};
 use crate::names;
 use crate::observe::control;
+use dbaas_node_start::control::{Control, Ticket, ticket_upload};
 
 /// How long processes may take to vanish after they were killed.
 const KILL_AT_MOST: Duration = Duration::from_secs(20);

@@ -72,6 +72,23 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     pub(crate) registry_logins: Option<PathBuf>,
 
+    /// With --backend libvirt: which one, such as qemu:///system or qemu+ssh://root@192.0.2.1/system. Whoever may use it is as good as root there.
+    #[arg(
+        long,
+        value_name = "URI",
+        default_value = "qemu:///system",
+        env = "DBAAS_LIBVIRT_URI"
+    )]
+    pub(crate) libvirt_uri: String,
+
+    /// With --backend libvirt: the network that nodes are on. It must have IPv4 addresses outside its DHCP range.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) libvirt_network: String,
+
+    /// With --backend libvirt: the storage pool, a directory, that holds the images of versions (docs/libvirt-image.md) and gets the nodes' disks.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) libvirt_pool: String,
+
     /// Who may call: a file with lines admin:TOKEN or PROJECT-UUID:TOKEN, readable by its owner only. Without it, whoever reaches the
     /// (loopback) address may do everything.
     #[arg(long, value_name = "FILE", env = "DBAAS_TOKEN_FILE")]
@@ -142,6 +159,8 @@ pub(crate) enum Backend {
     Local,
     /// Containers of the stock PostgreSQL image on a Docker Engine.
     Docker,
+    /// Virtual machines of libvirt.
+    Libvirt,
 }
 
 /// How lists are answered.

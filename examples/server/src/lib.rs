@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use dbaas_backend_docker::{DockerBackend, DockerOptions};
+use dbaas_backend_libvirt::{LibvirtBackend, LibvirtOptions};
 use dbaas_backend_local::{LocalOptions, WarmPool};
 use dbaas_controller::ControlPlane;
 use dbaas_controller::settings::ControllerSettings;
@@ -147,6 +148,7 @@ async fn open(cli: &Cli, directory: &Path) -> anyhow::Result<Running> {
                 .await
                 .map(Running::Local),
             Backend::Docker => open_on_docker(cli, directory).await,
+            Backend::Libvirt => open_on_libvirt(cli, directory).await,
         };
         match opened {
             Ok(running) => return Ok(running),
@@ -168,6 +170,7 @@ async fn open(cli: &Cli, directory: &Path) -> anyhow::Result<Running> {
 enum Running {
     Local(Embedded),
     Docker(Embedded<DockerBackend>),
+    Libvirt(Embedded<LibvirtBackend>),
 }
 
 impl Running {
@@ -175,6 +178,7 @@ impl Running {
         match self {
             Running::Local(embedded) => &embedded.control_plane,
             Running::Docker(embedded) => &embedded.control_plane,
+            Running::Libvirt(embedded) => &embedded.control_plane,
         }
     }
 
@@ -182,6 +186,7 @@ impl Running {
         match self {
             Running::Local(embedded) => embedded.backend.stop_all(deadline).await,
             Running::Docker(embedded) => embedded.backend.stop_all(deadline).await,
+            Running::Libvirt(embedded) => embedded.backend.stop_all(deadline).await,
         }
     }
 }
@@ -203,6 +208,22 @@ async fn open_on_docker(cli: &Cli, directory: &Path) -> Result<Running, OpenErro
     dbaas_embedded::open_on(directory, backend, controller)
         .await
         .map(Running::Docker)
+}
+
+async fn open_on_libvirt(cli: &Cli, directory: &Path) -> Result<Running, OpenError> {
+    let options = LibvirtOptions {
+        uri: cli.libvirt_uri.clone(),
+        network: cli.libvirt_network.clone(),
+        pool: cli.libvirt_pool.clone(),
+        owner: dbaas_embedded::owner(directory)?,
+        ..LibvirtOptions::default()
+    };
+    let mut controller = ControllerSettings::default();
+    controller.policy.hba = LibvirtBackend::hba_rules();
+    let backend = async { LibvirtBackend::connect(options) };
+    dbaas_embedded::open_on(directory, backend, controller)
+        .await
+        .map(Running::Libvirt)
 }
 
 fn embedded_options(cli: &Cli) -> EmbeddedOptions {

@@ -7,19 +7,22 @@ use dbaas_core::secret::Secret;
 
 /// The account in the image that PostgreSQL runs as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Account {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+pub struct Account {
+    /// Its number.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
 }
 
 /// An archive in the making. Files have mode 0600, directories 0700, and belong to the account.
-pub(crate) struct Upload {
+pub struct Upload {
     builder: tar::Builder<Vec<u8>>,
     account: Account,
 }
 
 impl Upload {
-    pub(crate) fn new(account: Account) -> Self {
+    /// An empty one.
+    pub fn new(account: Account) -> Self {
         Upload {
             builder: tar::Builder::new(Vec::new()),
             account,
@@ -38,26 +41,27 @@ impl Upload {
     }
 
     /// A directory; one that is there keeps what is in it.
-    pub(crate) fn dir(mut self, path: &str) -> io::Result<Self> {
+    pub fn dir(mut self, path: &str) -> io::Result<Self> {
         let mut header = self.header(tar::EntryType::Directory, 0o700, 0);
         self.builder.append_data(&mut header, path, io::empty())?;
         Ok(self)
     }
 
     /// A file; one that is there is replaced.
-    pub(crate) fn file(mut self, path: &str, content: &[u8]) -> io::Result<Self> {
+    pub fn file(mut self, path: &str, content: &[u8]) -> io::Result<Self> {
         let mut header = self.header(tar::EntryType::Regular, 0o600, content.len() as u64);
         self.builder.append_data(&mut header, path, content)?;
         Ok(self)
     }
 
-    pub(crate) fn finish(self) -> io::Result<Vec<u8>> {
+    /// The archive's bytes.
+    pub fn finish(self) -> io::Result<Vec<u8>> {
         self.builder.into_inner()
     }
 }
 
 /// The files of an archive, by their path within it, as text. Those that are longer than `bytes_max` are left out.
-pub(crate) fn read_files(archive: &[u8], bytes_max: u64) -> io::Result<BTreeMap<String, Secret>> {
+pub fn read_files(archive: &[u8], bytes_max: u64) -> io::Result<BTreeMap<String, Secret>> {
     let mut files = BTreeMap::new();
     for entry in tar::Archive::new(archive).entries()? {
         let mut entry = entry?;

@@ -1,5 +1,6 @@
-# The command of a node's container: /bin/sh -c <this> dbaas-node <node directory>. POSIX shell; runs as the image's postgres user.
-# Starts PostgreSQL once per ticket, so that a container which somebody else starts (docker start, docker restart) does nothing.
+# The command of a node's container: /bin/sh -c <this> dbaas-node <node directory>; of a virtual machine: /bin/sh <this> <node directory>.
+# POSIX shell; runs as the image's postgres user. Starts PostgreSQL once per ticket, so that a container which somebody else starts (docker start,
+# docker restart) does nothing.
 set -u
 umask 077
 export LC_ALL=C
@@ -57,6 +58,11 @@ init)
     initialise C > out 2>&1 || failed initdb out
   fi
   complete
+  if [ -n "${DBAAS_COPY:-}" ]; then
+    # The disk is copied for the first standbys, before the first start, by whoever runs this script.
+    : > "$DBAAS_COPY/ready"
+    while [ ! -e "$DBAAS_COPY/done" ]; do sleep 0.1; done
+  fi
   ;;
 init-elsewhere)
   # Another container initialises this node and its copies at the same time: see init.sh. It shows that it is alive; if it is not, the

@@ -28,22 +28,28 @@ use serde::{Deserialize, Serialize};
 use crate::archive::{Account, Upload};
 
 /// The directory within the volume.
-pub(crate) const NODE_DIR: &str = "node";
+pub const NODE_DIR: &str = "node";
 const FORMAT: u32 = 1;
 
 /// What a start was to do with the data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum PrepareKind {
+pub enum PrepareKind {
+    /// [`Prepare::Existing`].
     Existing,
+    /// [`Prepare::Init`].
     Init,
+    /// [`Prepare::SeedOf`].
     SeedOf,
+    /// [`Prepare::BaseBackup`].
     BaseBackup,
+    /// [`Prepare::Rewind`].
     Rewind,
 }
 
 impl PrepareKind {
-    pub(crate) fn of(prepare: &Prepare) -> Self {
+    /// Without what it needs.
+    pub fn of(prepare: &Prepare) -> Self {
         match prepare {
             Prepare::Existing => PrepareKind::Existing,
             Prepare::Init { .. } => PrepareKind::Init,
@@ -56,12 +62,15 @@ impl PrepareKind {
 
 /// `boot.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Boot {
-    pub(crate) epoch: Epoch,
-    pub(crate) boot_id: String,
-    pub(crate) prepare: PrepareKind,
+pub struct Boot {
+    /// The recipe's.
+    pub epoch: Epoch,
+    /// Differs from start to start.
+    pub boot_id: String,
+    /// What the recipe asked for.
+    pub prepare: PrepareKind,
     /// Of the data directory.
-    pub(crate) major: Option<PostgresMajor>,
+    pub major: Option<PostgresMajor>,
 }
 
 /// `spec.json`.
@@ -73,10 +82,14 @@ struct StoredSpec {
 
 /// `ticket`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Ticket {
+pub enum Ticket {
+    /// Nothing is to be started.
     Off,
+    /// The node was removed, its data kept.
     Kept,
+    /// To be used by the next start.
     Start,
+    /// Used.
     Used,
     /// Used by a start that is not the last one asked for: two were asked for at the same time, by a controller that ended and by the next.
     UsedByAnother,
@@ -84,24 +97,31 @@ pub(crate) enum Ticket {
 
 /// How a start failed before it came to PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failed {
-    pub(crate) program: String,
-    pub(crate) output: String,
+pub struct Failed {
+    /// `initdb`, `pg_rewind`, …; or the script's own words for what it did itself.
+    pub program: String,
+    /// What it said.
+    pub output: String,
 }
 
 /// What is known of a node from its volume.
 #[derive(Debug, Clone)]
-pub(crate) struct Control {
-    pub(crate) spec: Option<NodeSpec>,
-    pub(crate) ticket: Ticket,
-    pub(crate) boot: Option<Boot>,
-    pub(crate) up: bool,
-    pub(crate) failed: Option<Failed>,
+pub struct Control {
+    /// What it is to be.
+    pub spec: Option<NodeSpec>,
+    /// Whether a start is due.
+    pub ticket: Ticket,
+    /// The last start.
+    pub boot: Option<Boot>,
+    /// That start came to PostgreSQL.
+    pub up: bool,
+    /// That start failed before.
+    pub failed: Option<Failed>,
 }
 
 impl Control {
     /// Nothing is there yet.
-    pub(crate) fn empty() -> Self {
+    pub fn empty() -> Self {
         Control {
             spec: None,
             ticket: Ticket::Off,
@@ -112,7 +132,7 @@ impl Control {
     }
 
     /// From the files of `dbaas/`, by their names within it.
-    pub(crate) fn read(files: &BTreeMap<String, Secret>) -> Result<Self, InfraError> {
+    pub fn read(files: &BTreeMap<String, Secret>) -> Result<Self, InfraError> {
         let text = |name: &str| files.get(&format!("dbaas/{name}")).map(Secret::expose);
         let damaged = |name: &str, e: serde_json::Error| {
             let message = format!("dbaas/{name} in the node's volume cannot be read: {e}");
@@ -176,7 +196,7 @@ fn json<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
 }
 
 /// An upload that keeps the spec; with a ticket if it is to change.
-pub(crate) fn spec_upload(
+pub fn spec_upload(
     account: Account,
     spec: &NodeSpec,
     ticket: Option<&Ticket>,
@@ -204,7 +224,7 @@ fn ticket_text(ticket: &Ticket) -> &'static [u8] {
 }
 
 /// An upload that makes the ticket void.
-pub(crate) fn ticket_upload(account: Account, ticket: &Ticket) -> Result<Vec<u8>, InfraError> {
+pub fn ticket_upload(account: Account, ticket: &Ticket) -> Result<Vec<u8>, InfraError> {
     let build = || {
         begin(account)?
             .file(&format!("{NODE_DIR}/dbaas/ticket"), ticket_text(ticket))?
@@ -215,27 +235,38 @@ pub(crate) fn ticket_upload(account: Account, ticket: &Ticket) -> Result<Vec<u8>
 
 /// What the script is to do before the server is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Job {
+pub enum Job {
+    /// The data directory is there.
     Existing,
+    /// `initdb`.
     Init,
+    /// Another container does it.
     InitElsewhere,
+    /// Wait for the copy.
     Seed,
     /// There is no copy to wait for.
     NoSeed,
+    /// `pg_basebackup`.
     BaseBackup,
+    /// `pg_rewind`.
     Rewind,
 }
 
-/// Everything that a start needs: job, files, passwords, boot mark and ticket.
-pub(crate) fn boot_upload(
+/// Everything that a start needs: job, files, passwords, boot mark and ticket; other files beside them.
+pub fn boot_upload(
     account: Account,
     boot: &Boot,
     job: Job,
     recipe: &BootRecipe,
+    others: &[(&str, &str)],
 ) -> Result<Vec<u8>, InfraError> {
     let build = || {
         let dir = format!("{NODE_DIR}/dbaas/boot-{}", boot.boot_id);
-        let mut upload = begin(account)?
+        let mut upload = begin(account)?;
+        for (name, text) in others {
+            upload = upload.file(&format!("{NODE_DIR}/dbaas/{name}"), text.as_bytes())?;
+        }
+        upload = upload
             .file(&format!("{NODE_DIR}/dbaas/boot.json"), &json(boot)?)?
             .dir(&dir)?
             .dir(&format!("{dir}/files"))?
@@ -372,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_start_is_read_back() {
-        let files = back(&boot_upload(ACCOUNT, &boot(), Job::Rewind, &recipe()).unwrap());
+        let files = back(&boot_upload(ACCOUNT, &boot(), Job::Rewind, &recipe(), &[]).unwrap());
         let control = Control::read(&files).unwrap();
         assert_eq!((control.ticket, control.boot), (Ticket::Start, Some(boot())));
         let job = files["dbaas/boot-b1/job"].expose();
@@ -384,7 +415,7 @@ mod tests {
 
     #[test]
     fn how_a_start_failed() {
-        let mut files = back(&boot_upload(ACCOUNT, &boot(), Job::Rewind, &recipe()).unwrap());
+        let mut files = back(&boot_upload(ACCOUNT, &boot(), Job::Rewind, &recipe(), &[]).unwrap());
         files.insert("dbaas/ticket".into(), Secret::new("used b1\n"));
         files.insert("dbaas/exit-b1".into(), Secret::new("pg_rewind\nerror: x\n"));
         files.insert("dbaas/exit-b0".into(), Secret::new("initdb\nolder\n"));
@@ -404,12 +435,12 @@ mod tests {
         if let Prepare::Rewind { source } = &mut bad.prepare {
             source.endpoint.host = "x\nprepare=init".into();
         }
-        assert!(boot_upload(ACCOUNT, &boot(), Job::Rewind, &bad).is_err());
+        assert!(boot_upload(ACCOUNT, &boot(), Job::Rewind, &bad, &[]).is_err());
         let mut bad = recipe();
         if let Prepare::Rewind { source } = &mut bad.prepare {
             source.password = Secret::new("x\ny");
         }
-        let error = boot_upload(ACCOUNT, &boot(), Job::Rewind, &bad).unwrap_err();
+        let error = boot_upload(ACCOUNT, &boot(), Job::Rewind, &bad, &[]).unwrap_err();
         assert!(!error.to_string().contains("x\n"));
     }
 
