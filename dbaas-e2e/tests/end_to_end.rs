@@ -6,6 +6,7 @@ mod end_to_end {
     mod day_two;
     mod failover;
     mod identity;
+    mod manifest;
     mod ownership;
     mod tenants;
     mod tenants_at_random;

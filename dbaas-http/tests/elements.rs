@@ -72,6 +72,19 @@ async fn a_manifest_is_kept_planned_installed_and_uninstalled() {
         (&json!("app"), &json!("1.0.0"))
     );
 
+    let text = world
+        .call(
+            Method::GET,
+            &manifest,
+            &[("accept", "application/yaml")],
+            Body::empty(),
+        )
+        .await;
+    assert_eq!(
+        (text.header("content-type"), &text.bytes[..]),
+        ("application/yaml", TEXT.as_bytes())
+    );
+
     let plan = act(&world, &manifest, "plan", &json!({})).await;
     assert_eq!(plan.status, StatusCode::OK, "{plan:?}");
     let plan = plan.json();

@@ -42,6 +42,20 @@ impl ControlPlane {
         opened(self.ports(), id, &read.record.sealed)
     }
 
+    /// The text of a manifest for somebody who asked for it. That it was read, and by whom, is written to the event log first.
+    pub async fn read_manifest_text(&self, id: Uuid, by: &str) -> Result<Secret, ControlError> {
+        let read = self.manifest(id).await?;
+        let ports = self.ports();
+        let message = format!(
+            "the text of the manifest \"{}\" was read by {by}",
+            read.record.name
+        );
+        let change = Change::new().note(id, ports.now(), "manifest_text_read", message);
+        let noted = ports.repository.commit(change).await;
+        noted.map_err(|error| ports.store_error(error))?;
+        opened(ports, id, &read.record.sealed)
+    }
+
     /// The manifests of a project, or of all.
     pub async fn manifests(
         &self,

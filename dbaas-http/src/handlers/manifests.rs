@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dbaas_controller::elements::record::ManifestRecord;
 use dbaas_controller::elements::{ApplyOptions, ManifestRequest, Reach};
@@ -126,7 +126,22 @@ pub(crate) async fn read(
 ) -> Result<Response, Problem> {
     let known = known(&headers)?;
     let found = visible(&app, caller, id).await?;
+    if wants_yaml(&headers) {
+        // It may hold secrets.
+        let text = app.control.read_manifest_text(id, &caller.scope()).await?;
+        let yaml = [(header::CONTENT_TYPE, "application/yaml")];
+        return Ok((yaml, text.expose().to_owned()).into_response());
+    }
     Ok(fresh(known, found.version, &ManifestAnswer::of(&found.record)))
+}
+
+/// Whether the client asks for the text itself.
+fn wants_yaml(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accepted.is_some_and(|accepted| {
+        let first = accepted.split([',', ';']).next().unwrap_or_default().trim();
+        first.eq_ignore_ascii_case("application/yaml")
+    })
 }
 
 pub(crate) async fn replace(

@@ -7,7 +7,10 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::response::ResponseBuilder;
 
 use super::{Call, create, delete, list, read, update};
-use crate::openapi::parameters::{filter, idempotency_key, if_match, last_event_id, paging, query};
+use crate::openapi::parameters::{
+    filter, idempotency_key, if_match, if_none_match, last_event_id, paging, query,
+};
+use crate::openapi::responses::header;
 use crate::openapi::schemas::{reference, text, uuid, whole};
 use crate::query::Collection;
 
@@ -67,15 +70,23 @@ pub(crate) fn create_manifest() -> Operation {
 }
 
 pub(crate) fn read_manifest() -> Operation {
-    read(
-        "elements",
-        "readManifest",
-        "Read a manifest, without its text",
-        "Manifest",
-        &[],
-    )
-    .of(&["manifest"])
-    .done()
+    let content = |schema| ContentBuilder::new().schema(Some(schema)).build();
+    let response = ResponseBuilder::new()
+        .description("The manifest, or its text.")
+        .content("application/json", content(reference("Manifest")))
+        .content("application/yaml", content(text().into()))
+        .header(
+            "ETag",
+            header("Its version; of the manifest, not of the text.", text()),
+        )
+        .build();
+    let call = Call::new("elements", "readManifest", "Read a manifest")
+        .about("With `Accept: application/yaml` its text, which may hold secrets: who read it is written to the log first.")
+        .with([if_none_match()])
+        .of(&["manifest"]);
+    Call(call.0.response("200", response))
+        .answers_empty(304, "The client's copy is the present one.")
+        .done()
 }
 
 pub(crate) fn replace_manifest() -> Operation {
