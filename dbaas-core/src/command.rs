@@ -71,6 +71,7 @@ fn epoch_guard(accepts: Accepts) -> Statement {
 /// A script's beginning: the node is ours alone, and no newer epoch has been there.
 fn exclusive(name: &'static str, accepts: Accepts) -> Script {
     Script::new(name)
+        .waiting_for_locks_ms(2_000)
         .guard(epoch_guard(accepts))
         .step(
             Statement::fixed(
@@ -79,7 +80,6 @@ fn exclusive(name: &'static str, accepts: Accepts) -> Script {
             )
             .number(LOCK_KEY),
         )
-        .step(Statement::fixed("SET lock_timeout = '2s'"))
         .step(
             Statement::fixed("SELECT pg_advisory_lock(")
                 .number(LOCK_KEY)

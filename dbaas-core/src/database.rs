@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{DatabaseId, InstanceId, UserId};
-use crate::lifecycle::ObjectLifecycle;
+use crate::lifecycle::{ObjectLifecycle, ObjectPhase};
 use crate::name::{DatabaseName, Description};
 use crate::time::Timestamp;
 
@@ -39,4 +39,11 @@ pub struct DatabaseRecord {
     pub lifecycle: ObjectLifecycle,
     /// Why; for people, never empty.
     pub reason: String,
+}
+
+impl DatabaseRecord {
+    /// What is happening to it.
+    pub fn phase(&self) -> ObjectPhase {
+        ObjectPhase::of(self.lifecycle, self.deleting, self.updated_at > self.created_at)
+    }
 }

@@ -105,6 +105,49 @@ impl fmt::Display for ObjectLifecycle {
     }
 }
 
+/// What is happening to a database or a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ObjectPhase {
+    /// It is being made, as it was first asked for.
+    Creating,
+    /// It is as asked for.
+    Active,
+    /// It is there, or was, and is being changed to what is asked for.
+    Updating,
+    /// It is being dropped.
+    Deleting,
+}
+
+impl ObjectPhase {
+    /// All of them.
+    pub const ALL: [ObjectPhase; 4] = [
+        ObjectPhase::Creating,
+        ObjectPhase::Active,
+        ObjectPhase::Updating,
+        ObjectPhase::Deleting,
+    ];
+
+    /// The phase of one that was `changed` by a request since it was asked for, or was not.
+    pub const fn of(lifecycle: ObjectLifecycle, deleting: bool, changed: bool) -> ObjectPhase {
+        match (lifecycle, deleting, changed) {
+            (_, true, _) => ObjectPhase::Deleting,
+            (ObjectLifecycle::Active, false, _) => ObjectPhase::Active,
+            (ObjectLifecycle::New | ObjectLifecycle::Error, false, true) => ObjectPhase::Updating,
+            (ObjectLifecycle::New | ObjectLifecycle::Error, false, false) => ObjectPhase::Creating,
+        }
+    }
+
+    /// The word of the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ObjectPhase::Creating => "creating",
+            ObjectPhase::Active => "active",
+            ObjectPhase::Updating => "updating",
+            ObjectPhase::Deleting => "deleting",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Lifecycle::*;
@@ -160,6 +203,23 @@ mod tests {
         ];
         for (from, event, to) in table {
             assert_eq!(from.transition(event), to, "{from} on {event:?}");
+        }
+    }
+
+    #[test]
+    fn what_goes_is_being_deleted_whatever_its_state() {
+        for lifecycle in [
+            ObjectLifecycle::New,
+            ObjectLifecycle::Active,
+            ObjectLifecycle::Error,
+        ] {
+            let of = |deleting, changed| ObjectPhase::of(lifecycle, deleting, changed).as_str();
+            assert_eq!([of(true, false), of(true, true)], ["deleting"; 2]);
+            let others = match lifecycle {
+                ObjectLifecycle::Active => ["active"; 2],
+                ObjectLifecycle::New | ObjectLifecycle::Error => ["creating", "updating"],
+            };
+            assert_eq!([of(false, false), of(false, true)], others);
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! # Contract
 //! * A [`Script`]'s steps run in order on one session; the first step that fails, or whose [`Expect`] does not hold, ends it.
-//! * `search_path` is `pg_catalog`, pinned when the session starts; `application_name` is `dbaas_controller`; statements that fail are
-//!   not written to the server's log with their text or values (`log_min_error_statement = panic`, `log_statement = none`, and the like).
+//! * A session starts with all [`SESSION_SETTINGS`], whatever the database or the role says, and `application_name` is `dbaas_controller`. So
+//!   `search_path` is `pg_catalog`, and statements are not written to the server's log with their text or values.
+//! * No statement waits longer for a lock than [`Script::lock_timeout_ms`] says.
 //! * Sessions run with `synchronous_commit = local`: the controller's own statements never wait for a standby.
 //! * Errors carry the SQLSTATE. [`SqlErrorKind::OutcomeUnknown`] is a timeout or a broken connection after a statement was sent.
 //! * An executor may keep sessions for reuse, except where the script asks for a fresh one, and only for who has the same password. After
@@ -19,6 +20,10 @@ use async_trait::async_trait;
 use crate::infrastructure::Endpoint;
 use crate::secret::Secret;
 use crate::sql::Statement;
+
+mod session_settings;
+
+pub use session_settings::{LEFT_ALONE, SESSION_SETTINGS, SessionSetting, Why};
 
 /// Where a script runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +89,9 @@ pub struct Script {
     pub connect_timeout_ms: u32,
     /// For all steps together, in milliseconds.
     pub timeout_ms: u32,
+    /// For each lock that a statement asks for, in milliseconds; `None`: half of [`timeout_ms`](Script::timeout_ms). What waits for a lock
+    /// holds up everybody who comes after.
+    pub lock_timeout_ms: Option<u32>,
 }
 
 impl Script {
@@ -96,6 +104,7 @@ impl Script {
             session: Session::Any,
             connect_timeout_ms: 2_000,
             timeout_ms: 5_000,
+            lock_timeout_ms: None,
         }
     }
 
@@ -138,6 +147,13 @@ impl Script {
     pub fn within_ms(mut self, connect_timeout_ms: u32, timeout_ms: u32) -> Self {
         self.connect_timeout_ms = connect_timeout_ms;
         self.timeout_ms = timeout_ms;
+        self
+    }
+
+    /// Waiting for so long at most for each lock, in milliseconds.
+    #[must_use]
+    pub fn waiting_for_locks_ms(mut self, lock_timeout_ms: u32) -> Self {
+        self.lock_timeout_ms = Some(lock_timeout_ms);
         self
     }
 }

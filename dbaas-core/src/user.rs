@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{InstanceId, UserId};
-use crate::lifecycle::ObjectLifecycle;
+use crate::lifecycle::{ObjectLifecycle, ObjectPhase};
 use crate::name::{Description, UserName};
 use crate::scram::ScramVerifier;
 use crate::size::PasswordVersion;
@@ -38,4 +38,11 @@ pub struct UserRecord {
     pub lifecycle: ObjectLifecycle,
     /// Why; for people, never empty.
     pub reason: String,
+}
+
+impl UserRecord {
+    /// What is happening to it.
+    pub fn phase(&self) -> ObjectPhase {
+        ObjectPhase::of(self.lifecycle, self.deleting, self.updated_at > self.created_at)
+    }
 }

@@ -23,10 +23,12 @@ fn show(scripts: &[Script]) -> String {
             session,
             connect_timeout_ms,
             timeout_ms,
+            lock_timeout_ms,
         } = script;
+        let lock = lock_timeout_ms.map_or_else(String::new, |ms| format!(", {ms} ms for a lock"));
         let _ = writeln!(
             text,
-            "{name}: {mode:?}, {session:?} session, {connect_timeout_ms} ms to connect, {timeout_ms} ms in all"
+            "{name}: {mode:?}, {session:?} session, {connect_timeout_ms} ms to connect, {timeout_ms} ms in all{lock}"
         );
         for step in steps {
             let _ = writeln!(text, "  {:?}: {}", step.expect, step.statement.text());

@@ -40,8 +40,15 @@ pub(crate) const INSTANCE_READ_ONLY: [&str; 12] = [
     "updated_at",
 ];
 /// Fields of a database's or user's answer that nobody sets; the first may be chosen at creation.
-pub(crate) const OBJECT_READ_ONLY: [&str; 6] =
-    ["uuid", "status", "reason", "deleting", "created_at", "updated_at"];
+pub(crate) const OBJECT_READ_ONLY: [&str; 7] = [
+    "uuid",
+    "status",
+    "phase",
+    "reason",
+    "deleting",
+    "created_at",
+    "updated_at",
+];
 /// Fields of a version's answer that nobody sets.
 pub(crate) const VERSION_READ_ONLY: [&str; 3] = ["uuid", "created_at", "updated_at"];
 

@@ -147,6 +147,7 @@ async fn users_and_databases() {
     let user = world.user(&instance, "app").await;
     let shown = world.get(&user).await.json();
     assert_eq!((&shown["name"], &shown["status"]), (&json!("app"), &json!("NEW")));
+    assert_eq!(shown["phase"], "creating");
     assert!(shown.get("password").is_none() && shown.get("verifier").is_none());
 
     // The owner in each spelling.
@@ -181,6 +182,14 @@ async fn users_and_databases() {
     let database = world.database(&instance, "moved", &user).await;
     let moved = world.put(&database, &json!({ "owner": second })).await;
     assert_eq!(moved.json()["owner"], second.as_str());
+    for gone in [world.user(&instance, "third").await, database] {
+        assert_eq!(world.delete(&gone).await.status, StatusCode::NO_CONTENT);
+        let going = world.get(&gone).await;
+        if going.status == StatusCode::OK {
+            assert_eq!(going.json()["phase"], "deleting");
+            assert_eq!(going.json()["deleting"], true);
+        }
+    }
 
     // Another instance's user is no owner here, and an instance's things are found below it only.
     let other = world.instance("other").await;

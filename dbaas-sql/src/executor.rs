@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_postgres::NoTls;
 
+use crate::majors::{self, Majors};
 use crate::pool::{Bounds, Pool};
 use crate::session::{Opening, ServerLimits, Session};
 
@@ -47,12 +48,13 @@ impl Default for ExecutorSettings {
 /// Beyond the contract of the trait:
 /// * A session that breaks, or a server that ends it, after a statement was sent gives [`SqlErrorKind::OutcomeUnknown`], with the
 ///   SQLSTATE if there is one. So does a statement that was cancelled (57014, also by `statement_timeout`).
-/// * The server's `statement_timeout` is a little shorter than the script's deadline, `lock_timeout` half of it (55P03).
+/// * The server's `statement_timeout` is a little shorter than the script's deadline.
 /// * Dropping the future of [`SqlExecutor::run`] cancels the statement that it waits for.
 /// * A script must not leave settings behind on its session (`SET LOCAL`, not `SET`): the next one may get that session.
 pub struct PostgresExecutor {
     settings: ExecutorSettings,
     pool: Pool,
+    majors: Majors,
     cancels: Arc<Semaphore>,
 }
 
@@ -69,6 +71,7 @@ impl PostgresExecutor {
         ));
         PostgresExecutor {
             pool: Pool::new(bounds),
+            majors: Majors::default(),
             cancels,
             settings,
         }
@@ -92,19 +95,46 @@ impl PostgresExecutor {
         if let Some(session) = kept {
             return Ok(session);
         }
+        let known = self.majors.of(&target.endpoint);
+        let opened = match self.open(target, script, limits, known).await {
+            Err(error) => match majors::learnt_from(&error) {
+                // A server of another version than the one that was there before, or one whose database ends every transaction that does
+                // not say otherwise: what it said is what to say otherwise.
+                Some(learnt) if known != learnt => self.open(target, script, limits, learnt).await,
+                _ => Err(error),
+            },
+            opened => opened,
+        };
+        if let Ok(session) = &opened {
+            self.majors.learn(&target.endpoint, session.major());
+        }
+        opened
+    }
+
+    async fn open(
+        &self,
+        target: &SqlTarget,
+        script: &Script,
+        limits: ServerLimits,
+        major: Option<u32>,
+    ) -> Result<Session, SqlError> {
         let opening = Opening {
             tls: NoTls,
             connect_timeout: Duration::from_millis(script.connect_timeout_ms.into()),
             limits,
             // The server ends what this process forgot to: long after it would have been used again.
             idle_session: self.settings.idle_max_age + Duration::from_secs(30),
+            major,
             cancels: Arc::clone(&self.cancels),
         };
-        Session::open(target, opening).await
+        let connect_timeout = opening.connect_timeout;
+        let mut session = Session::open(target, opening).await?;
+        session.set_late(Instant::now() + connect_timeout).await?;
+        Ok(session)
     }
 
     async fn run_script(&self, target: &SqlTarget, script: &Script) -> Result<Vec<Rows>, SqlError> {
-        let limits = ServerLimits::within(script.timeout_ms);
+        let limits = ServerLimits::within(script.timeout_ms, script.lock_timeout_ms);
         let ticket = self.pool.ticket();
         let mut session = self.session(target, script, limits).await?;
         let deadline = Instant::now() + Duration::from_millis(script.timeout_ms.into());
@@ -209,6 +239,7 @@ impl SqlExecutor for PostgresExecutor {
 
     fn forget(&self, endpoint: &Endpoint) {
         self.pool.forget(endpoint);
+        self.majors.forget(endpoint);
     }
 }
 

@@ -32,6 +32,7 @@
 
 mod classify;
 mod executor;
+mod majors;
 mod pool;
 mod session;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dbaas_core::sql_executor::{Rows, SqlError, SqlErrorKind, SqlTarget};
+use dbaas_core::sql_executor::{Rows, SESSION_SETTINGS, SqlError, SqlErrorKind, SqlTarget};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::tls::MakeTlsConnect;
@@ -28,10 +28,13 @@ pub(crate) struct ServerLimits {
 impl ServerLimits {
     /// A little less than the client's deadline: the server's answer that it gave up says more than silence. Waiting for a lock gets half,
     /// so that those who queue behind this statement are not held up for its whole time.
-    pub(crate) fn within(timeout_ms: u32) -> Self {
+    pub(crate) fn within(timeout_ms: u32, lock_timeout_ms: Option<u32>) -> Self {
         let statement_timeout_ms = (timeout_ms - (timeout_ms / 10).min(1_000)).max(1);
-        // Zero would mean no limit.
-        let lock_timeout_ms = (statement_timeout_ms / 2).max(1);
+        let lock_timeout_ms = lock_timeout_ms
+            .unwrap_or(statement_timeout_ms / 2)
+            .min(statement_timeout_ms)
+            // Zero would mean no limit.
+            .max(1);
         ServerLimits {
             statement_timeout_ms,
             lock_timeout_ms,
@@ -47,41 +50,43 @@ impl ServerLimits {
 }
 
 /// Startup options. They outrank what the database or the role has been given by `ALTER DATABASE` and `ALTER ROLE`, which may be a tenant's
-/// doing. Those about the log need a superuser; for anybody else the login fails with 42501, rather than that a statement's text
-/// may end up in the log. All exist in PostgreSQL 14 and later.
-fn startup_options(limits: ServerLimits, idle_session: Duration) -> String {
-    let mut options = String::from(
-        "-c search_path=pg_catalog \
-         -c role=none \
-         -c synchronous_commit=local \
-         -c default_transaction_read_only=off \
-         -c default_transaction_deferrable=off \
-         -c default_transaction_isolation=read\\ committed \
-         -c DateStyle=ISO \
-         -c IntervalStyle=postgres \
-         -c TimeZone=UTC \
-         -c bytea_output=hex \
-         -c log_min_error_statement=panic \
-         -c log_error_verbosity=terse \
-         -c log_statement=none \
-         -c log_duration=off \
-         -c log_min_duration_statement=-1 \
-         -c log_min_duration_sample=-1 \
-         -c log_transaction_sample_rate=0 \
-         -c idle_in_transaction_session_timeout=10000",
-    );
-    options.push_str(&format!(
-        " -c statement_timeout={} -c lock_timeout={} -c idle_session_timeout={}",
-        limits.statement_timeout_ms,
-        limits.lock_timeout_ms,
-        idle_session.as_millis()
-    ));
+/// doing. Some need a superuser; for anybody else the login fails with 42501, rather than that a statement's text may end up in the log.
+/// `major`: the server's, if it is known; else what not every version has is left to [`late_settings`].
+fn startup_options(user: &str, limits: ServerLimits, idle_session: Duration, major: Option<u32>) -> String {
+    let mut options = String::new();
+    let mut push = |name: &str, value: &str| {
+        // Words are split at spaces, and a backslash takes away a character's meaning.
+        let value = value.replace('\\', "\\\\").replace(' ', "\\ ");
+        options.push_str(&format!("-c {name}={value} "));
+    };
+    for setting in SESSION_SETTINGS {
+        if setting.since <= major.unwrap_or(0) {
+            push(setting.name, setting.value);
+        }
+    }
+    push("session_authorization", user);
+    push("statement_timeout", &limits.statement_timeout_ms.to_string());
+    push("lock_timeout", &limits.lock_timeout_ms.to_string());
+    push("idle_session_timeout", &idle_session.as_millis().to_string());
     options
+}
+
+/// What [`startup_options`] could not hold, for a server whose version is known only now.
+fn late_settings(major: u32) -> String {
+    let late = SESSION_SETTINGS
+        .iter()
+        .filter(|setting| setting.since > 0 && setting.since <= major);
+    late.map(|setting| format!("SET {} = '{}'; ", setting.name, setting.value))
+        .collect()
 }
 
 /// A session. Dropping it ends it: what it is at is cancelled, and its task ends within [`CLOSING`].
 pub(crate) struct Session {
     client: Client,
+    /// The server's major version, if it said one that can be read.
+    major: Option<u32>,
+    /// To be set before anything else; empty afterwards.
+    late: String,
     limits: Option<ServerLimits>,
     busy: Arc<AtomicBool>,
     /// Its drop is what tells the task to end.
@@ -94,6 +99,8 @@ pub(crate) struct Opening<T> {
     pub(crate) connect_timeout: Duration,
     pub(crate) limits: ServerLimits,
     pub(crate) idle_session: Duration,
+    /// The server's major version, if it is known.
+    pub(crate) major: Option<u32>,
     /// How many cancel requests may be on their way at once.
     pub(crate) cancels: Arc<Semaphore>,
 }
@@ -112,6 +119,7 @@ impl Session {
             connect_timeout,
             limits,
             idle_session,
+            major,
             cancels,
         } = opening;
         let mut config = Config::new();
@@ -122,7 +130,7 @@ impl Session {
             .user(&target.user)
             .password(target.password.expose())
             .application_name("dbaas_controller")
-            .options(startup_options(limits, idle_session))
+            .options(startup_options(&target.user, limits, idle_session, major))
             .connect_timeout(connect_timeout)
             .tcp_user_timeout(Duration::from_secs(10))
             .keepalives_idle(Duration::from_secs(10))
@@ -138,6 +146,11 @@ impl Session {
             })?
             .map_err(|error| classify::connecting(&error))?;
 
+        let says = connection.parameter("server_version").and_then(major_of);
+        let late = match (major, says) {
+            (None, Some(says)) => late_settings(says),
+            _ => String::new(),
+        };
         let busy = Arc::new(AtomicBool::new(false));
         let (closing, closed) = oneshot::channel();
         let cancel = Cancel {
@@ -149,10 +162,37 @@ impl Session {
         tokio::spawn(drive(connection, closed, cancel));
         Ok(Session {
             client,
+            major: says,
+            late,
             limits: Some(limits),
             busy,
             _closing: closing,
         })
+    }
+
+    /// The server's major version, if it is known.
+    pub(crate) fn major(&self) -> Option<u32> {
+        self.major
+    }
+
+    /// Sets what could not be said at the login. An error is one of the login's: nothing else was done.
+    pub(crate) async fn set_late(&mut self, deadline: Instant) -> Result<(), SqlError> {
+        let late = std::mem::take(&mut self.late);
+        if late.is_empty() {
+            return Ok(());
+        }
+        let set = self
+            .client
+            .simple_query(&late)
+            .with_subscriber(NoSubscriber::default());
+        match timeout_at(deadline, set).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(classify::connecting(&error)),
+            Err(_) => Err(SqlError::new(
+                SqlErrorKind::ConnectTimeout,
+                "no answer to the first statement",
+            )),
+        }
     }
 
     /// Whether the connection is known to be gone. Asks nobody, so a `false` is a guess.
@@ -201,6 +241,12 @@ impl Session {
         self.limits = set.is_ok().then_some(limits);
         answer
     }
+}
+
+/// The first number of `15.18 (Debian …)`.
+fn major_of(server_version: &str) -> Option<u32> {
+    let digits = server_version.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
 }
 
 fn rows(messages: Vec<SimpleQueryMessage>) -> Result<Rows, SqlError> {
@@ -268,18 +314,43 @@ mod tests {
     #[test]
     fn server_gives_up_before_the_client() {
         for timeout_ms in [2, 10, 100, 5_000, 60_000, u32::MAX] {
-            let limits = ServerLimits::within(timeout_ms);
+            let limits = ServerLimits::within(timeout_ms, None);
             assert!(limits.statement_timeout_ms <= timeout_ms);
             assert!(timeout_ms - limits.statement_timeout_ms <= 1_000);
             assert!(limits.lock_timeout_ms >= 1 && limits.lock_timeout_ms <= limits.statement_timeout_ms);
         }
+        assert_eq!(ServerLimits::within(5_000, Some(100)).lock_timeout_ms, 100);
         // Zero would be no timeout at all.
         assert_eq!(
-            ServerLimits::within(0),
+            ServerLimits::within(0, Some(0)),
             ServerLimits {
                 statement_timeout_ms: 1,
                 lock_timeout_ms: 1
             }
         );
+    }
+
+    #[test]
+    fn the_first_number_is_the_major() {
+        for (text, major) in [
+            ("15.18 (Debian 15.18-0)", Some(15)),
+            ("18beta1", Some(18)),
+            ("devel", None),
+            ("", None),
+        ] {
+            assert_eq!(major_of(text), major, "{text}");
+        }
+    }
+
+    #[test]
+    fn options_hold_what_the_version_has() {
+        let limits = ServerLimits::within(1_000, None);
+        let options = |major| startup_options("a b\\c", limits, Duration::from_secs(1), major);
+        assert!(options(Some(17)).contains(" -c transaction_timeout=0 "));
+        assert!(!options(Some(16)).contains("transaction_timeout") && late_settings(16).is_empty());
+        assert!(!options(None).contains("transaction_timeout"));
+        assert!(late_settings(18).contains("SET transaction_timeout = '0'; "));
+        assert!(options(None).contains(" -c default_transaction_isolation=read\\ committed "));
+        assert!(options(None).contains(" -c session_authorization=a\\ b\\\\c "));
     }
 }

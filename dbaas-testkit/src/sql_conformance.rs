@@ -92,6 +92,7 @@ pub async fn run(site: &dyn Site) {
     steps::transactions(site).await;
     steps::each_step_commits_by_itself(site).await;
     settings::pinned_settings(site).await;
+    settings::no_setting_of_a_database_reaches_a_session(site).await;
     settings::a_fresh_session_has_the_settings_of_now(site).await;
     settings::commits_wait_for_no_standby(site).await;
     sessions::fresh_and_forgotten(site).await;

@@ -5,6 +5,7 @@ mod elements;
 
 use std::ops::RangeInclusive;
 
+use dbaas_core::lifecycle::ObjectPhase;
 use dbaas_core::limits;
 use serde_json::Value;
 use utoipa::openapi::schema::{
@@ -359,6 +360,11 @@ fn object_found() -> Vec<Property> {
     vec![
         property("uuid", "Which one.", uuid()),
         property("status", "Its state.", words(["NEW", "ACTIVE", "ERROR"])),
+        property(
+            "phase",
+            "What is happening to it.",
+            words(ObjectPhase::ALL.map(ObjectPhase::as_str)),
+        ),
         property(
             "reason",
             "Why it is in that state, and what happens next.",
