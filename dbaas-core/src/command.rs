@@ -25,14 +25,22 @@ mod objects;
 mod observe;
 mod ownership;
 mod register;
+mod release;
 
 pub use objects::{
-    SPARE_DATABASE, alter_database_owner, alter_role, create_database, create_role, create_spare_database,
-    drop_database, drop_role, lock_out_role, staging_database_name,
+    SPARE_DATABASE, allow_connections, alter_database_owner, alter_role, clear_database, create_database,
+    create_role, create_spare_database, drop_database, drop_role, lock_out_role, staging_database_name,
 };
 pub use observe::{observe_catalogue, observe_node, parse_catalogue, parse_node};
-pub use ownership::{disown_role, end_sessions_without_right, inherit_from_role, transfer_objects};
+pub use ownership::{
+    disown_role, end_sessions_without_right, inherit_from_role, release_from_role, release_shared,
+    release_to_owner, transfer_objects,
+};
 pub use register::{adopt_database, adopt_role, forget, make_register};
+pub use release::{
+    LOCK_WAIT_MS, Obstacles, Released, database_obstacles, lock_holders, parse_obstacles, parse_release,
+    parse_sessions, sessions_in,
+};
 
 /// An answer that does not have the expected form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

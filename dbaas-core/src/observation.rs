@@ -61,6 +61,26 @@ pub struct Observation {
     pub catalogue: Option<CatalogueFacts>,
     /// What last failed when acting on a user or database, by its id; for the reason that people read.
     pub object_failures: BTreeMap<uuid::Uuid, String>,
+    /// How far the deletion of a user or database is that takes many steps, by its id.
+    pub object_progress: BTreeMap<uuid::Uuid, Progress>,
+}
+
+/// How far something is that takes many steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Still to be done.
+    pub left: u64,
+    /// In all.
+    pub total: u64,
+}
+
+impl Progress {
+    /// The progress now, when so much is left.
+    #[must_use]
+    pub fn at(before: Option<Progress>, left: u64) -> Self {
+        let total = before.map_or(left, |before| before.total.max(left));
+        Progress { left, total }
+    }
 }
 
 impl Observation {
@@ -72,6 +92,7 @@ impl Observation {
             nodes: BTreeMap::new(),
             catalogue: None,
             object_failures: BTreeMap::new(),
+            object_progress: BTreeMap::new(),
         }
     }
 

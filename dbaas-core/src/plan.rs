@@ -27,11 +27,13 @@ mod failover;
 mod lifetime;
 mod nodes;
 mod objects;
+mod patience;
 mod rolling;
 mod status;
 
 pub use draft::desired_settings;
 pub use objects::{Heir, Inheritance, Registered, RoleRef, Transfer};
+pub use patience::Outcome;
 
 /// How long things may take before they are judged. All in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use dbaas_core::cluster::{Epoch, Lsn};
-use dbaas_core::command;
+use dbaas_core::command::{self, Obstacles};
 use dbaas_core::id::{DatabaseId, UserId};
 use dbaas_core::name::{DatabaseName, UserName};
 use dbaas_core::plan::{DatabaseSource, GoneObject, Heir, Inheritance, Registered, RoleRef, Transfer};
@@ -84,6 +84,7 @@ fn roles_and_databases_of_tenants() {
         database: "Shop".to_owned(),
         oid: 19,
         heir,
+        closed: false,
     };
     let transfer = Transfer {
         name: "Shop".to_owned(),
@@ -91,6 +92,7 @@ fn roles_and_databases_of_tenants() {
         from: role.clone(),
         to: other.clone(),
         others: vec!["Blog".to_owned()],
+        closed: false,
     };
     let known = [
         (GoneObject::User(UserId::from_uuid(ID)), "its$"),
@@ -107,6 +109,9 @@ fn roles_and_databases_of_tenants() {
         command::disown_role("its$", ID),
         command::inherit_from_role(&role, &inheritance(Heir::Nobody)),
         command::inherit_from_role(&role, &inheritance(Heir::Owner(other.clone()))),
+        command::release_shared(&role, ID),
+        command::release_from_role(&role, &inheritance(Heir::Owner(other.clone()))),
+        command::lock_holders("its$"),
         command::drop_role("its$", UserId::from_uuid(ID)),
     ];
     for source in [
@@ -121,6 +126,19 @@ fn roles_and_databases_of_tenants() {
         command::end_sessions_without_right("Shop", ID),
         command::transfer_objects(&transfer),
         command::drop_database("Shop", DatabaseId::from_uuid(ID), true),
+        command::release_to_owner(&transfer),
+        command::sessions_in("Shop"),
+        command::database_obstacles("Shop"),
+        command::allow_connections(19, "Shop", true),
+        command::allow_connections(19, "Shop", false),
+        command::clear_database(
+            "Shop",
+            &Obstacles {
+                subscriptions: vec!["sub".to_owned()],
+                prepared: vec!["it's".to_owned()],
+                ..Obstacles::default()
+            },
+        ),
         command::drop_database(
             &command::staging_database_name(ID),
             DatabaseId::from_uuid(ID),

@@ -4,6 +4,7 @@
 mod end_to_end {
     mod attack;
     mod day_two;
+    mod deletion;
     mod failover;
     mod identity;
     mod manifest;

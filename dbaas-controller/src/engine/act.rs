@@ -9,10 +9,10 @@ use dbaas_core::infrastructure::{Endpoint, InfraError};
 use dbaas_core::instance::InstanceRecord;
 use dbaas_core::observation::Observation;
 use dbaas_core::password::Password;
-use dbaas_core::plan::{Action, GoneObject};
+use dbaas_core::plan::{Action, GoneObject, Outcome};
 use dbaas_core::scram::{Iterations, ScramVerifier};
 use dbaas_core::secret::Secret;
-use dbaas_core::sql_executor::{Script, SqlError, SqlErrorKind};
+use dbaas_core::sql_executor::{Rows, Script, SqlError, SqlErrorKind};
 use dbaas_core::user::UserRecord;
 use rand::Rng as _;
 use uuid::Uuid;
@@ -20,6 +20,8 @@ use uuid::Uuid;
 use super::observe::{node_ref, target};
 use crate::control_plane::Ports;
 use crate::credentials::Credentials;
+
+mod drop;
 
 /// How long, and how often, a server that is just being started is asked for its first login. A user waits for it.
 const FIRST_LOGIN_PATIENCE: Duration = Duration::from_millis(500);
@@ -36,32 +38,59 @@ pub(super) struct Stage {
     pub(super) observation: Observation,
 }
 
+/// What an action that did not fail came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Done {
+    /// All of it is done.
+    Whole,
+    /// There is more to do of it.
+    Part {
+        /// So much.
+        left: u64,
+        /// So much was done now.
+        moved: u64,
+    },
+}
+
 /// Why an action failed. For people; holds no secrets.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub(super) struct ActionError {
     message: String,
+    outcome: Outcome,
 }
+
+impl ActionError {
+    /// How it failed.
+    pub(super) fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+}
+
+/// A lock was not to be had in time; an object is in use.
+const HELD_UP: [&str; 2] = ["55P03", "55006"];
 
 impl From<InfraError> for ActionError {
     fn from(error: InfraError) -> Self {
-        ActionError {
-            message: error.to_string(),
-        }
+        failed(error.to_string())
     }
 }
 
 impl From<SqlError> for ActionError {
     fn from(error: SqlError) -> Self {
+        let held_up = error.sqlstate().is_some_and(|code| HELD_UP.contains(&code));
         ActionError {
             message: error.to_string(),
+            outcome: if held_up { Outcome::HeldUp } else { Outcome::Failed },
         }
     }
 }
 
-fn failed(message: impl Into<String>) -> ActionError {
+/// An error with this message.
+pub(super) fn failed(message: impl Into<String>) -> ActionError {
     ActionError {
         message: message.into(),
+        outcome: Outcome::Failed,
     }
 }
 
@@ -115,31 +144,9 @@ pub(super) fn deadline(action: &Action) -> Duration {
     }
 }
 
-/// How soon an action may be repeated after it succeeded and the world has not shown it yet.
-pub(super) fn settle_ms(action: &Action) -> u64 {
-    match action {
-        Action::Promote { .. } => 1_000,
-        Action::Start { .. } => 200,
-        _ => 50,
-    }
-}
-
-/// The longest time that failures hold an action off. What a failover needs is never held off for long.
-pub(super) fn longest_backoff_ms(action: &Action) -> u64 {
-    match action {
-        Action::Seal { .. }
-        | Action::Promote { .. }
-        | Action::Follow { .. }
-        | Action::SetSyncNames { .. }
-        | Action::MarkHistory { .. }
-        | Action::PowerOff { .. } => 1_000,
-        _ => 60_000,
-    }
-}
-
 impl Stage {
     /// Performs one action.
-    pub(super) async fn perform(&self, action: &Action) -> Result<(), ActionError> {
+    pub(super) async fn perform(&self, action: &Action) -> Result<Done, ActionError> {
         let infrastructure = &self.ports.infrastructure;
         let at = |node: NodeId| node_ref(&self.record, node);
         match action {
@@ -228,14 +235,7 @@ impl Stage {
                 role,
                 databases,
             } => {
-                let id = user.uuid();
-                self.run(*node, &command::lock_out_role(&role.name, id)).await?;
-                self.run(*node, &command::disown_role(&role.name, id)).await?;
-                for inheritance in databases {
-                    let script = command::inherit_from_role(role, inheritance);
-                    self.run_in(*node, &inheritance.database, &script).await?;
-                }
-                self.run(*node, &command::drop_role(&role.name, *user)).await?;
+                return self.drop_role(*node, *user, role, databases).await;
             }
             Action::CreateDatabase {
                 node,
@@ -264,8 +264,7 @@ impl Stage {
                     .await?;
             }
             Action::TransferObjects { node, transfer, .. } => {
-                self.run_in(*node, &transfer.name, &command::transfer_objects(transfer))
-                    .await?;
+                return self.transfer(*node, transfer).await;
             }
             Action::DropDatabase {
                 node,
@@ -273,11 +272,10 @@ impl Stage {
                 name,
                 registered,
             } => {
-                self.run(*node, &command::drop_database(name, *database, *registered))
-                    .await?;
+                self.drop_database(*node, *database, name, *registered).await?;
             }
         }
-        Ok(())
+        Ok(Done::Whole)
     }
 
     fn endpoint(&self, node: NodeId) -> Result<Endpoint, ActionError> {
@@ -300,10 +298,13 @@ impl Stage {
     }
 
     async fn run_in(&self, node: NodeId, database: &str, script: &Script) -> Result<(), ActionError> {
+        self.ask_in(node, database, script).await.map(drop)
+    }
+
+    async fn ask_in(&self, node: NodeId, database: &str, script: &Script) -> Result<Vec<Rows>, ActionError> {
         let mut target = target(&self.endpoint(node)?, &self.credentials.admin);
         database.clone_into(&mut target.database);
-        self.ports.sql.run(&target, script).await?;
-        Ok(())
+        Ok(self.ports.sql.run(&target, script).await?)
     }
 
     /// The first login to a new cluster: with our own password, or with the one that its data directory was made with.

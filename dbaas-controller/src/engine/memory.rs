@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use dbaas_core::cluster::{Epoch, Lsn};
 use dbaas_core::id::NodeId;
-use dbaas_core::observation::ActionFailure;
+use dbaas_core::observation::{ActionFailure, Progress};
 use dbaas_core::plan::{Action, PlannedEvent};
 use dbaas_core::time::Timestamp;
 use uuid::Uuid;
@@ -31,6 +31,7 @@ pub(super) struct InstanceMemory {
     /// Actions that run now or ran lately, by [`super::act::key`].
     pub(super) actions: HashMap<String, ActionMemory>,
     pub(super) object_failures: BTreeMap<Uuid, String>,
+    pub(super) object_progress: BTreeMap<Uuid, Progress>,
     pub(super) wants_catalogue: bool,
     pub(super) catalogue_read_at: Option<Timestamp>,
     /// The records as last read or written.

@@ -140,6 +140,7 @@ pub(super) fn remember(
 ) -> Observation {
     let mut observation = Observation::empty(at);
     observation.object_failures = memory.object_failures.clone();
+    observation.object_progress = memory.object_progress.clone();
     if look.catalogue.is_some() {
         memory.catalogue_read_at = Some(now);
     }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dbaas_core::id::{InstanceId, NodeId};
-use dbaas_core::plan::{self, Action, GoneObject, Plan, Situation};
+use dbaas_core::observation::Progress;
+use dbaas_core::plan::{self, Action, GoneObject, Outcome, Plan, Situation};
 use dbaas_core::store::StoreErrorKind;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use super::Engine;
-use super::act::{self, Stage};
+use super::act::{self, Done, Stage};
 use super::memory::{ActionMemory, InstanceMemory};
 use super::observe;
 use crate::credentials::Credentials;
@@ -346,18 +347,19 @@ impl Engine {
     async fn perform(&self, id: InstanceId, stage: &Stage, action: &Action) -> bool {
         let started = tokio::time::Instant::now();
         let mut result = match tokio::time::timeout(act::deadline(action), stage.perform(action)).await {
-            Ok(result) => result.map_err(|e| e.to_string()),
-            Err(_) => Err("no answer in time".to_owned()),
+            Ok(result) => result,
+            Err(_) => Err(act::failed("no answer in time")),
         };
-        if result.is_ok() && object_action(action) {
+        if matches!(result, Ok(Done::Whole)) && object_action(action) {
             let key = act::key(action);
-            result = self.with_memory(id, |m| m.actions.entry(key).or_default().done(action));
+            let done = self.with_memory(id, |m| m.actions.entry(key).or_default().done(action));
+            result = done.map(|()| Done::Whole).map_err(act::failed);
         }
         let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         metrics::histogram!("dbaas_action_seconds", "action" => action.name())
             .record(started.elapsed().as_secs_f64());
         match &result {
-            Ok(()) => tracing::debug!(elapsed_ms, "done"),
+            Ok(_) => tracing::debug!(elapsed_ms, "done"),
             Err(error) => {
                 metrics::counter!("dbaas_action_failures_total", "action" => action.name()).increment(1);
                 tracing::warn!(elapsed_ms, %error, "{} on {} failed", action.name(), action.node());
@@ -368,32 +370,40 @@ impl Engine {
         self.with_memory(id, |m| {
             let memory: &mut ActionMemory = m.actions.entry(act::key(action)).or_default();
             memory.running = false;
-            match &result {
-                Ok(()) => {
-                    memory.failures = 0;
-                    memory.not_before = Some(now.plus_ms(act::settle_ms(action)));
-                }
-                Err(_) => {
-                    let jitter_ms = self.ports.randomness.below(20);
-                    let wait_ms = (50u64 << memory.failures.min(12)).min(act::longest_backoff_ms(action));
-                    memory.failures = memory.failures.saturating_add(1);
-                    memory.not_before = Some(now.plus_ms(wait_ms + jitter_ms));
-                }
+            let outcome = match &result {
+                Ok(Done::Whole) => Outcome::Done,
+                Ok(Done::Part { .. }) => Outcome::Part,
+                Err(error) => error.outcome(),
+            };
+            let mut wait_ms = action.held_off_ms(outcome, memory.failures);
+            if well {
+                memory.failures = 0;
+            } else {
+                memory.failures = memory.failures.saturating_add(1);
+                wait_ms += self.ports.randomness.below(20);
             }
+            memory.not_before = Some(now.plus_ms(wait_ms));
             match act::object(action) {
-                Some(object) => match result {
-                    Ok(()) => {
-                        m.object_failures.remove(&object);
+                Some(object) => {
+                    let before = m.object_progress.remove(&object);
+                    m.object_failures.remove(&object);
+                    match result {
+                        Ok(Done::Whole) => {}
+                        Ok(Done::Part { left, moved }) => {
+                            let before = before.or(Some(Progress::at(None, left + moved)));
+                            m.object_progress.insert(object, Progress::at(before, left));
+                        }
+                        Err(error) => {
+                            m.object_progress.extend(before.map(|before| (object, before)));
+                            m.object_failures.insert(object, error.to_string());
+                        }
                     }
-                    Err(error) => {
-                        m.object_failures.insert(object, error);
-                    }
-                },
+                }
                 None => {
                     if let Some(node) = m.nodes.get_mut(&action.node()) {
                         match result {
-                            Ok(()) => node.done(action.name()),
-                            Err(error) => node.failed(action.name(), error),
+                            Ok(_) => node.done(action.name()),
+                            Err(error) => node.failed(action.name(), error.to_string()),
                         }
                     }
                 }

@@ -13,6 +13,7 @@ use crate::version::PostgresMajor;
 use super::register::{
     database_is_nobodys, database_is_ours, register_database, register_role, role_is_ours, unregister,
 };
+use super::release::{LOCK_WAIT_MS, Obstacles, clear};
 
 /// The name under which a database is made, until it is registered: a crash between making and registering leaves nothing under a user's name that
 /// nobody would own up to. The name holds the id, and is safe: tenants can make no databases, without which right they cannot rename their
@@ -64,6 +65,7 @@ pub fn alter_role(name: &UserName, id: Uuid, verifier: &ScramVerifier) -> Script
                 .raw(ATTRIBUTES)
                 .literal(&verifier.to_string()),
         )
+        .waiting_for_locks_ms(LOCK_WAIT_MS)
         .within_ms(1_000, 5_000)
 }
 
@@ -76,6 +78,7 @@ pub fn lock_out_role(name: &str, id: Uuid) -> Script {
             Statement::fixed("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ")
                 .literal(name),
         )
+        .waiting_for_locks_ms(LOCK_WAIT_MS)
         .within_ms(1_000, 5_000)
 }
 
@@ -86,6 +89,7 @@ pub fn drop_role(name: &str, id: UserId) -> Script {
         .guard(role_is_ours(name, id.uuid()))
         .step(Statement::fixed("DROP ROLE ").ident(name))
         .step(unregister(GoneObject::User(id)))
+        .waiting_for_locks_ms(LOCK_WAIT_MS)
         .within_ms(1_000, 5_000)
 }
 
@@ -161,19 +165,28 @@ pub fn alter_database_owner(
             .step(revoke())
             .step(Statement::fixed("RESET ROLE"));
     }
-    script.within_ms(1_000, 5_000)
+    script.waiting_for_locks_ms(LOCK_WAIT_MS).within_ms(1_000, 5_000)
 }
 
 /// Drops a database, ending the sessions in it, by the name that it has now. Between the look and the drop its name could only be taken by another
 /// one if somebody could make or rename databases.
 pub fn drop_database(name: &str, id: DatabaseId, registered: bool) -> Script {
-    let script = Script::new("drop_database").within_ms(1_000, 30_000);
+    let script = Script::new("drop_database")
+        .waiting_for_locks_ms(LOCK_WAIT_MS)
+        .within_ms(1_000, 30_000);
     // A database under its staging name is not registered yet; the name itself holds the id.
     let script = if registered {
         script.guard(database_is_ours(name, id.uuid()))
     } else {
         script.guard(database_is_nobodys(name))
     };
+    // A template is not dropped, and a slot that is in use keeps its database.
+    let script = script
+        .step(Statement::fixed("ALTER DATABASE ").ident(name).raw(" IS_TEMPLATE false"))
+        .step(
+            Statement::fixed("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active AND database = ")
+                .literal(name),
+        );
     let script = script.step(
         Statement::fixed("DROP DATABASE ")
             .ident(name)
@@ -184,4 +197,28 @@ pub fn drop_database(name: &str, id: DatabaseId, registered: bool) -> Script {
     } else {
         script
     }
+}
+
+/// Opens a database that nobody can connect to, so that what is in it can be got at, or closes it again, as its owner had it.
+pub fn allow_connections(oid: u32, name: &str, allow: bool) -> Script {
+    Script::new("allow_connections")
+        .guard(
+            Statement::fixed("SELECT oid = ")
+                .number(oid.into())
+                .raw(" FROM pg_database WHERE datname = ")
+                .literal(name),
+        )
+        .step(Statement::fixed("ALTER DATABASE ").ident(name).raw(if allow {
+            " ALLOW_CONNECTIONS true"
+        } else {
+            " ALLOW_CONNECTIONS false"
+        }))
+        .waiting_for_locks_ms(LOCK_WAIT_MS)
+        .within_ms(1_000, 5_000)
+}
+
+/// Removes what keeps a database from being dropped, in that database.
+pub fn clear_database(name: &str, obstacles: &Obstacles) -> Script {
+    let here = Statement::fixed("SELECT current_database() = ").literal(name);
+    clear(Script::new("clear_database").guard(here), obstacles)
 }

@@ -11,6 +11,7 @@ use crate::sql::Statement;
 use crate::sql_executor::Script;
 
 use super::register::{database_is_ours, heir_is_powerless, in_database, role_has_oid, role_is_ours};
+use super::release::{LOCK_WAIT_MS, Whole, release};
 
 /// Whether the role owns no database.
 fn owns_no_database(name: &str) -> Statement {
@@ -31,12 +32,12 @@ fn owns_no_registered_database(name: &str) -> Statement {
     .raw(")")
 }
 
-/// Whether the role owns nothing in this database.
+/// Whether the role owns nothing in this database that could be anybody else's: default privileges and user mappings go with the role.
 fn owns_nothing_here(name: &str) -> Statement {
     Statement::fixed(
         "SELECT NOT EXISTS (SELECT FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid \
          WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'o' \
-         AND s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND r.rolname = ",
+         AND s.classid NOT IN ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass) AND s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND r.rolname = ",
     )
     .literal(name)
     .raw(")")
@@ -80,6 +81,7 @@ pub fn disown_role(name: &str, id: Uuid) -> Script {
         // It owns nothing here any more: this takes privileges away.
         .guard(owns_nothing_here(name))
         .step(Statement::fixed("DROP OWNED BY ").ident(name))
+        .waiting_for_locks_ms(LOCK_WAIT_MS)
         .within_ms(1_000, 30_000)
 }
 
@@ -95,6 +97,7 @@ pub fn inherit_from_role(role: &RoleRef, inheritance: &Inheritance) -> Script {
         .step(reassign(&role.name, to))
         .guard(owns_nothing_here(&role.name))
         .step(Statement::fixed("DROP OWNED BY ").ident(&role.name))
+        .waiting_for_locks_ms(LOCK_WAIT_MS)
         .within_ms(1_000, 30_000)
 }
 
@@ -136,5 +139,33 @@ pub fn transfer_objects(transfer: &Transfer) -> Script {
     for database in &transfer.others {
         script = script.step(owner(database, from));
     }
-    script.within_ms(1_000, 30_000)
+    script.waiting_for_locks_ms(LOCK_WAIT_MS).within_ms(1_000, 30_000)
+}
+
+/// Before [`disown_role`]: a bounded part of what the role was granted of what is no database's own, in the database `postgres`.
+pub fn release_shared(role: &RoleRef, id: Uuid) -> Script {
+    let script = Script::new("release_shared")
+        .guard(role_is_ours(&role.name, id))
+        .guard(role_has_oid(&role.name, role.oid))
+        .guard(heir_is_powerless());
+    release(script, role.oid, HEIR_ROLE, Whole::Everything)
+}
+
+/// Before [`inherit_from_role`], as often as it takes: a bounded part of the same.
+pub fn release_from_role(role: &RoleRef, inheritance: &Inheritance) -> Script {
+    let (to, fit) = heir(&inheritance.heir);
+    let script = Script::new("release_from_role")
+        .guard(in_database(inheritance.oid))
+        .guard(role_has_oid(&role.name, role.oid))
+        .guard(fit);
+    release(script, role.oid, to, Whole::Everything)
+}
+
+/// Before [`transfer_objects`], as often as it takes: a bounded part of the same.
+pub fn release_to_owner(transfer: &Transfer) -> Script {
+    let script = Script::new("release_to_owner")
+        .guard(in_database(transfer.oid))
+        .guard(role_has_oid(&transfer.from.name, transfer.from.oid))
+        .guard(is_owner_here(&transfer.to));
+    release(script, transfer.from.oid, &transfer.to.name, Whole::Owned)
 }

@@ -19,12 +19,14 @@ use super::{Action, DatabaseSource, GoneObject};
 /// How many roles and databases one plan makes or changes, so that a pass stays short.
 const MOST_AT_ONCE: usize = 32;
 
+mod going;
 mod inheritance;
 mod leftovers;
 
 pub use inheritance::{Heir, Inheritance, Registered, RoleRef, Transfer};
 
 pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
+    going::warn(draft);
     let unfinished = draft
         .users
         .iter()
@@ -110,14 +112,14 @@ fn users(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts, dur
         if user.deleting {
             match ours {
                 Some(role) => {
-                    if let Err(waits_for) = inheritance::drop_role(draft, primary, user.id, role, catalogue) {
-                        set_user(
-                            draft,
-                            index,
-                            LifecycleEvent::WorkBegan,
-                            format!("being dropped: {waits_for}"),
-                        );
-                    }
+                    let (event, reason) =
+                        match inheritance::drop_role(draft, primary, user.id, role, catalogue) {
+                            Ok(()) => going::told(draft, id),
+                            Err(waits_for) => {
+                                (LifecycleEvent::WorkBegan, format!("being dropped: {waits_for}"))
+                            }
+                        };
+                    set_user(draft, index, event, reason);
                 }
                 None if catalogue.lost.contains(&id) => {
                     leftovers::forget(draft, primary, GoneObject::User(user.id));
@@ -262,7 +264,8 @@ fn with_failure(
 fn set_user(draft: &mut Draft<'_>, index: usize, event: LifecycleEvent, reason: String) {
     let user = &mut draft.users[index];
     // A failure that the engine recorded stays to be read until it has succeeded.
-    let keep = user.lifecycle == ObjectLifecycle::Error && event == LifecycleEvent::WorkBegan;
+    let keep =
+        user.lifecycle == ObjectLifecycle::Error && event == LifecycleEvent::WorkBegan && !user.deleting;
     let before = user.lifecycle;
     user.lifecycle = before.transition(event);
     if !keep {
@@ -336,7 +339,11 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
         if database.deleting {
             match ours {
                 _ if staged => {}
-                Some(found) => drop_database(draft, primary, &database, found.name.clone(), true),
+                Some(found) => {
+                    drop_database(draft, primary, &database, found.name.clone(), true);
+                    let (event, reason) = going::told(draft, id);
+                    set_database(draft, index, event, reason);
+                }
                 None if lost => leftovers::forget(draft, primary, GoneObject::Database(database.id)),
                 None => {
                     if durable && draft.cluster().is_some_and(|c| c.phase == ClusterPhase::Steady) {
@@ -497,7 +504,9 @@ fn dropped_by_sql(database: &DatabaseRecord) -> String {
 
 fn set_database(draft: &mut Draft<'_>, index: usize, event: LifecycleEvent, reason: String) {
     let database = &mut draft.databases[index];
-    let keep = database.lifecycle == ObjectLifecycle::Error && event == LifecycleEvent::WorkBegan;
+    let keep = database.lifecycle == ObjectLifecycle::Error
+        && event == LifecycleEvent::WorkBegan
+        && !database.deleting;
     let before = database.lifecycle;
     database.lifecycle = before.transition(event);
     if !keep {

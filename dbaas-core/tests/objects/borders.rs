@@ -5,7 +5,7 @@ use dbaas_core::command::staging_database_name;
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{DatabaseId, UserId};
 use dbaas_core::lifecycle::ObjectLifecycle;
-use dbaas_core::observation::{CatalogueFacts, DatabaseFacts, RoleFacts};
+use dbaas_core::observation::{CatalogueFacts, DatabaseFacts, Progress, RoleFacts};
 use dbaas_core::plan::{Action, Situation, plan};
 use dbaas_core::user::UserRecord;
 use uuid::Uuid;
@@ -323,4 +323,72 @@ fn a_plan_does_a_bounded_number_of_them() {
     }
     databases.clear();
     assert_eq!(count(&scene, &users, &databases), ("drop_role", 32));
+}
+
+#[test]
+fn how_a_deletion_goes_is_told() {
+    let mut scene = Scene::running(1, 0);
+    let mut user = user(&scene, UserId::from_uuid(Uuid::from_u128(50)));
+    let mut shop = database(&scene, DatabaseId::from_uuid(Uuid::from_u128(51)), user.id);
+    (user.deleting, shop.deleting) = (true, true);
+    scene.observation.catalogue = Some(CatalogueFacts {
+        lsn: Lsn(0),
+        roles: vec![role_of(&user)],
+        databases: vec![DatabaseFacts {
+            name: "shop".to_owned(),
+            owner: "nobody".to_owned(),
+            id: Some(shop.id.uuid()),
+            ..database_facts()
+        }],
+        ..CatalogueFacts::default()
+    });
+    let told = |scene: &Scene, user: &mut UserRecord| {
+        let plan = plan_of(scene, user, &shop);
+        let names: Vec<_> = plan.actions.iter().map(Action::name).collect();
+        assert_eq!(names, ["drop_role", "drop_database"]);
+        if let Some(new) = plan.users.first() {
+            user.clone_from(new);
+        }
+        let events: Vec<_> = plan.events.iter().map(|event| event.kind).collect();
+        let warnings = plan
+            .record
+            .map(|record| record.status.warnings)
+            .unwrap_or_default();
+        let warned = warnings
+            .iter()
+            .filter(|w| w.contains("user it cannot be dropped yet: t is in use"))
+            .count();
+        (user.lifecycle, user.reason.clone(), events, warned)
+    };
+    let (state, reason, ..) = told(&scene, &mut user);
+    assert_eq!((state, reason.as_str()), (ObjectLifecycle::New, "being dropped"));
+
+    let progress = Progress::at(Some(Progress::at(None, 27_000)), 23_000);
+    scene.observation.object_progress.insert(user.id.uuid(), progress);
+    let (state, reason, ..) = told(&scene, &mut user);
+    assert_eq!(state, ObjectLifecycle::New);
+    assert_eq!(
+        reason,
+        "being dropped: 4000 of 27000 of its objects and privileges are out of the way"
+    );
+
+    let held = "t is in use by session 7".to_owned();
+    scene.observation.object_failures.insert(user.id.uuid(), held);
+    let (state, reason, events, warned) = told(&scene, &mut user);
+    assert_eq!(state, ObjectLifecycle::Error);
+    assert_eq!(
+        reason,
+        "being dropped: t is in use by session 7; it is tried again"
+    );
+    assert!(events.contains(&"user_error"), "{events:?}");
+    assert_eq!(warned, 1);
+
+    // It goes on: that is told at once, though it is an error until it is over.
+    scene.observation.object_failures.clear();
+    let (state, reason, events, _) = told(&scene, &mut user);
+    assert_eq!(
+        (state, events.contains(&"user_error")),
+        (ObjectLifecycle::Error, false)
+    );
+    assert!(reason.contains("4000 of 27000"), "{reason}");
 }

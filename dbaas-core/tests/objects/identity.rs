@@ -264,6 +264,7 @@ fn what_a_dropped_role_owns_goes_to_the_owner_that_the_record_asks_for_or_to_nob
         database: "shop".to_owned(),
         oid: 2,
         heir,
+        closed: false,
     };
     let owner = Heir::Owner(RoleRef {
         name: "it".to_owned(),

@@ -459,7 +459,8 @@ impl Job {
                 Answer::Rows(Vec::new())
             }
             Command::ObserveCatalogue => observe_catalogue(server, wal.end(&disk.log)),
-            Command::Nothing => Answer::Rows(Vec::new()),
+            Command::Nothing | Command::Answers(None) => Answer::Rows(Vec::new()),
+            Command::Answers(Some(text)) => value(*text),
             Command::SettingUpTo(setting) => {
                 boolean(open_transaction(transaction, server).setting <= *setting)
             }

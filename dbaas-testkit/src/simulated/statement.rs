@@ -52,6 +52,8 @@ pub(super) enum Command {
     DatabaseIsOurs(String, String),
     ObserveNode,
     ObserveCatalogue,
+    /// Has one answer in every simulated world: text, or nothing.
+    Answers(Option<&'static str>),
     /// Asks for what is so in every simulated world.
     True,
     /// Changes nothing that is simulated.
@@ -161,8 +163,20 @@ pub(super) fn parse(statement: &Statement) -> Option<Command> {
         Command::IsOwnerHere(next(), oid)
     } else if begins("SELECT NOT EXISTS (SELECT FROM pg_database d JOIN pg_roles r") {
         Command::OwnsNoDatabase(next())
-    } else if begins("SELECT NOT (rolcanlogin OR") || begins("SELECT NOT EXISTS (SELECT FROM pg_shdepend") {
+    } else if begins("SELECT oid = <number> FROM pg_database WHERE datname = <literal>")
+        || begins("SELECT current_database() = <literal>")
+        || begins("SELECT NOT (rolcanlogin OR")
+        || begins("SELECT NOT EXISTS (SELECT FROM pg_shdepend")
+    {
         Command::True
+    } else if begins("SELECT json_build_object('moved'") {
+        Command::Answers(Some(
+            r#"{"moved": 0, "left": 0, "waited_for": null, "held_by": null}"#,
+        ))
+    } else if begins("SELECT json_build_object('oid', d.oid::bigint, 'closed'") {
+        Command::Answers(Some(r#"{"subscriptions": [], "prepared": []}"#))
+    } else if begins("SELECT string_agg(x.who, '; ')") {
+        Command::Answers(None)
     } else if begins("CREATE DATABASE <identifier> TEMPLATE template0 ALLOW_CONNECTIONS false") {
         Command::CreateDatabase(next())
     } else if begins("REVOKE CONNECT, TEMPORARY ON DATABASE <identifier> FROM PUBLIC") {
@@ -185,6 +199,11 @@ pub(super) fn parse(statement: &Statement) -> Option<Command> {
         || begins("DROP OWNED BY")
         || begins("SET LOCAL ROLE <identifier>")
         || shape == "RESET ROLE"
+        || begins("SELECT set_config('dbaas.role', ")
+        || begins("DO $dbaas$")
+        || begins("ALTER DATABASE <identifier> IS_TEMPLATE false")
+        || begins("ALTER DATABASE <identifier> ALLOW_CONNECTIONS false")
+        || begins("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots")
         || begins("CREATE SCHEMA IF NOT EXISTS dbaas")
         // The simulation has no instances of before the register.
         || begins("INSERT INTO dbaas.object SELECT id::uuid")
@@ -301,6 +320,7 @@ mod tests {
             database: "shop".to_owned(),
             oid: 8,
             heir,
+            closed: false,
         };
         let transfer = Transfer {
             name: "shop".to_owned(),
@@ -308,6 +328,7 @@ mod tests {
             from: role.clone(),
             to: role.clone(),
             others: names.to_vec(),
+            closed: false,
         };
         let mut scripts = vec![
             command::seal(epoch, Some("x")),
@@ -329,6 +350,14 @@ mod tests {
             command::disown_role("it", id),
             command::inherit_from_role(&role, &inheritance(Heir::Nobody)),
             command::inherit_from_role(&role, &inheritance(Heir::Owner(role.clone()))),
+            command::release_shared(&role, id),
+            command::release_from_role(&role, &inheritance(Heir::Nobody)),
+            command::release_to_owner(&transfer),
+            command::lock_holders("it"),
+            command::sessions_in("shop"),
+            command::database_obstacles("shop"),
+            command::allow_connections(8, "shop", true),
+            command::allow_connections(8, "shop", false),
             command::drop_role("it", UserId::from_uuid(id)),
             command::alter_database_owner(&database, id, &user, id, &names),
             command::end_sessions_without_right("shop", id),

@@ -46,6 +46,8 @@ pub struct Inheritance {
     pub oid: u32,
     /// Who gets what it owns there.
     pub heir: Heir,
+    /// Nobody can connect to it, as its owner has it: it has to be opened meanwhile.
+    pub closed: bool,
 }
 
 /// A database's objects that change hands with it.
@@ -61,6 +63,8 @@ pub struct Transfer {
     pub to: RoleRef,
     /// The other databases of the former owner, which stay.
     pub others: Vec<String>,
+    /// Nobody can connect to it, as its owner has it: it has to be opened meanwhile.
+    pub closed: bool,
 }
 
 /// A user or database by the name in its record.
@@ -99,6 +103,7 @@ pub(super) fn drop_role(
                 database: database.name.clone(),
                 oid: database.oid,
                 heir: heir(draft, database, catalogue)?,
+                closed: !database.allows_connections,
             })
         })
         .collect::<Result<Vec<_>, String>>()?;
@@ -186,6 +191,7 @@ pub(super) fn transfer(
                 from: RoleRef::of(role),
                 to: RoleRef::of(owner),
                 others: others.map(|other| other.name.clone()).collect(),
+                closed: !found.allows_connections,
             };
             let why = format!(
                 "objects of {} in database {} go to {}",
