@@ -2,10 +2,7 @@
 
 use crate::boot::{BootFile, BootRecipe, BootRole, PASSFILE, Prepare, REPLICATION_ROLE, ReplicationSource};
 use crate::cluster::Epoch;
-use crate::config::{
-    AutoConf, HbaRules, PG_HBA_CONF, POSTGRESQL_AUTO_CONF, POSTGRESQL_CONF, PgpassEntry, PrimaryConninfo,
-    Settings,
-};
+use crate::config::{AutoConf, Configuration, POSTGRESQL_AUTO_CONF, PgpassEntry, PrimaryConninfo};
 use crate::id::NodeId;
 use crate::infrastructure::Endpoint;
 use crate::observation::FollowTarget;
@@ -26,8 +23,8 @@ pub struct BootPlan {
     pub follow: Option<FollowTarget>,
     /// `synchronous_standby_names`.
     pub sync_names: String,
-    /// `postgresql.conf`.
-    pub settings: Settings,
+    /// `postgresql.conf` and `pg_hba.conf`.
+    pub configuration: Configuration,
 }
 
 /// [`Prepare`] without secrets.
@@ -76,7 +73,7 @@ pub fn conninfo(target: &FollowTarget) -> String {
 
 impl BootPlan {
     /// The recipe that a backend carries out.
-    pub fn recipe(&self, admin: &Secret, replication: &Secret, hba: &HbaRules) -> BootRecipe {
+    pub fn recipe(&self, admin: &Secret, replication: &Secret) -> BootRecipe {
         let source = |node: NodeId, endpoint: &Endpoint| ReplicationSource {
             node,
             endpoint: endpoint.clone(),
@@ -113,11 +110,9 @@ impl BootPlan {
             primary_slot_name: self.follow.as_ref().map(|f| f.slot.clone()),
             extra: Vec::new(),
         };
-        let mut files = vec![
-            file(POSTGRESQL_CONF, self.settings.render()),
-            file(PG_HBA_CONF, hba.render()),
-            file(POSTGRESQL_AUTO_CONF, auto_conf.render()),
-        ];
+        let mut files = vec![file(POSTGRESQL_AUTO_CONF, auto_conf.render())];
+        let configuration = self.configuration.files();
+        files.extend(configuration.map(|(name, text)| file(name, text)));
         // The passwords that the control plane generates hold nothing that a password file cannot.
         if let Ok(line) = PgpassEntry::for_user(REPLICATION_ROLE, replication.clone()).render() {
             files.push(BootFile {

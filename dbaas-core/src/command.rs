@@ -26,6 +26,7 @@ mod observe;
 mod ownership;
 mod register;
 mod release;
+mod reconfigure;
 
 pub use objects::{
     SPARE_DATABASE, allow_connections, alter_database_owner, alter_role, clear_database, create_database,
@@ -41,6 +42,7 @@ pub use release::{
     LOCK_WAIT_MS, Obstacles, Released, database_obstacles, lock_holders, parse_obstacles, parse_release,
     parse_sessions, sessions_in,
 };
+pub use reconfigure::reconfigure;
 
 /// An answer that does not have the expected form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

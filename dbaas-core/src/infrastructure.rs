@@ -11,6 +11,8 @@
 //! * **Outcome unknown** (a timeout after the request was sent) is a kind of its own, never taken for failure or success.
 //! * Calls for different nodes may run at the same time. Calls for the same node may too; the backend serialises them.
 //!   `observe` waits for none of them, and still takes no `start` or `power_off` that is under way for the death of a node.
+//! * **The server can run programs**: `sh`, `chmod`, `mv` and `sync` are on its `PATH` or in `/usr/bin` or `/bin`. A running node gets its new
+//!   configuration from the control plane by SQL ([`reconfigure`](crate::command::reconfigure)); a backend has nothing to do for it.
 //! * **A caller may stop waiting** (its future is dropped) at any moment; the call then goes on to its end or leaves nothing half done.
 //!
 //! # Where to begin

@@ -206,8 +206,11 @@ pub struct NodeFacts {
     /// Which base backup it was started from (`dbaas.rebuild`); 0 if it was started in another way.
     #[serde(default)]
     pub rebuild: u32,
-    /// Hash of the configuration that it was started with (`dbaas.config_hash`).
+    /// [`Configuration::hash`](crate::config::Configuration::hash) of the configuration that it has read (`dbaas.config_hash`).
     pub config_hash: String,
+    /// The settings of that configuration that wait for a restart (`pg_settings.pending_restart`).
+    #[serde(default)]
+    pub pending_restart: Vec<String>,
     /// When it started.
     pub started_at: Timestamp,
     /// The replication role exists.

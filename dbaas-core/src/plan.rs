@@ -8,11 +8,11 @@
 //! The parts, in the order in which they are asked:
 //! `lifetime` creation, stop, deletion · `failover` loss of the primary · `electorate` voters and k ·
 //! `nodes` every node's disk, start and source · `rolling` restarts, switchovers, scaling · `objects` roles and databases ·
-//! `status` what the user is told.
+//! `configuration` what running nodes are configured with · `status` what the user is told.
 
 use crate::boot_plan::BootPlan;
 use crate::cluster::{ClusterPhase, Epoch};
-use crate::config::HbaRules;
+use crate::config::{Configuration, HbaRules};
 use crate::database::DatabaseRecord;
 use crate::id::NodeId;
 use crate::infrastructure::{Capabilities, DataDisposal, Enforcement, NodeSpec, PowerOff};
@@ -21,6 +21,7 @@ use crate::name::{DatabaseName, UserName};
 use crate::observation::Observation;
 use crate::user::UserRecord;
 
+mod configuration;
 mod draft;
 mod electorate;
 mod failover;
@@ -31,9 +32,9 @@ mod patience;
 mod rolling;
 mod status;
 
-pub use draft::desired_settings;
 pub use objects::{Heir, Inheritance, Registered, RoleRef, Transfer};
 pub use patience::Outcome;
+pub use draft::desired_configuration;
 
 /// How long things may take before they are judged. All in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -267,6 +268,15 @@ pub enum Action {
         /// What its `synchronous_standby_names` has to become, if it is not that already.
         closed_names: Option<String>,
     },
+    /// Give a running server a new configuration: written, checked and loaded, or refused and put back.
+    Reconfigure {
+        /// Which.
+        node: NodeId,
+        /// In this epoch.
+        epoch: Epoch,
+        /// With this configuration.
+        configuration: Box<Configuration>,
+    },
     /// Write a checkpoint.
     Checkpoint {
         /// Where.
@@ -395,6 +405,7 @@ impl Action {
             | Action::MarkHistory { node, .. }
             | Action::SetSyncNames { node, .. }
             | Action::Follow { node, .. }
+            | Action::Reconfigure { node, .. }
             | Action::Checkpoint { node }
             | Action::CreateSlots { node, .. }
             | Action::DropSlots { node, .. }
@@ -423,6 +434,7 @@ impl Action {
             Action::MarkHistory { .. } => "mark_history",
             Action::SetSyncNames { .. } => "set_sync_names",
             Action::Follow { .. } => "follow",
+            Action::Reconfigure { .. } => configuration::RECONFIGURE,
             Action::Checkpoint { .. } => "checkpoint",
             Action::CreateSlots { .. } => "create_slots",
             Action::DropSlots { .. } => "drop_slots",
@@ -455,6 +467,9 @@ pub fn plan(situation: Situation<'_>) -> Plan {
     let sealing = draft.cluster().is_some_and(|c| c.phase == ClusterPhase::Sealing);
     let serving = serving.filter(|_| !sealing);
     nodes::plan(&mut draft, serving);
+    if serving.is_some() {
+        configuration::plan(&mut draft);
+    }
     status::plan(&mut draft, serving);
     draft.finish()
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use dbaas_core::cluster::{Epoch, Lsn};
 use dbaas_core::command::{self, Obstacles};
 use dbaas_core::id::{DatabaseId, UserId};
+use dbaas_core::config::{Configuration, HbaRules, Settings};
 use dbaas_core::name::{DatabaseName, UserName};
 use dbaas_core::plan::{DatabaseSource, GoneObject, Heir, Inheritance, Registered, RoleRef, Transfer};
 use dbaas_core::scram::ScramVerifier;
@@ -43,6 +44,22 @@ fn verifier() -> ScramVerifier {
         .unwrap()
 }
 
+/// The smallest.
+fn configuration() -> Configuration {
+    let size = || {
+        Some((
+            1u64.try_into().ok()?,
+            512u64.try_into().ok()?,
+            8u64.try_into().ok()?,
+        ))
+    };
+    let (cpu, ram, disk) = size().unwrap();
+    Configuration {
+        settings: Settings::derive(PostgresMajor::new(15).unwrap(), cpu, ram, disk),
+        hba: HbaRules::loopback(),
+    }
+}
+
 const ID: Uuid = Uuid::from_u128(7);
 
 #[test]
@@ -62,6 +79,7 @@ fn roles_of_nodes() {
             "dbaas_n2",
             Some("ANY 1 (\"closed\")")
         ),
+        command::reconfigure(epoch, &configuration()),
         command::checkpoint(),
         command::create_slots(&names),
         command::drop_slots(&names),
@@ -187,13 +205,15 @@ fn answers_are_read() {
     let facts = command::parse_node(&answer(
         r#"{"in_recovery": true, "epoch": 3, "history": 2, "lsn": "0/20", "receive_lsn": null, "replay_waits": true, "receiver": null,
             "primary_conninfo": "", "primary_slot": "", "sync_names": "", "setting": 4, "checkpointed": false, "standbys": [], "slots": [],
-            "rebuild": 5, "config_hash": "h", "started_at_ms": 1500, "has_replication_role": true, "has_register": true}"#,
+            "rebuild": 5, "config_hash": "h", "pending_restart": ["port"], "started_at_ms": 1500, "has_replication_role": true,
+            "has_register": true}"#,
     ))
     .unwrap();
     assert_eq!(
         (facts.epoch, facts.history, facts.lsn, facts.rebuild),
         (Epoch(3), Epoch(2), Lsn(32), 5)
     );
+    assert_eq!(facts.pending_restart, ["port"]);
     assert_eq!(facts.started_at, Timestamp::from_unix_ms(1_500));
     for unreadable in ["", "[]", "{\"lsn\": 1}"] {
         let error = command::parse_catalogue(&answer(unreadable)).unwrap_err();

@@ -9,6 +9,7 @@ use dbaas_backend_docker::DockerBackend;
 use dbaas_backend_local::{FetchProgress, LocalOptions, WarmPool, discover, fetch};
 use dbaas_controller::ControlPlane;
 use dbaas_controller::request::Page;
+use dbaas_core::config::Cidr;
 use dbaas_core::id::VersionId;
 use dbaas_core::version::{PostgresMajor, PostgresVersion, VersionRecord};
 use dbaas_embedded::{Embedded, EmbeddedOptions};
@@ -206,6 +207,18 @@ impl Stack {
     /// in flight is lost; nothing is given back.
     pub fn crash(&mut self) {
         self.running = None;
+    }
+
+    /// Opens the control plane anew with other networks that clients may come from.
+    pub async fn allow_clients(&mut self, clients: Vec<Cidr>) -> anyhow::Result<()> {
+        self.options.controller.policy.hba.clients = clients;
+        self.close().await;
+        self.open().await
+    }
+
+    /// The networks that clients may come from.
+    pub fn allowed_clients(&self) -> Vec<Cidr> {
+        self.options.controller.policy.hba.clients.clone()
     }
 
     /// The engine that its nodes run on, if they do.

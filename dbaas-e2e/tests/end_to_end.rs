@@ -11,4 +11,5 @@ mod end_to_end {
     mod ownership;
     mod tenants;
     mod tenants_at_random;
+    mod settings;
 }

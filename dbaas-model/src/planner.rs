@@ -214,7 +214,8 @@ fn act(action: &Action) -> Option<Act> {
             closed_names.as_deref().map(names),
         ),
         Action::Checkpoint { .. } => What::Checkpoint,
-        Action::CreateSlots { .. }
+        Action::Reconfigure { .. }
+        | Action::CreateSlots { .. }
         | Action::DropSlots { .. }
         | Action::PutRole { .. }
         | Action::MakeRegister { .. }

@@ -2,6 +2,7 @@
 
 use dbaas_core::boot_plan::conninfo;
 use dbaas_core::cluster::{Epoch, Lsn, slot_name, standby_name};
+use dbaas_core::config::HbaRules;
 use dbaas_core::config::sync_names;
 use dbaas_core::infrastructure::{
     DataState, Endpoint, Exit, ExitReason, NodeRef, NodeSpec, ObservedNode, PowerState,
@@ -11,7 +12,7 @@ use dbaas_core::observation::{
     FollowTarget, NodeFacts, NodeObservation, Observation, ReceiverFacts, Seen, Silence, SlotFacts,
     StandbyFacts,
 };
-use dbaas_core::plan::desired_settings;
+use dbaas_core::plan::desired_configuration;
 use dbaas_core::time::Timestamp;
 
 use crate::record::id;
@@ -176,7 +177,7 @@ pub fn observation(record: &InstanceRecord, views: &[View; MOST_NODES], sight: S
         observation.infrastructure_error = Some("no answer".to_owned());
     }
     let known = |i: usize| record.node(id(i)).is_some();
-    let hash = desired_settings(record).hash();
+    let hash = desired_configuration(record, &HbaRules::loopback()).hash();
     for (i, view) in views.iter().enumerate().filter(|(i, v)| v.exists || known(*i)) {
         let infra = match (sight.blind, view.exists) {
             (true, _) => Seen::Unknown,
@@ -315,6 +316,7 @@ fn node_facts(record: &InstanceRecord, index: usize, f: &Facts, hash: &str) -> N
         slots: slots.collect(),
         rebuild: f.rebuild.into(),
         config_hash: hash.to_owned(),
+        pending_restart: Vec::new(),
         started_at: Timestamp::default(),
         // Made in one transaction with the first mark.
         has_replication_role: f.history > 0,

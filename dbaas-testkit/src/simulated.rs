@@ -16,6 +16,7 @@
 //! * a frozen server accepts connections and carries out what it was sent when it is thawed;
 //! * slots live on one server and are not part of a base backup.
 
+mod conf;
 mod infrastructure;
 mod ledger;
 mod node;

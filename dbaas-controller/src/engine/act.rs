@@ -152,11 +152,7 @@ impl Stage {
         match action {
             Action::Apply(spec) => infrastructure.apply(spec).await?,
             Action::Start { node, boot } => {
-                let recipe = boot.recipe(
-                    &self.credentials.admin,
-                    &self.credentials.replication,
-                    &self.ports.settings.policy.hba,
-                );
+                let recipe = boot.recipe(&self.credentials.admin, &self.credentials.replication);
                 if let Ok(endpoint) = self.endpoint(*node) {
                     self.ports.sql.forget(&endpoint);
                 }
@@ -207,6 +203,14 @@ impl Stage {
                     &command::follow(*epoch, conninfo, slot, closed_names.as_deref()),
                 )
                 .await?;
+            }
+            Action::Reconfigure {
+                node,
+                epoch,
+                configuration,
+            } => {
+                self.run(*node, &command::reconfigure(*epoch, configuration))
+                    .await?;
             }
             Action::Checkpoint { node } => self.run(*node, &command::checkpoint()).await?,
             Action::CreateSlots { node, names } => self.run(*node, &command::create_slots(names)).await?,

@@ -124,7 +124,9 @@ impl NodeMemory {
     /// The node is what it is to be.
     pub(super) fn well(&mut self, now: Timestamp) {
         let since = *self.well_since.get_or_insert(now);
-        self.last_failure = None;
+        // That its configuration was refused says nothing against how well it serves: that is told until it takes one.
+        self.last_failure
+            .take_if(|failure| failure.action != "reconfigure");
         if now.since_ms(since) >= WELL_AGAIN_MS {
             self.starts = 0;
             self.hold_off_until = None;

@@ -37,6 +37,8 @@ pub fn observe_node(timeout_ms: u32) -> Script {
                  'lost', coalesce(wal_status = 'lost', false))) FROM pg_replication_slots WHERE slot_type = 'physical'), '[]'), \
              'rebuild', coalesce(nullif(current_setting('dbaas.rebuild', true), ''), '0')::bigint, \
              'config_hash', coalesce(current_setting('dbaas.config_hash', true), ''), \
+             'pending_restart', coalesce(CASE WHEN current_setting('dbaas.reconfigured', true) = 'on' THEN \
+                 (SELECT json_agg(name ORDER BY name) FROM pg_settings WHERE pending_restart AND source <> 'command line') END, '[]'), \
              'started_at_ms', (extract(epoch FROM pg_postmaster_start_time()) * 1000)::bigint, \
              'has_replication_role', EXISTS (SELECT FROM pg_roles WHERE rolname = 'dbaas_replication'), \
              'has_register', to_regclass('dbaas.object') IS NOT NULL) \

@@ -1,7 +1,5 @@
 //! [`Settings`]: `postgresql.conf`, derived from the size of a node.
 
-use sha2::{Digest, Sha256};
-
 use super::conf_file::{InvalidSetting, Setting, push_setting};
 use super::{CONFIG_HASH_SETTING, EPOCH_SETTING};
 use crate::size::{CpuCores, DiskGb, RamMb};
@@ -110,23 +108,12 @@ impl Settings {
         Ok(())
     }
 
-    /// The file's text.
-    pub fn render(&self) -> String {
-        let mut text =
-            String::from("# Written by the control plane at each start. It will be overwritten.\n");
+    /// The file's text, with what [`CONFIG_HASH_SETTING`] is to say.
+    pub fn render(&self, hash: &str) -> String {
+        let mut text = String::from("# Written by the control plane. It will be overwritten.\n");
         text.push_str(&self.body());
-        push_setting(&mut text, CONFIG_HASH_SETTING, &self.hash());
+        push_setting(&mut text, CONFIG_HASH_SETTING, hash);
         text
-    }
-
-    /// What [`CONFIG_HASH_SETTING`] says: 32 hexadecimal digits of the SHA-256 of the other settings as rendered. A running server
-    /// that shows the same has this configuration.
-    pub fn hash(&self) -> String {
-        Sha256::digest(self.body())
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
     }
 
     /// Names of the settings that differ and take effect at a start only. Empty: a reload does.
@@ -139,7 +126,8 @@ impl Settings {
             .collect()
     }
 
-    fn body(&self) -> String {
+    /// The settings as the file has them, [`CONFIG_HASH_SETTING`] excepted.
+    pub(super) fn body(&self) -> String {
         let mut text = String::new();
         for (name, value) in self.iter() {
             push_setting(&mut text, name, value);
@@ -265,7 +253,8 @@ impl Settings {
     }
 }
 
-fn is_restart_setting(name: &str) -> bool {
+/// Whether a setting of ours takes effect at a start only.
+pub fn is_restart_setting(name: &str) -> bool {
     RESTART_SETTINGS.contains(&name)
 }
 
@@ -306,17 +295,17 @@ mod tests {
 
     #[test]
     fn golden_smallest() {
-        insta::assert_snapshot!(settings(15, 1, 512, 8).render());
+        insta::assert_snapshot!(settings(15, 1, 512, 8).render("0123"));
     }
 
     #[test]
     fn golden_medium_18() {
-        insta::assert_snapshot!(settings(18, 4, 16_384, 100).render());
+        insta::assert_snapshot!(settings(18, 4, 16_384, 100).render("0123"));
     }
 
     #[test]
     fn golden_largest() {
-        insta::assert_snapshot!(settings(14, 128, 1_048_576, 1024).render());
+        insta::assert_snapshot!(settings(14, 128, 1_048_576, 1024).render("0123"));
     }
 
     #[test]
@@ -346,17 +335,17 @@ mod tests {
             assert_eq!(floor.get("shared_buffers"), new.get("shared_buffers"));
         }
         assert_eq!(hot_standby_floor(&small, &big), big);
-        assert_ne!(hot_standby_floor(&big, &small).hash(), small.hash());
+        assert_ne!(hot_standby_floor(&big, &small), small);
     }
 
     #[test]
     fn settings_can_be_replaced() {
         let mut s = settings(15, 1, 512, 8);
-        let before = s.hash();
+        let before = s.clone();
         s.set("work_mem", "it's").unwrap();
         s.set("statement_timeout", "1s").unwrap();
-        assert_ne!(s.hash(), before);
-        assert!(s.render().contains("work_mem = 'it''s'\n"));
+        assert_ne!(s, before);
+        assert!(s.render("h").contains("work_mem = 'it''s'\n"));
         assert!(s.set("a b", "1").is_err());
         assert!(s.set("a", "\0").is_err());
     }
@@ -373,10 +362,9 @@ mod tests {
         #[test]
         fn what_is_rendered_comes_back(major in 14u32..=19, cpu in 1u64..=128, ram in 512u64..=1_048_576, disk in 8u64..=1024) {
             let s = settings(major, cpu, ram, disk);
-            let parsed = parse_conf(&s.render()).unwrap();
+            let parsed = parse_conf(&s.render("h")).unwrap();
             let pairs: Vec<(&str, &str)> = parsed.iter().map(|setting| (setting.name(), setting.value())).collect();
-            let hash = s.hash();
-            let expected: Vec<(&str, &str)> = s.iter().chain([(CONFIG_HASH_SETTING, hash.as_str())]).collect();
+            let expected: Vec<(&str, &str)> = s.iter().chain([(CONFIG_HASH_SETTING, "h")]).collect();
             prop_assert_eq!(&pairs, &expected);
             let names: BTreeSet<&str> = pairs.iter().map(|(name, _)| *name).collect();
             prop_assert_eq!(names.len(), pairs.len(), "a name is there twice");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::boot::BootRole;
 use crate::boot_plan::{BootPlan, PreparePlan};
 use crate::cluster::{ClusterState, Epoch, slot_name, standby_name};
-use crate::config::{Settings, hot_standby_floor, sync_names};
+use crate::config::{Configuration, HbaRules, Settings, hot_standby_floor, sync_names};
 use crate::id::NodeId;
 use crate::infrastructure::{Endpoint, Enforcement, NodeRef, NodeSpec, PowerState};
 use crate::instance::InstanceRecord;
@@ -292,8 +292,13 @@ impl<'a> Draft<'a> {
             role: BootRole::Standby,
             follow: primary.and_then(|p| self.follow_target(node, p)),
             sync_names: self.closed_names(),
-            settings: desired_settings(&self.record),
+            configuration: self.desired_configuration(),
         }
+    }
+
+    /// What every node is to be configured with.
+    pub(super) fn desired_configuration(&self) -> Configuration {
+        desired_configuration(&self.record, &self.situation.policy.hba)
     }
 
     /// The primary's start. It starts closed, also an asynchronous one, and also for the first time: the order to start it may arrive late,
@@ -306,7 +311,7 @@ impl<'a> Draft<'a> {
             role: BootRole::Primary,
             follow: None,
             sync_names: self.closed_names(),
-            settings: desired_settings(&self.record),
+            configuration: self.desired_configuration(),
         }
     }
 
@@ -347,8 +352,15 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// `postgresql.conf` of every node of an instance.
-pub fn desired_settings(record: &InstanceRecord) -> Settings {
+/// `postgresql.conf` and `pg_hba.conf` of every node of an instance.
+pub fn desired_configuration(record: &InstanceRecord, hba: &HbaRules) -> Configuration {
+    Configuration {
+        settings: desired_settings(record),
+        hba: hba.clone(),
+    }
+}
+
+fn desired_settings(record: &InstanceRecord) -> Settings {
     let major = record.spec.image.major().unwrap_or(PostgresMajor::OLDEST);
     let of = |cpu: CpuCores, ram| Settings::derive(major, cpu, ram, record.spec.resources.disk);
     let wanted = of(record.spec.resources.cpu, record.spec.resources.ram);

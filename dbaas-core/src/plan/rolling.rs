@@ -9,9 +9,9 @@ use crate::instance::SwitchoverRequest;
 use crate::node::{NodeRecord, NodeRole, Rejoin, RestartMark};
 use crate::observation::{NodeFacts, Seen};
 
-use super::draft::{Draft, Serving, desired_settings};
+use super::draft::{Draft, Serving};
 use super::lifetime::{SHUTDOWN_MS, new_node};
-use super::{Action, failover};
+use super::{Action, configuration, failover};
 
 /// How long a switchover that a user asked for waits for a suitable standby, in milliseconds.
 const SWITCHOVER_PATIENCE_MS: u64 = 60_000;
@@ -22,6 +22,9 @@ pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
     };
     scale(draft, primary);
     mark_restarts(draft);
+    let largest = &mut draft.record.largest;
+    largest.cpu = largest.cpu.max(draft.record.spec.resources.cpu);
+    largest.ram = largest.ram.max(draft.record.spec.resources.ram);
     let calm = draft
         .cluster()
         .is_some_and(|c| c.phase == ClusterPhase::Steady && !c.is_joint());
@@ -31,7 +34,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
         } else {
             draft.pending("a switchover waits for the change of voters to settle");
         }
-    } else if calm {
+    } else if calm && !configuration::is_under_way(draft) {
         roll(draft, primary, facts);
     }
 }
@@ -122,8 +125,8 @@ fn awaits_restart(draft: &Draft<'_>, id: NodeId) -> bool {
     }
 }
 
-/// Whether a node runs with other settings, sizes or image than asked for, or was to be restarted.
-fn outdated(draft: &Draft<'_>, id: NodeId, hash: &str) -> bool {
+/// Whether a node runs with another size or image than asked for, with settings that wait for its next start, or was to be restarted.
+fn outdated(draft: &Draft<'_>, id: NodeId) -> bool {
     let Some(facts) = draft.facts(id) else {
         return false;
     };
@@ -134,25 +137,21 @@ fn outdated(draft: &Draft<'_>, id: NodeId, hash: &str) -> bool {
         .infra(id)
         .and_then(|n| n.applied.as_ref());
     let other_spec = applied.is_some_and(|spec| *spec != draft.node_spec(node));
-    awaits_restart(draft, id) || other_spec || facts.config_hash != hash
+    awaits_restart(draft, id) || other_spec || !facts.pending_restart.is_empty()
 }
 
 fn roll(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
-    let largest = &mut draft.record.largest;
-    largest.cpu = largest.cpu.max(draft.record.spec.resources.cpu);
-    largest.ram = largest.ram.max(draft.record.spec.resources.ram);
-    let hash = desired_settings(&draft.record).hash();
     let standbys = draft.others(primary.node);
     let streaming = draft.streaming(facts);
     let behind: Vec<NodeId> = standbys
         .iter()
         .copied()
-        .filter(|id| outdated(draft, *id, &hash))
+        .filter(|id| outdated(draft, *id))
         .collect();
     let all_there = standbys
         .iter()
         .all(|id| streaming.contains(id) || behind.contains(id));
-    let primary_outdated = outdated(draft, primary.node, &hash);
+    let primary_outdated = outdated(draft, primary.node);
     if behind.is_empty() && !primary_outdated {
         let unseen = |n: &NodeRecord| n.restart.is_none() || draft.facts(n.id).is_none();
         let unseen = draft.record.nodes.iter().any(unseen);

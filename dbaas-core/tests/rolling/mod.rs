@@ -3,7 +3,8 @@
 use dbaas_core::cluster::Epoch;
 use dbaas_core::infrastructure::{BootMark, PowerState};
 use dbaas_core::instance::SwitchoverRequest;
-use dbaas_core::observation::Seen;
+use dbaas_core::lifecycle::Lifecycle;
+use dbaas_core::observation::{ActionFailure, Seen};
 use dbaas_core::plan::{Action, Plan};
 use dbaas_core::time::Timestamp;
 
@@ -96,13 +97,65 @@ fn a_single_node_is_restarted_where_it_is() {
 fn a_node_with_another_size_or_configuration_is_restarted() {
     let mut scene = Scene::running(3, 1);
     assert!(off(&scene.plan()).is_empty());
-    scene.facts(3).config_hash = "another".to_owned();
+    scene.facts(3).pending_restart = vec!["shared_buffers".to_owned()];
     assert_eq!(off(&scene.plan()), [node(3)]);
     let mut scene = Scene::running(3, 1);
     if let Seen::Present(found) = &mut scene.seen(2).infra {
         found.applied.as_mut().unwrap().resources.cpu = 64u64.try_into().unwrap();
     }
     assert_eq!(off(&scene.plan()), [node(2)]);
+}
+
+/// Whom a plan gives a new configuration.
+fn reconfigured(plan: &Plan) -> Vec<dbaas_core::id::NodeId> {
+    let given = plan
+        .actions
+        .iter()
+        .filter(|a| matches!(a, Action::Reconfigure { .. }));
+    given.map(Action::node).collect()
+}
+
+#[test]
+fn another_configuration_is_given_to_every_node_that_answers_and_restarts_none() {
+    let mut scene = Scene::running(3, 1);
+    assert!(reconfigured(&scene.plan()).is_empty());
+    // Who may connect was changed.
+    scene.policy.hba.clients = dbaas_core::config::Cidr::everywhere().to_vec();
+    let plan = scene.plan();
+    assert_eq!(reconfigured(&plan), [node(1), node(2), node(3)]);
+    assert!(off(&plan).is_empty() && !asks_for_switchover(&plan));
+    let status = plan.record.expect("it is told").status;
+    assert_eq!(status.reason, "n1 is being given its new configuration");
+    // One that is off gets it with its start.
+    scene.power(3, PowerState::Off);
+    assert_eq!(reconfigured(&scene.plan()), [node(1), node(2)]);
+}
+
+#[test]
+fn a_node_that_is_told_whom_to_follow_is_configured_later() {
+    let mut scene = Scene::running(3, 1);
+    scene.policy.hba.clients = dbaas_core::config::Cidr::everywhere().to_vec();
+    scene.facts(2).primary_slot = "another".to_owned();
+    assert_eq!(reconfigured(&scene.plan()), [node(1), node(3)]);
+}
+
+#[test]
+fn no_node_is_restarted_while_another_is_to_be_configured() {
+    let mut scene = Scene::running(3, 1);
+    scene.facts(2).pending_restart = vec!["shared_buffers".to_owned()];
+    scene.facts(3).config_hash = "another".to_owned();
+    assert!(off(&scene.plan()).is_empty());
+    scene.seen(3).last_failure = Some(ActionFailure {
+        action: "reconfigure",
+        message: "no room".to_owned(),
+        times: 1,
+    });
+    let status = scene.plan().record.expect("it is told").status;
+    assert_eq!(status.lifecycle, Lifecycle::Error);
+    assert_eq!(
+        status.reason,
+        "n3 does not take its new configuration: no room; it is tried again"
+    );
 }
 
 fn asked(scene: &mut Scene, to: Option<usize>, ago_ms: i64, by_controller: bool) {

@@ -18,7 +18,7 @@ use dbaas_core::observation::{
     FollowTarget, NodeFacts, NodeObservation, Observation, ReceiverFacts, Seen, Silence, SlotFacts,
     StandbyFacts,
 };
-use dbaas_core::plan::{Action, Plan, Policy, Situation, desired_settings, plan};
+use dbaas_core::plan::{Action, Plan, Policy, Situation, desired_configuration, plan};
 use dbaas_core::time::Timestamp;
 use uuid::Uuid;
 
@@ -157,7 +157,8 @@ impl Scene {
                 standbys: Vec::new(),
                 slots: Vec::new(),
                 rebuild: 0,
-                config_hash: desired_settings(&scene.record).hash(),
+                config_hash: desired_configuration(&scene.record, &scene.policy.hba).hash(),
+                pending_restart: Vec::new(),
                 started_at: Timestamp::from_unix_ms(0),
                 has_replication_role: true,
                 has_register: true,

@@ -9,6 +9,7 @@ use dbaas_core::config::AutoConf;
 use dbaas_core::id::NodeId;
 use dbaas_core::infrastructure::{BootMark, DataState, Endpoint, Exit, ExitReason, NodeRef, NodeSpec};
 
+use super::conf::ConfFile;
 use super::wal::{Catalogue, Disk, RecordId};
 
 /// Port that every simulated server listens on.
@@ -54,7 +55,10 @@ pub(super) struct Server {
     pub(super) in_recovery: bool,
     /// What sessions see.
     pub(super) conf: AutoConf,
-    pub(super) config_hash: String,
+    /// `postgresql.conf` as it was started with, as it has read it last, and as somebody is about to write it.
+    pub(super) started_with: ConfFile,
+    pub(super) file: ConfFile,
+    pub(super) new_file: ConfFile,
     /// What walsenders judge by: follows `conf` a little later.
     pub(super) sync_names: String,
     pub(super) sync_names_at_ms: u64,

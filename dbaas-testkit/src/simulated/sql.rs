@@ -25,6 +25,7 @@ use rand::Rng as _;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::conf::ConfFile;
 use super::node::{Server, SimNode};
 use super::statement::{Command, parse};
 use super::wal::{AdminLogin, Catalogue, Database, Disk, Role};
@@ -372,6 +373,7 @@ impl Job {
                     server.receiver = None;
                 } else {
                     server.conf = disk.conf.clone();
+                    server.file = disk.file.clone();
                     server.sync_names_at_ms = reload_at_ms;
                     server.connect_at_ms = server.connect_at_ms.min(now_ms + 5);
                 }
@@ -407,6 +409,24 @@ impl Job {
                 }
                 server.sessions.insert(self.session, true);
                 value("")
+            }
+            Command::TryLock => {
+                let mine = self.session;
+                let free = !server
+                    .sessions
+                    .iter()
+                    .any(|(session, holds)| *holds && *session != mine);
+                server.sessions.insert(mine, free);
+                boolean(free)
+            }
+            Command::NewConf(text) => {
+                server.new_file = ConfFile::read(text);
+                boolean(true)
+            }
+            Command::NewHba => boolean(true),
+            Command::Replace => {
+                disk.file = server.new_file.clone();
+                Answer::Rows(Vec::new())
             }
             Command::Unlock => {
                 server.sessions.insert(self.session, false);
@@ -815,7 +835,8 @@ fn observe_node(world: &World, node: NodeRef, session: u64) -> Result<Answer, Sq
         "standbys": standbys,
         "slots": slots,
         "rebuild": server.conf.rebuild,
-        "config_hash": server.config_hash,
+        "config_hash": server.file.hash,
+        "pending_restart": server.file.pending_restart(&server.started_with),
         "started_at_ms": EPOCH_MS + server.started_at_ms,
         "has_replication_role": server.catalogue.has_replication_role,
         "has_register": server.catalogue.register.is_some(),

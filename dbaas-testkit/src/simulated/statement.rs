@@ -11,6 +11,10 @@ pub(super) enum Command {
     SettingUpTo(u64),
     EndLockHolders,
     Lock,
+    TryLock,
+    NewConf(String),
+    NewHba,
+    Replace,
     Unlock,
     AlterSystem(String, String),
     Reload,
@@ -86,6 +90,14 @@ pub(super) fn parse(statement: &Statement) -> Option<Command> {
         Command::Nothing
     } else if begins("SELECT pg_advisory_lock(") {
         Command::Lock
+    } else if begins("SELECT pg_try_advisory_lock(") {
+        Command::TryLock
+    } else if begins("SELECT set_config('dbaas.new_conf', <literal>") {
+        Command::NewConf(next())
+    } else if begins("SELECT set_config('dbaas.new_hba', <literal>") {
+        Command::NewHba
+    } else if begins("DO $dbaas$") {
+        Command::Replace
     } else if begins("SELECT pg_advisory_unlock(") {
         Command::Unlock
     } else if let Some(rest) = shape.strip_prefix("ALTER SYSTEM SET ") {
@@ -274,11 +286,13 @@ mod tests {
     use dbaas_core::cluster::Epoch;
     use dbaas_core::command;
     use dbaas_core::id::{DatabaseId, UserId};
+    use dbaas_core::config::{Configuration, HbaRules, Settings};
     use dbaas_core::name::{DatabaseName, UserName};
     use dbaas_core::password::Password;
     use dbaas_core::plan::{DatabaseSource, GoneObject, Heir, Inheritance, Registered, RoleRef, Transfer};
     use dbaas_core::scram::{Iterations, ScramVerifier};
     use dbaas_core::sql_executor::Script;
+    use dbaas_core::version::PostgresMajor;
     use uuid::Uuid;
 
     use super::*;
@@ -330,12 +344,22 @@ mod tests {
             others: names.to_vec(),
             closed: false,
         };
+        let configuration = Configuration {
+            settings: Settings::derive(
+                PostgresMajor::OLDEST,
+                1u64.try_into().unwrap(),
+                512u64.try_into().unwrap(),
+                8u64.try_into().unwrap(),
+            ),
+            hba: HbaRules::loopback(),
+        };
         let mut scripts = vec![
             command::seal(epoch, Some("x")),
             command::promote(epoch, "x"),
             command::mark_history(epoch),
             command::set_sync_names(epoch, 3, "x"),
             command::follow(epoch, "host='a' port='1'", "slot", Some("x")),
+            command::reconfigure(epoch, &configuration),
             command::checkpoint(),
             command::create_slots(&names),
             command::drop_slots(&names),

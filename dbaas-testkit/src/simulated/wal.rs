@@ -8,6 +8,8 @@ use dbaas_core::scram::ScramVerifier;
 use dbaas_core::secret::Secret;
 use uuid::Uuid;
 
+use super::conf::ConfFile;
+
 /// Where every cluster's log begins: after what `initdb` wrote.
 pub(super) const FIRST_LSN: u64 = 0x0300_0000;
 /// Positions within one segment: a standby asks for WAL from a segment's beginning.
@@ -171,7 +173,8 @@ pub(super) struct Disk {
     /// The server that had it last was shut down in an orderly way: who opens it to write need not recover it first.
     pub(super) clean: bool,
     pub(super) conf: AutoConf,
-    pub(super) config_hash: String,
+    /// `postgresql.conf`.
+    pub(super) file: ConfFile,
     pub(super) standby_signal: bool,
     /// Physical slots; whether the WAL that it needs is gone.
     pub(super) slots: BTreeMap<String, bool>,
@@ -187,7 +190,7 @@ impl Disk {
             checkpoint_timeline: 1,
             clean: true,
             conf: AutoConf::default(),
-            config_hash: String::new(),
+            file: ConfFile::default(),
             standby_signal: false,
             slots: BTreeMap::new(),
         }

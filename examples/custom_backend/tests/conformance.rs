@@ -5,9 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use dbaas_controller::request::{CreateInstance, Page};
 use dbaas_core::infrastructure::{Infrastructure, NodeRef, ObservedNode};
+use dbaas_core::lifecycle::Lifecycle;
 use dbaas_example_custom_backend::ScriptBackend;
 use dbaas_testkit::infrastructure_conformance::{Site, run};
 
@@ -65,17 +68,63 @@ fn signal(pid: &str, name: &str) {
     let _ = Command::new("kill").args([&format!("-{name}"), pid]).stderr(Stdio::null()).status();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn it_conforms() {
+/// The newest PostgreSQL of this machine.
+fn postgres() -> Option<PathBuf> {
     let downloads = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/postgresql");
     let Some((_, postgres)) = dbaas_backend_local::discover(&[], &downloads).pop_last() else {
         let required = std::env::var_os("DBAAS_REQUIRE_POSTGRES").is_some_and(|value| value == "1");
         assert!(!required, "there is no PostgreSQL");
         let _ = writeln!(std::io::stderr(), "SKIPPED: there is no PostgreSQL on this machine");
-        return;
+        return None;
     };
+    Some(postgres.bin_dir)
+}
+
+fn place(bin: PathBuf) -> Place {
     let root = tempfile::tempdir_in("/tmp").expect("a directory");
     let open = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(root.path(), open).expect("PostgreSQL's user may enter it");
-    run(&Place { root, bin: postgres.bin_dir }).await;
+    Place { root, bin }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_conforms() {
+    let Some(bin) = postgres() else { return };
+    run(&place(bin)).await;
+}
+
+/// Who may connect is changed: a backend has nothing to do for that, and no server is started anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_configuration_reaches_a_running_node() {
+    let Some(bin) = postgres() else { return };
+    let place = place(bin);
+    let open = async |clients: &str| {
+        let mut settings = dbaas_controller::settings::ControllerSettings::default();
+        settings.policy.hba.clients = vec![clients.parse().expect("a network")];
+        let backend = async { ScriptBackend::open(place.root.path(), &place.bin) };
+        let state = place.root.path().join("state");
+        dbaas_embedded::open_on(&state, backend, settings).await.expect("opens").control_plane
+    };
+    let at_most = Duration::from_secs(120);
+    let active = Lifecycle::Active;
+    let plane = open("192.0.2.0/25").await;
+    let versions = plane.versions(Page { after: None, limit: 1 }).await.expect("a catalogue");
+    let request = CreateInstance::new("one".parse().expect("a name"), versions.items[0].record.id);
+    let id = plane.create_instance(request, None).await.expect("asked for").record.id;
+    let record = plane.wait_for_instance(id, active, at_most).await.expect("it runs").record;
+    let node = NodeRef { instance: id, node: record.nodes[0].id };
+    let hba = || std::fs::read_to_string(place.dir(node).join("data/pg_hba.conf")).expect("it is there");
+    assert!(hba().contains("192.0.2.0/25"));
+    plane.shutdown(Duration::from_secs(5)).await;
+    drop(plane);
+
+    let plane = open("198.51.100.0/24").await;
+    let deadline = Instant::now() + at_most;
+    while !hba().contains("198.51.100.0/24") || hba().contains("192.0.2.0/25") {
+        assert!(Instant::now() < deadline, "it was not written: {}", hba());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let after = plane.wait_for_instance(id, active, at_most).await.expect("it runs").record;
+    assert_eq!(after.nodes[0].backend_ref, record.nodes[0].backend_ref, "the same server goes on");
+    plane.shutdown(Duration::from_secs(5)).await;
 }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dbaas_core::boot::{ADMIN_ROLE, BootRole, Prepare};
 use dbaas_core::command::SPARE_DATABASE;
-use dbaas_core::config::{AutoConf, CONFIG_HASH_SETTING, POSTGRESQL_AUTO_CONF, POSTGRESQL_CONF, parse_conf};
+use dbaas_core::config::{AutoConf, POSTGRESQL_AUTO_CONF, POSTGRESQL_CONF};
 use dbaas_core::infrastructure::{DataState, ExitReason, NodeRef};
 
 use super::World;
+use crate::simulated::conf::ConfFile;
 use crate::simulated::node::{Power, Preparation, Server, exit};
 use crate::simulated::wal::{AdminLogin, Catalogue, Database, Disk, Payload};
 
@@ -192,13 +193,7 @@ impl World {
                 .unwrap_or_default()
         };
         let conf = AutoConf::parse(&text(POSTGRESQL_AUTO_CONF)).unwrap_or_default();
-        let config_hash = parse_conf(&text(POSTGRESQL_CONF))
-            .unwrap_or_default()
-            .iter()
-            .rev()
-            .find(|setting| setting.name() == CONFIG_HASH_SETTING)
-            .map(|setting| setting.value().to_owned())
-            .unwrap_or_default();
+        let file = ConfFile::read(&text(POSTGRESQL_CONF));
         let ready_at_ms = self.now_ms + self.about(self.costs.start_ms);
         let now_ms = self.now_ms;
         let Some(found) = self.nodes.get_mut(&node) else {
@@ -211,7 +206,7 @@ impl World {
         }
         disk.clean = false;
         disk.conf = conf.clone();
-        disk.config_hash = config_hash.clone();
+        disk.file = file.clone();
         disk.standby_signal = recipe.role == BootRole::Standby;
         let follows = conf.primary_conninfo.as_deref().is_some_and(|c| !c.is_empty());
         let line = format!(
@@ -229,7 +224,9 @@ impl World {
             in_recovery: recipe.role == BootRole::Standby,
             sync_names: conf.synchronous_standby_names.clone().unwrap_or_default(),
             conf,
-            config_hash,
+            started_with: file.clone(),
+            new_file: ConfFile::default(),
+            file,
             sync_names_at_ms: 0,
             receiver: None,
             received: None,
