@@ -5,8 +5,11 @@ mod kept;
 
 pub use kept::{CreateConfig, CreatePassword, CreateVariable, UpdateConfig, UpdatePassword, UpdateVariable};
 
+use std::collections::BTreeMap;
+
 use dbaas_core::id::{DatabaseId, InstanceId, NodeId, ProjectId, UserId, VersionId};
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
+use dbaas_core::parameters::Parameters;
 use dbaas_core::password::Password;
 use dbaas_core::size::{CpuCores, DiskGb, NodeCount, PasswordVersion, RamMb, SyncReplicas};
 use dbaas_core::store::DocumentVersion;
@@ -36,6 +39,8 @@ pub struct CreateInstance {
     pub sync_replicas: SyncReplicas,
     /// A version of the catalogue that is not deprecated.
     pub version: VersionId,
+    /// Settings of PostgreSQL, over what the control plane derives.
+    pub parameters: Parameters,
 }
 
 impl CreateInstance {
@@ -53,6 +58,7 @@ impl CreateInstance {
             nodes: NodeCount::MIN,
             sync_replicas: SyncReplicas::new(1).unwrap_or(SyncReplicas::MIN),
             version,
+            parameters: Parameters::default(),
         }
     }
 }
@@ -76,6 +82,8 @@ pub struct UpdateInstance {
     pub sync_replicas: Option<SyncReplicas>,
     /// A version of the catalogue: must be the same major as the present one (a minor upgrade), not deprecated unless unchanged.
     pub version: Option<VersionId>,
+    /// Settings of PostgreSQL, by name; `None` takes one back. Those that are not named stay.
+    pub parameters: BTreeMap<String, Option<String>>,
 }
 
 /// What an operator asks of an instance, done once.

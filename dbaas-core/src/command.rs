@@ -24,9 +24,9 @@ use crate::sql_executor::{Rows, Script};
 mod objects;
 mod observe;
 mod ownership;
+mod reconfigure;
 mod register;
 mod release;
-mod reconfigure;
 
 pub use objects::{
     SPARE_DATABASE, allow_connections, alter_database_owner, alter_role, clear_database, create_database,
@@ -37,12 +37,12 @@ pub use ownership::{
     disown_role, end_sessions_without_right, inherit_from_role, release_from_role, release_shared,
     release_to_owner, transfer_objects,
 };
+pub use reconfigure::{CONFIGURATION_REFUSED, reconfigure};
 pub use register::{adopt_database, adopt_role, forget, make_register};
 pub use release::{
     LOCK_WAIT_MS, Obstacles, Released, database_obstacles, lock_holders, parse_obstacles, parse_release,
     parse_sessions, sessions_in,
 };
-pub use reconfigure::reconfigure;
 
 /// An answer that does not have the expected form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,15 +1,18 @@
 //! Instances: what was asked for ([`InstanceSpec`]), what the control plane decided ([`InstanceRecord`]) and what is true
 //! ([`InstanceStatus`]).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::cluster::ClusterState;
+use crate::cluster::{ClusterState, Epoch, Lsn};
 use crate::id::{InstanceId, NodeId, ProjectId, VersionId};
 use crate::infrastructure::{Endpoint, Resources};
 use crate::lifecycle::Lifecycle;
 use crate::name::{Description, InstanceName};
 use crate::node::NodeRecord;
+use crate::parameters::Parameters;
 use crate::size::{NodeCount, SyncReplicas};
 use crate::time::Timestamp;
 use crate::version::ImageRef;
@@ -33,6 +36,9 @@ pub struct InstanceSpec {
     pub version: VersionId,
     /// Its image when the instance was created, so that the instance outlives its catalogue entry.
     pub image: ImageRef,
+    /// Settings of PostgreSQL, over what the control plane derives.
+    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
+    pub parameters: Parameters,
 }
 
 impl InstanceSpec {
@@ -135,6 +141,61 @@ pub struct InstanceStatus {
     pub observed_generation: u64,
     /// Where the primary is.
     pub primary_endpoint: Option<Endpoint>,
+    /// Settings that wait for a restart on some node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters_pending_restart: Vec<String>,
+}
+
+/// What was decided about an instance's parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct ParameterState {
+    /// Those that a server has run with last: what is gone back to.
+    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
+    pub proven: Parameters,
+    /// Those that a server refused. They are not tried again before others are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RefusedParameters>,
+    /// Starts with parameters that no server has run with yet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub trials: BTreeMap<NodeId, Trial>,
+    /// The greatest values that a node may run with of what a standby may not have less of than its primary. Empty: what its size gives.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub floor: BTreeMap<String, u64>,
+    /// Since when the primary runs with less of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lowered: Option<Lowered>,
+    /// The start of the primary that is to be followed by another one where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarting: Option<String>,
+}
+
+/// Parameters that a server refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedParameters {
+    /// Those that were asked for.
+    pub parameters: Parameters,
+    /// Which server, and what it said; for people.
+    pub reason: String,
+}
+
+/// A start with parameters that no server has run with yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Those.
+    pub parameters: Parameters,
+    /// The node's start before this one.
+    pub boot_id: Option<String>,
+}
+
+/// A primary that runs with smaller values than its standbys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lowered {
+    /// In this epoch.
+    pub epoch: Epoch,
+    /// With these values.
+    pub values: BTreeMap<String, u64>,
+    /// Here it was seen so first: what it wrote of its values lies before.
+    pub at: Lsn,
 }
 
 /// An instance as kept in the store.
@@ -168,6 +229,9 @@ pub struct InstanceRecord {
     /// Users and databases that were dropped last: what a late order makes of them once more is dropped again.
     #[serde(default)]
     pub dropped: Dropped,
+    /// What was decided about its parameters.
+    #[serde(default)]
+    pub parameters: ParameterState,
     /// What is true.
     pub status: InstanceStatus,
 }
@@ -211,6 +275,7 @@ impl InstanceRecord {
             next_node_number: 1,
             sealed_credentials,
             dropped: Dropped::default(),
+            parameters: ParameterState::default(),
             status: InstanceStatus {
                 lifecycle: Lifecycle::New,
                 phase: InstancePhase::Creating,
@@ -218,7 +283,17 @@ impl InstanceRecord {
                 warnings: Vec::new(),
                 observed_generation: 0,
                 primary_endpoint: None,
+                parameters_pending_restart: Vec::new(),
             },
+        }
+    }
+
+    /// The parameters that nodes are to have: those asked for, or those of before if a server refused them.
+    pub fn effective_parameters(&self) -> &Parameters {
+        let asked = &self.spec.parameters;
+        match &self.parameters.refused {
+            Some(refused) if refused.parameters == *asked => &self.parameters.proven,
+            _ => asked,
         }
     }
 

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod name;
 pub mod node;
 pub mod observation;
+pub mod parameters;
 pub mod password;
 pub mod plan;
 pub mod scram;

@@ -211,6 +211,9 @@ pub struct NodeFacts {
     /// The settings of that configuration that wait for a restart (`pg_settings.pending_restart`).
     #[serde(default)]
     pub pending_restart: Vec<String>,
+    /// What it runs with of [what a standby may not have less of than its primary](crate::config::HOT_STANDBY_FLOOR_SETTINGS).
+    #[serde(default)]
+    pub hot_standby: BTreeMap<String, u64>,
     /// When it started.
     pub started_at: Timestamp,
     /// The replication role exists.

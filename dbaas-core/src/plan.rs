@@ -25,6 +25,7 @@ mod configuration;
 mod draft;
 mod electorate;
 mod failover;
+mod hot_standby;
 mod lifetime;
 mod nodes;
 mod objects;
@@ -32,9 +33,9 @@ mod patience;
 mod rolling;
 mod status;
 
+pub use draft::desired_configuration;
 pub use objects::{Heir, Inheritance, Registered, RoleRef, Transfer};
 pub use patience::Outcome;
-pub use draft::desired_configuration;
 
 /// How long things may take before they are judged. All in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -457,6 +458,8 @@ pub fn plan(situation: Situation<'_>) -> Plan {
     if !lifetime::plan(&mut draft) {
         return draft.finish();
     }
+    configuration::judge(&mut draft);
+    hot_standby::keep_floor(&mut draft);
     let serving = failover::plan(&mut draft);
     if let Some(primary) = serving {
         electorate::plan(&mut draft, primary);
@@ -470,6 +473,7 @@ pub fn plan(situation: Situation<'_>) -> Plan {
     if serving.is_some() {
         configuration::plan(&mut draft);
     }
+    configuration::note_trials(&mut draft);
     status::plan(&mut draft, serving);
     draft.finish()
 }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use dbaas_core::cluster::{Epoch, Lsn};
 use dbaas_core::command::{self, Obstacles};
-use dbaas_core::id::{DatabaseId, UserId};
 use dbaas_core::config::{Configuration, HbaRules, Settings};
+use dbaas_core::id::{DatabaseId, UserId};
 use dbaas_core::name::{DatabaseName, UserName};
 use dbaas_core::plan::{DatabaseSource, GoneObject, Heir, Inheritance, Registered, RoleRef, Transfer};
 use dbaas_core::scram::ScramVerifier;

@@ -65,6 +65,7 @@ impl Cluster {
         let plane = stack.plane()?;
         let request = CreateInstance {
             id: None,
+            parameters: Default::default(),
             name: name.parse()?,
             description: "".parse()?,
             project: ProjectId::DEFAULT,

@@ -9,7 +9,7 @@ mod end_to_end {
     mod identity;
     mod manifest;
     mod ownership;
+    mod settings;
     mod tenants;
     mod tenants_at_random;
-    mod settings;
 }

@@ -11,6 +11,7 @@ use dbaas_core::infrastructure::{Endpoint, ipv4_of};
 use dbaas_core::instance::{InstancePhase, InstanceRecord};
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
 use dbaas_core::node::{NodeRecord, NodeRole};
+use dbaas_core::parameters::{self, Parameters, ownership};
 use dbaas_core::size::PasswordVersion;
 use dbaas_core::store::StoredEvent;
 use dbaas_core::time::Timestamp;
@@ -36,6 +37,7 @@ pub(crate) struct InstanceAnswer<'a> {
     nodes_number: u8,
     sync_replica_number: u8,
     version: String,
+    parameters: &'a Parameters,
     status: &'static str,
     phase: InstancePhase,
     reason: &'a str,
@@ -43,6 +45,7 @@ pub(crate) struct InstanceAnswer<'a> {
     effective_sync_replicas: u8,
     ipsv4: BTreeSet<Ipv4Addr>,
     nodes: Vec<NodeSummary<'a>>,
+    parameters_pending_restart: &'a [String],
     generation: u64,
     observed_generation: u64,
     created_at: Timestamp,
@@ -80,6 +83,7 @@ impl<'a> InstanceAnswer<'a> {
             nodes_number: spec.nodes.get(),
             sync_replica_number: spec.sync_replicas.get(),
             version: version_uri(spec.version),
+            parameters: &spec.parameters,
             status: status.lifecycle.as_str(),
             phase: status.phase,
             reason: &status.reason,
@@ -91,6 +95,7 @@ impl<'a> InstanceAnswer<'a> {
                 .filter_map(ipv4_of)
                 .collect(),
             nodes: nodes.iter().map(summary).collect(),
+            parameters_pending_restart: &status.parameters_pending_restart,
             generation: record.generation,
             observed_generation: status.observed_generation,
             created_at: record.created_at,
@@ -274,5 +279,53 @@ pub(crate) fn fields_of(answer: &impl Serialize) -> Result<Map<String, Value>, P
     match serde_json::to_value(answer) {
         Ok(Value::Object(fields)) => Ok(fields),
         _ => Err(Problem::internal("an answer is not a JSON object")),
+    }
+}
+
+/// A setting of a major version.
+#[derive(Debug, Serialize)]
+pub(crate) struct ParameterAnswer {
+    name: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    values: Option<&'static [&'static str]>,
+    default: &'static str,
+    context: &'static str,
+    needs_restart: bool,
+    description: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused_because: Option<&'static str>,
+}
+
+impl ParameterAnswer {
+    pub(crate) fn of(parameter: &'static parameters::Parameter) -> Self {
+        use parameters::Kind;
+        let (kind, unit, range, values) = match &parameter.kind {
+            Kind::Bool => ("bool", None, None, None),
+            Kind::Integer { min, max, unit } => ("integer", *unit, Some((*min as f64, *max as f64)), None),
+            Kind::Real { min, max, unit } => ("real", *unit, Some((*min, *max)), None),
+            Kind::Enum(values) => ("enum", None, None, Some(values.as_slice())),
+            Kind::String => ("string", None, None, None),
+        };
+        ParameterAnswer {
+            name: parameter.name,
+            kind,
+            unit: unit.map(|unit| unit.to_string()),
+            min: range.map(|(min, _)| min),
+            max: range.map(|(_, max)| max),
+            values,
+            default: parameter.default,
+            context: parameter.context.as_str(),
+            needs_restart: parameter.context == parameters::Context::Postmaster,
+            description: parameter.description,
+            refused_because: ownership(parameter.name),
+        }
     }
 }

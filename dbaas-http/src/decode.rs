@@ -231,6 +231,19 @@ pub(crate) fn whole<T: TryFrom<u64, Error = OutOfBounds>>(raw: &RawValue) -> Res
     }
 }
 
+/// The value of a setting: text, a number, or `true` or `false`; `null` takes it back.
+pub(crate) fn setting(raw: &RawValue) -> Result<Option<String>, String> {
+    match Shape::of(raw) {
+        Shape::Null => Ok(None),
+        Shape::Text => text(|text| Ok::<_, String>(Some(text.to_owned())))(raw),
+        Shape::Number => Ok(Some(raw.get().to_owned())),
+        Shape::Boolean => Ok(Some(if raw.get() == "true" { "on" } else { "off" }.to_owned())),
+        shape => Err(format!(
+            "must be text, a number, true or false, or null, was {shape}"
+        )),
+    }
+}
+
 /// `true` or `false`.
 pub(crate) fn boolean(raw: &RawValue) -> Result<bool, String> {
     expect(raw, Shape::Boolean, "true or false")?;
@@ -303,6 +316,45 @@ impl<'a> Decoder<'a> {
             return None;
         }
         self.optional(name, read)
+    }
+
+    /// An object with keys that are not known before; none if it is left out. Each value that is wrong is named.
+    pub(crate) fn map<T>(
+        &mut self,
+        name: &'static str,
+        read: impl Fn(&RawValue) -> Result<T, String>,
+    ) -> BTreeMap<String, T> {
+        let Some(raw) = self.take(name) else {
+            return BTreeMap::new();
+        };
+        let at = |key: &str| format!("{}{}", pointer(name), pointer(key));
+        let keys = expect(raw, Shape::Object, "an object").and_then(|()| {
+            serde_json::from_str::<Keys<'_>>(raw.get())
+                .map_err(|_| "has a key that is not valid text (half of a surrogate pair)".to_owned())
+        });
+        let keys = match keys {
+            Ok(keys) if keys.count <= KEYS_MAX => keys,
+            Ok(_) => {
+                let detail = format!("has more than {KEYS_MAX} keys");
+                self.errors.push(Wrong::field(pointer(name), detail));
+                return BTreeMap::new();
+            }
+            Err(detail) => {
+                self.errors.push(Wrong::field(pointer(name), detail));
+                return BTreeMap::new();
+            }
+        };
+        for key in &keys.duplicates {
+            self.errors.push(Wrong::field(at(key), "is given more than once"));
+        }
+        let mut values = BTreeMap::new();
+        for (key, raw) in keys.fields {
+            match read(raw) {
+                Ok(value) => drop(values.insert(key, value)),
+                Err(detail) => self.errors.push(Wrong::field(at(&key), detail)),
+            }
+        }
+        values
     }
 
     /// A field that must be there.

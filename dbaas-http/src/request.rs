@@ -12,7 +12,7 @@ use dbaas_core::version::ImageRef;
 use serde_json::{Map, Value};
 
 use crate::access::Caller;
-use crate::decode::{Decoder, Object, boolean, parsed, text, whole};
+use crate::decode::{Decoder, Object, boolean, parsed, setting, text, whole};
 use crate::problem::{Problem, ProblemKind};
 use crate::reference::{parse_instance, parse_user, parse_version};
 
@@ -25,7 +25,7 @@ const PROJECT_IS_FIXED: &str = "cannot be changed; an instance stays in its proj
 const IMAGE_IS_FIXED: &str = "cannot be changed; add another version and deprecate this one";
 
 /// Fields of an instance's answer that nobody sets; the first may be chosen at creation.
-pub(crate) const INSTANCE_READ_ONLY: [&str; 12] = [
+pub(crate) const INSTANCE_READ_ONLY: [&str; 13] = [
     "uuid",
     "status",
     "phase",
@@ -34,6 +34,7 @@ pub(crate) const INSTANCE_READ_ONLY: [&str; 12] = [
     "effective_sync_replicas",
     "ipsv4",
     "nodes",
+    "parameters_pending_restart",
     "generation",
     "observed_generation",
     "created_at",
@@ -106,6 +107,7 @@ pub(crate) fn create_instance(object: Object<'_>, caller: Caller) -> Result<Crea
     let sync_replicas = d.optional("sync_replica_number", whole::<SyncReplicas>);
     let version = d.required("version", text(parse_version));
     not_set(&mut d, &INSTANCE_READ_ONLY[1..]);
+    let parameters = d.map("parameters", setting);
     let own = match caller {
         Caller::Admin => ProjectId::DEFAULT,
         Caller::Project(own) => own,
@@ -122,6 +124,10 @@ pub(crate) fn create_instance(object: Object<'_>, caller: Caller) -> Result<Crea
             nodes: nodes.unwrap_or_default(),
             sync_replicas: sync_replicas.unwrap_or_default(),
             version: version?,
+            parameters: parameters
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)))
+                .collect(),
         })
     })?;
     if !caller.sees(create.project) {
@@ -144,6 +150,7 @@ pub(crate) fn update_instance(object: Object<'_>, present: &Present) -> Result<U
         nodes: d.optional("nodes_number", whole::<NodeCount>),
         sync_replicas: d.optional("sync_replica_number", whole::<SyncReplicas>),
         version: d.optional("version", text(parse_version)),
+        parameters: d.map("parameters", setting),
     };
     d.unchanged("project_id", present.get("project_id"), PROJECT_IS_FIXED);
     INSTANCE_READ_ONLY

@@ -182,6 +182,11 @@ pub(crate) fn routes() -> Vec<Route> {
             get(service::below),
             [(Get, op::below("postgres", "/v1/types/postgres"))],
         ),
+        Route::new(
+            "/v1/types/postgres/versions/{version}/parameters",
+            get(versions::parameters),
+            [(Get, op::list_parameters())],
+        ),
         Route::new("/healthz", get(service::healthz), [(Get, op::healthz())]),
         Route::new("/readyz", get(service::readyz), [(Get, op::readyz())]),
         Route::new("/metrics", get(service::metrics), [(Get, op::metrics())]),

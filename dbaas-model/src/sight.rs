@@ -177,7 +177,7 @@ pub fn observation(record: &InstanceRecord, views: &[View; MOST_NODES], sight: S
         observation.infrastructure_error = Some("no answer".to_owned());
     }
     let known = |i: usize| record.node(id(i)).is_some();
-    let hash = desired_configuration(record, &HbaRules::loopback()).hash();
+    let hash = desired_configuration(record, &HbaRules::loopback(), id(0)).hash();
     for (i, view) in views.iter().enumerate().filter(|(i, v)| v.exists || known(*i)) {
         let infra = match (sight.blind, view.exists) {
             (true, _) => Seen::Unknown,
@@ -317,6 +317,7 @@ fn node_facts(record: &InstanceRecord, index: usize, f: &Facts, hash: &str) -> N
         rebuild: f.rebuild.into(),
         config_hash: hash.to_owned(),
         pending_restart: Vec::new(),
+        hot_standby: Default::default(),
         started_at: Timestamp::default(),
         // Made in one transaction with the first mark.
         has_replication_role: f.history > 0,

@@ -144,6 +144,7 @@ async fn create(control: &ControlPlane, instances: usize, nodes: u64) -> anyhow:
     for index in 0..instances {
         let request = CreateInstance {
             id: None,
+            parameters: Default::default(),
             name: InstanceName::new(format!("idle-{index}"))?,
             description: Description::default(),
             project: ProjectId::DEFAULT,

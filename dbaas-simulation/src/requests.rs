@@ -34,7 +34,7 @@ impl Scenario {
         let Some(control) = self.control() else {
             return Ok(());
         };
-        match self.rng.random_range(0..14) {
+        match self.rng.random_range(0..16) {
             0 | 1 => self.create_user(control, instance)?,
             2 | 3 => self.create_database(control, instance)?,
             4 => self.change_objects(control, instance)?,
@@ -55,6 +55,22 @@ impl Scenario {
                 let to = self.some_node(instance).filter(|_| self.rng.random());
                 let to = to.map(|node| node.node);
                 self.act(control, instance, InstanceAction::Switchover { to });
+            }
+            14 | 15 => {
+                let (name, value) = match self.rng.random_range(0..6) {
+                    0 => ("work_mem", Some("1MB")),
+                    1 => ("work_mem", None),
+                    2 => ("max_connections", None),
+                    3 => ("max_connections", Some("120")),
+                    4 => ("max_connections", Some("900")),
+                    // No server starts with it.
+                    _ => ("max_connections", Some("9000")),
+                };
+                let change = UpdateInstance {
+                    parameters: [(name.to_owned(), value.map(str::to_owned))].into(),
+                    ..UpdateInstance::default()
+                };
+                self.update(control, instance, change);
             }
             12 => {
                 let allow_data_loss = self.profile.gives_up;
@@ -109,8 +125,8 @@ impl Scenario {
 
     fn update(&self, control: ControlPlane, instance: InstanceId, update: UpdateInstance) {
         let what = format!(
-            "nodes {:?}, sync {:?}, cpu {:?}, ram {:?}, disk {:?}",
-            update.nodes, update.sync_replicas, update.cpu, update.ram, update.disk
+            "nodes {:?}, sync {:?}, cpu {:?}, ram {:?}, disk {:?}, parameters {:?}",
+            update.nodes, update.sync_replicas, update.cpu, update.ram, update.disk, update.parameters
         );
         self.ask(what, async move {
             control.update_instance(instance, update, None).await

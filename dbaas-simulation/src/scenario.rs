@@ -272,6 +272,7 @@ impl Scenario {
             let name = ["alpha", "beta"][index.min(1)];
             let request = CreateInstance {
                 id: None,
+                parameters: Default::default(),
                 name: InstanceName::new(name)?,
                 description: Description::default(),
                 project: ProjectId::DEFAULT,

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use dbaas_controller::error::ControlError;
-use dbaas_controller::request::InstanceAction;
+use dbaas_controller::request::{InstanceAction, UpdateInstance};
 use dbaas_core::id::InstanceId;
-use dbaas_core::instance::DesiredState;
+use dbaas_core::instance::{DesiredState, InstanceRecord};
 use rand::Rng as _;
 
 use crate::scenario::Scenario;
@@ -140,20 +140,29 @@ impl Scenario {
         Ok(())
     }
 
-    /// What was stopped is started, so that there is something to converge to.
+    /// What was stopped is started, and what no server starts with is taken back, so that there is something to converge to.
     async fn start_again(&self, instance: InstanceId) {
         // What is still on its way, such as a stop, comes first.
         tokio::time::sleep(Duration::from_secs(35)).await;
         for _ in 0..60 {
-            let stopped = self
-                .record(instance)
-                .await
-                .is_ok_and(|record| record.desired == DesiredState::Stopped);
-            if !stopped {
+            let record = self.record(instance).await.ok();
+            let is = |of: fn(&InstanceRecord) -> bool| record.as_ref().is_some_and(of);
+            let stopped = is(|record| record.desired == DesiredState::Stopped);
+            let refused = is(|record| record.spec.parameters.get("max_connections") == Some("9000"));
+            if !stopped && !refused {
                 return;
             }
             if let Some(control) = self.control() {
-                let _ = control.act_on_instance(instance, InstanceAction::Start).await;
+                if stopped {
+                    let _ = control.act_on_instance(instance, InstanceAction::Start).await;
+                }
+                let change = UpdateInstance {
+                    parameters: [("max_connections".to_owned(), None)].into(),
+                    ..UpdateInstance::default()
+                };
+                if refused {
+                    let _ = control.update_instance(instance, change, None).await;
+                }
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }

@@ -321,7 +321,12 @@ impl Creation for CreateInstance {
             sync_replicas: self.sync_replicas,
             version: version.record.id,
             image: version.record.image.clone(),
+            parameters: self.parameters.clone(),
         };
+        let errors = updates::parameter_errors(&spec);
+        if !errors.is_empty() {
+            return Err(ControlError::Invalid { errors });
+        }
         let message = format!(
             "asked for: instance \"{}\" of {}, {} node(s)",
             spec.name,
@@ -348,6 +353,7 @@ impl Creation for CreateInstance {
                 == (spec.resources.cpu, spec.resources.ram, spec.resources.disk)
             && (self.nodes, self.sync_replicas, self.version)
                 == (spec.nodes, spec.sync_replicas, spec.version)
+            && self.parameters == spec.parameters
     }
 
     fn what(&self) -> &'static str {

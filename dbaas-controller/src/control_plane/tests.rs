@@ -212,6 +212,7 @@ impl World {
     fn request(&self, name: &str) -> CreateInstance {
         CreateInstance {
             id: None,
+            parameters: Default::default(),
             name: InstanceName::new(name).unwrap(),
             description: Description::default(),
             project: ProjectId::DEFAULT,

@@ -1,6 +1,7 @@
 //! What an [`UpdateInstance`] means for an instance's record: a pure function.
 
-use dbaas_core::instance::InstanceRecord;
+use dbaas_core::instance::{InstanceRecord, InstanceSpec};
+use dbaas_core::parameters::{InvalidParameter, Parameters};
 use dbaas_core::version::VersionRecord;
 
 use super::field_error;
@@ -37,6 +38,16 @@ pub(super) fn apply(
         errors.push(field_error("/disk_size", detail));
     }
     errors.extend(version_error(record, version));
+    let mut changed = spec.clone();
+    for (name, value) in &update.parameters {
+        match value {
+            Some(value) => changed.parameters.set(name, value.clone()),
+            None => changed.parameters.unset(name),
+        }
+    }
+    if changed.parameters != spec.parameters {
+        errors.extend(parameter_errors(&changed));
+    }
     if !errors.is_empty() {
         return Err(ControlError::Invalid { errors });
     }
@@ -89,6 +100,10 @@ pub(super) fn apply(
         spec.version = version.id;
         spec.image = version.image.clone();
     }
+    if changed.parameters != spec.parameters {
+        note("parameters", shown(&spec.parameters), shown(&changed.parameters));
+        spec.parameters = changed.parameters;
+    }
     if let Some(description) = update
         .description
         .clone()
@@ -98,6 +113,34 @@ pub(super) fn apply(
         spec.description = description;
     }
     Ok(said)
+}
+
+fn shown(parameters: &Parameters) -> String {
+    match parameters.is_empty() {
+        true => "none".to_owned(),
+        false => format!("({parameters})"),
+    }
+}
+
+/// What is wrong with the parameters, for the major version that the instance has.
+pub(super) fn parameter_errors(spec: &InstanceSpec) -> Vec<FieldError> {
+    if spec.parameters.is_empty() {
+        return Vec::new();
+    }
+    let Some(major) = spec.image.major() else {
+        let detail = "cannot be checked: the image's tag does not say which major version it is";
+        return vec![field_error("/parameters", detail)];
+    };
+    let wrong = spec.parameters.check(major).err().unwrap_or_default();
+    let field = |wrong: InvalidParameter| {
+        let key = wrong.name.replace('~', "~0").replace('/', "~1");
+        let pointer = match key.as_str() {
+            "" => "/parameters".to_owned(),
+            key => format!("/parameters/{key}"),
+        };
+        field_error(&pointer, wrong.rule)
+    };
+    wrong.into_iter().map(field).collect()
 }
 
 fn version_error(record: &InstanceRecord, version: NewVersion<'_>) -> Option<FieldError> {

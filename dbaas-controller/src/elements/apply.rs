@@ -475,6 +475,7 @@ impl Apply<'_> {
         match key.collection {
             Collection::Instances => {
                 let update = UpdateInstance {
+                    parameters: Default::default(),
                     name: optional(changed, "name")?,
                     description: optional(changed, "description")?,
                     cpu: maybe(changed, "cpu")?,

@@ -33,6 +33,7 @@ fn version() -> VersionRecord {
 
 fn instance(version: &VersionRecord, name: &str) -> InstanceRecord {
     let spec = InstanceSpec {
+        parameters: Default::default(),
         name: InstanceName::new(name).unwrap(),
         description: Description::default(),
         project: ProjectId::DEFAULT,

@@ -37,6 +37,11 @@ pub fn observe_node(timeout_ms: u32) -> Script {
                  'lost', coalesce(wal_status = 'lost', false))) FROM pg_replication_slots WHERE slot_type = 'physical'), '[]'), \
              'rebuild', coalesce(nullif(current_setting('dbaas.rebuild', true), ''), '0')::bigint, \
              'config_hash', coalesce(current_setting('dbaas.config_hash', true), ''), \
+             'hot_standby', json_build_object('max_connections', current_setting('max_connections')::bigint, \
+                 'max_worker_processes', current_setting('max_worker_processes')::bigint, \
+                 'max_wal_senders', current_setting('max_wal_senders')::bigint, \
+                 'max_prepared_transactions', current_setting('max_prepared_transactions')::bigint, \
+                 'max_locks_per_transaction', current_setting('max_locks_per_transaction')::bigint), \
              'pending_restart', coalesce(CASE WHEN current_setting('dbaas.reconfigured', true) = 'on' THEN \
                  (SELECT json_agg(name ORDER BY name) FROM pg_settings WHERE pending_restart AND source <> 'command line') END, '[]'), \
              'started_at_ms', (extract(epoch FROM pg_postmaster_start_time()) * 1000)::bigint, \

@@ -22,6 +22,9 @@ use crate::sql_executor::Script;
 
 use super::{Accepts, LOCK_KEY, epoch_guard, release, reload};
 
+/// What a failure says that is a refusal: asked again, PostgreSQL says the same.
+pub const CONFIGURATION_REFUSED: &str = "the new configuration was refused";
+
 /// Replaces both files, the one with the hash last, and looks at what PostgreSQL makes of them.
 const REPLACE: &str = r"DO $dbaas$
 DECLARE

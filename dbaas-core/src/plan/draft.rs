@@ -14,7 +14,7 @@ use crate::observation::{FollowTarget, NodeFacts, NodeObservation};
 use crate::size::CpuCores;
 use crate::version::PostgresMajor;
 
-use super::{Action, GoneObject, Plan, PlannedEvent, Situation};
+use super::{Action, GoneObject, Plan, PlannedEvent, Situation, hot_standby};
 
 /// What the primary of this pass is: it serves, and these are its facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -292,13 +292,23 @@ impl<'a> Draft<'a> {
             role: BootRole::Standby,
             follow: primary.and_then(|p| self.follow_target(node, p)),
             sync_names: self.closed_names(),
-            configuration: self.desired_configuration(),
+            configuration: self.configuration(hot_standby::over_the_floor(
+                &self.record,
+                &wanted_settings(&self.record),
+            )),
         }
     }
 
-    /// What every node is to be configured with.
-    pub(super) fn desired_configuration(&self) -> Configuration {
-        desired_configuration(&self.record, &self.situation.policy.hba)
+    /// What a node that runs is to be configured with.
+    pub(super) fn desired_configuration(&self, node: NodeId) -> Configuration {
+        desired_configuration(&self.record, &self.situation.policy.hba, node)
+    }
+
+    fn configuration(&self, settings: Settings) -> Configuration {
+        Configuration {
+            settings,
+            hba: self.situation.policy.hba.clone(),
+        }
     }
 
     /// The primary's start. It starts closed, also an asynchronous one, and also for the first time: the order to start it may arrive late,
@@ -311,7 +321,7 @@ impl<'a> Draft<'a> {
             role: BootRole::Primary,
             follow: None,
             sync_names: self.closed_names(),
-            configuration: self.desired_configuration(),
+            configuration: self.configuration(wanted_settings(&self.record)),
         }
     }
 
@@ -352,15 +362,30 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// `postgresql.conf` and `pg_hba.conf` of every node of an instance.
-pub fn desired_configuration(record: &InstanceRecord, hba: &HbaRules) -> Configuration {
+/// `postgresql.conf` and `pg_hba.conf` of a node that runs.
+pub fn desired_configuration(record: &InstanceRecord, hba: &HbaRules, node: NodeId) -> Configuration {
+    let wanted = wanted_settings(record);
+    let is_primary = record.cluster.as_ref().is_some_and(|c| c.primary == node);
+    let settings = if is_primary {
+        wanted
+    } else {
+        hot_standby::over_the_floor(record, &wanted)
+    };
     Configuration {
-        settings: desired_settings(record),
+        settings,
         hba: hba.clone(),
     }
 }
 
-fn desired_settings(record: &InstanceRecord) -> Settings {
+/// What an instance's nodes are to run with in the end: what their size gives, and the user's parameters.
+pub(super) fn wanted_settings(record: &InstanceRecord) -> Settings {
+    let mut settings = settings_by_size(record);
+    record.effective_parameters().apply_to(&mut settings);
+    settings
+}
+
+/// What the nodes' size gives. What a standby may not have less of never shrinks with it.
+pub(super) fn settings_by_size(record: &InstanceRecord) -> Settings {
     let major = record.spec.image.major().unwrap_or(PostgresMajor::OLDEST);
     let of = |cpu: CpuCores, ram| Settings::derive(major, cpu, ram, record.spec.resources.disk);
     let wanted = of(record.spec.resources.cpu, record.spec.resources.ram);

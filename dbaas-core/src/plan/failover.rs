@@ -13,6 +13,7 @@ use crate::node::Rejoin;
 use crate::observation::Silence;
 use crate::plan::Action;
 use crate::plan::draft::{Draft, Serving};
+use crate::plan::hot_standby;
 use crate::plan::lifetime::{self, SHUTDOWN_MS};
 
 mod election;
@@ -105,6 +106,11 @@ fn lost(draft: &mut Draft<'_>, cluster: &ClusterState) {
     let primary = cluster.primary;
     let name = draft.name(primary);
     let reachable = sealable(draft, cluster);
+    if hot_standby::is_restarting(draft, primary) && intact(draft, primary) {
+        restart_in_place(draft, primary);
+        draft.soon();
+        return;
+    }
     if cluster.is_sealed_by(&reachable) {
         let message = format!(
             "the primary {name} is lost ({}); sealing {}",

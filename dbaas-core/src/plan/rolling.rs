@@ -11,7 +11,7 @@ use crate::observation::{NodeFacts, Seen};
 
 use super::draft::{Draft, Serving};
 use super::lifetime::{SHUTDOWN_MS, new_node};
-use super::{Action, configuration, failover};
+use super::{Action, configuration, failover, hot_standby};
 
 /// How long a switchover that a user asked for waits for a suitable standby, in milliseconds.
 const SWITCHOVER_PATIENCE_MS: u64 = 60_000;
@@ -184,7 +184,8 @@ fn roll(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
             },
             why,
         );
-    } else if standbys.is_empty() {
+    } else if standbys.is_empty() || hot_standby::is_to_be_lowered(draft, primary.node) {
+        hot_standby::restart_where_it_is(draft, primary.node);
         let why = format!(
             "restarting {} for its new configuration",
             draft.name(primary.node)

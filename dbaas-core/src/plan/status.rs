@@ -37,6 +37,12 @@ pub(super) fn plan(draft: &mut Draft<'_>, serving: Option<Serving>) {
     nodes(draft, serving);
     warnings(draft);
     stuck(draft);
+    if let Some(refused) = &draft.record.parameters.refused {
+        let reason = &refused.reason;
+        draft.problem(format!(
+            "{reason}; the parameters of before are in force: take back or change what was refused"
+        ));
+    }
     if let Some(error) = draft.situation.observation.infrastructure_error.clone() {
         draft.problem(format!("the infrastructure does not answer: {error}"));
     }
@@ -46,6 +52,18 @@ pub(super) fn plan(draft: &mut Draft<'_>, serving: Option<Serving>) {
     if endpoint.is_some() {
         draft.record.status.primary_endpoint = endpoint;
     }
+    let mut waiting: Vec<String> = Vec::new();
+    for node in &draft.record.nodes {
+        waiting.extend(
+            draft
+                .facts(node.id)
+                .into_iter()
+                .flat_map(|f| f.pending_restart.iter().cloned()),
+        );
+    }
+    waiting.sort();
+    waiting.dedup();
+    draft.record.status.parameters_pending_restart = waiting;
     if draft.pending.is_empty()
         && draft
             .cluster()

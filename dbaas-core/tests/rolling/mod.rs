@@ -1,5 +1,7 @@
 //! Restarts one at a time and planned switchovers: each at its borders.
 
+mod parameters;
+
 use dbaas_core::cluster::Epoch;
 use dbaas_core::infrastructure::{BootMark, PowerState};
 use dbaas_core::instance::SwitchoverRequest;

@@ -73,6 +73,7 @@ impl Scene {
             sync_replicas: k.try_into().unwrap(),
             version: VersionId::from_uuid(Uuid::from_u128(7)),
             image: "postgres:15.18".parse().unwrap(),
+            parameters: Default::default(),
         };
         let at = Timestamp::from_unix_ms(1_000_000);
         let id = InstanceId::from_uuid(Uuid::from_u128(99));
@@ -157,8 +158,9 @@ impl Scene {
                 standbys: Vec::new(),
                 slots: Vec::new(),
                 rebuild: 0,
-                config_hash: desired_configuration(&scene.record, &scene.policy.hba).hash(),
+                config_hash: desired_configuration(&scene.record, &scene.policy.hba, id).hash(),
                 pending_restart: Vec::new(),
+                hot_standby: Default::default(),
                 started_at: Timestamp::from_unix_ms(0),
                 has_replication_role: true,
                 has_register: true,

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use dbaas_controller::request::Page;
 use dbaas_core::id::VersionId;
 use dbaas_core::name::{Description, InstanceName};
+use dbaas_core::parameters;
 use dbaas_core::version::{ImageRef, VersionRecord};
 
 use super::{Part, any_of, created, deleted, filtered, fresh, known, not_created, one};
 use crate::access::Caller;
-use crate::answer::{VersionAnswer, fields_of};
+use crate::answer::{ParameterAnswer, VersionAnswer, fields_of};
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
@@ -106,6 +108,23 @@ pub(crate) async fn read(
     let known = known(&headers)?;
     let found = app.control.version(id).await?;
     Ok(fresh(known, found.version, &VersionAnswer::of(&found.record)))
+}
+
+/// The settings of the version's major release.
+pub(crate) async fn parameters(
+    State(app): State<Arc<App>>,
+    _: Caller,
+    VersionPath(id): VersionPath,
+    _: NoQuery,
+) -> Result<Response, Problem> {
+    let found = app.control.version(id).await?;
+    let known = found
+        .record
+        .major()
+        .map(parameters::catalogue)
+        .unwrap_or_default();
+    let answers: Vec<ParameterAnswer> = known.iter().map(ParameterAnswer::of).collect();
+    Ok(Json(serde_json::json!({ "parameters": answers })).into_response())
 }
 
 pub(crate) async fn update(

@@ -640,6 +640,17 @@ pub(crate) fn read_version() -> Operation {
         .done()
 }
 
+pub(crate) fn list_parameters() -> Operation {
+    Call::new(
+        "versions",
+        "listParameters",
+        "List the settings of PostgreSQL that instances of a version may have as parameters, and why others are refused",
+    )
+    .of(&["version"])
+    .answers(200, "Parameters", "The settings, by name.")
+    .done()
+}
+
 pub(crate) fn replace_version() -> Operation {
     update(
         "versions",

@@ -287,7 +287,76 @@ fn instance_settable() -> Vec<Property> {
         .example(1),
         property("version", "A version of the catalogue, not deprecated; the same major version in a change.", version_reference())
             .example(format!("/v1/types/postgres/versions/{UUID_EXAMPLE}")),
+        property(
+            "parameters",
+            "Settings of PostgreSQL by name, over what the control plane derives. In a change, those that are not named stay, and null takes one \
+             back. A version's parameters call has all that there are.",
+            parameters(),
+        ),
     ]
+}
+
+/// Any setting: what it takes is in the catalogue of its version.
+fn parameters() -> ObjectBuilder {
+    let value = ObjectBuilder::new().schema_type(SchemaType::from_iter([
+        Type::String,
+        Type::Number,
+        Type::Boolean,
+        Type::Null,
+    ]));
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .additional_properties(Some(AdditionalProperties::RefOr(RefOr::T(Schema::Object(
+            value.build(),
+        )))))
+}
+
+fn parameter() -> ObjectBuilder {
+    let number = || ObjectBuilder::new().schema_type(Type::Number);
+    object(
+        "A setting of PostgreSQL.",
+        vec![
+            property("name", "As PostgreSQL spells it.", text()).example("work_mem"),
+            property(
+                "type",
+                "Which values it takes.",
+                words(["bool", "integer", "real", "enum", "string"]),
+            ),
+            property("unit", "What a number without a unit counts.", text()).example("kB"),
+            property("min", "The smallest value, in units.", number()),
+            property("max", "The greatest value, in units.", number()),
+            list_property("values", "The values of an enum.", array(text())),
+            property(
+                "default",
+                "PostgreSQL's default, in units; the control plane derives some.",
+                text(),
+            ),
+            property(
+                "context",
+                "When it takes effect, in PostgreSQL's words.",
+                words(["postmaster", "sighup", "superuser", "backend", "user"]),
+            ),
+            property(
+                "needs_restart",
+                "Nodes are restarted for it, one at a time.",
+                boolean(),
+            ),
+            property("description", "PostgreSQL's own.", text()),
+            property(
+                "refused_because",
+                "It belongs to the control plane, for this reason.",
+                text(),
+            ),
+        ],
+        &[
+            "name",
+            "type",
+            "default",
+            "context",
+            "needs_restart",
+            "description",
+        ],
+    )
 }
 
 fn instance_found() -> Vec<Property> {
@@ -337,6 +406,11 @@ fn instance_found() -> Vec<Property> {
             array(text().format(Some(SchemaFormat::Custom("ipv4".to_owned())))),
         ),
         list_property("nodes", "Its nodes, in order of creation.", array(node)),
+        list_property(
+            "parameters_pending_restart",
+            "Settings that wait for the restart of a node; nodes are restarted one at a time.",
+            array(text()),
+        ),
         property(
             "generation",
             "Grows with each change of what is asked for.",
@@ -767,6 +841,13 @@ pub(crate) fn all() -> Vec<(&'static str, Schema)> {
             ),
         ),
         ("Versions", page("versions", "Version")),
+        (
+            "Parameters",
+            answer(
+                "The settings of a version.",
+                vec![list_property("parameters", "By name.", array(parameter()))],
+            ),
+        ),
         ("Node", node()),
         ("Nodes", nodes),
         ("Event", event()),

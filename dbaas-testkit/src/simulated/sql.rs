@@ -836,6 +836,7 @@ fn observe_node(world: &World, node: NodeRef, session: u64) -> Result<Answer, Sq
         "slots": slots,
         "rebuild": server.conf.rebuild,
         "config_hash": server.file.hash,
+        "hot_standby": server.started_with.hot_standby(),
         "pending_restart": server.file.pending_restart(&server.started_with),
         "started_at_ms": EPOCH_MS + server.started_at_ms,
         "has_replication_role": server.catalogue.has_replication_role,

@@ -285,8 +285,8 @@ fn quoted(body: &str, quote: char, escapes: bool) -> Option<(String, &str)> {
 mod tests {
     use dbaas_core::cluster::Epoch;
     use dbaas_core::command;
-    use dbaas_core::id::{DatabaseId, UserId};
     use dbaas_core::config::{Configuration, HbaRules, Settings};
+    use dbaas_core::id::{DatabaseId, UserId};
     use dbaas_core::name::{DatabaseName, UserName};
     use dbaas_core::password::Password;
     use dbaas_core::plan::{DatabaseSource, GoneObject, Heir, Inheritance, Registered, RoleRef, Transfer};

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dbaas_core::boot::{ADMIN_ROLE, BootRole, Prepare};
 use dbaas_core::command::SPARE_DATABASE;
-use dbaas_core::config::{AutoConf, POSTGRESQL_AUTO_CONF, POSTGRESQL_CONF};
-use dbaas_core::infrastructure::{DataState, ExitReason, NodeRef};
+use dbaas_core::config::{AutoConf, POSTGRESQL_AUTO_CONF, POSTGRESQL_CONF, PrimaryConninfo};
+use dbaas_core::infrastructure::{DataState, Endpoint, ExitReason, NodeRef};
 
 use super::World;
 use crate::simulated::conf::ConfFile;
@@ -194,6 +194,26 @@ impl World {
         };
         let conf = AutoConf::parse(&text(POSTGRESQL_AUTO_CONF)).unwrap_or_default();
         let file = ConfFile::read(&text(POSTGRESQL_CONF));
+        let source = conf.primary_conninfo.as_deref();
+        let source = source.and_then(|conninfo| PrimaryConninfo::parse(conninfo).ok());
+        let source = source.and_then(|source| {
+            let endpoint = Endpoint {
+                host: source.host,
+                port: source.port,
+            };
+            self.nodes.get(&self.at(&endpoint)?)?.server()
+        });
+        let needed = source.map(|server| server.started_with.hot_standby());
+        if let Some(why) = file.refusal(&needed.unwrap_or_default()) {
+            let Some(found) = self.nodes.get_mut(&node) else {
+                return;
+            };
+            found.power = Power::Exited(exit(ExitReason::Died, why));
+            let line = format!("{}: {why}", found.label);
+            self.note(line);
+            self.hint(node);
+            return;
+        }
         let ready_at_ms = self.now_ms + self.about(self.costs.start_ms);
         let now_ms = self.now_ms;
         let Some(found) = self.nodes.get_mut(&node) else {
