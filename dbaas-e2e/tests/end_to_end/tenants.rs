@@ -70,18 +70,41 @@ impl House {
         Client::new(target, options)
     }
 
-    /// Runs it in a session of its own; the first value, or why it was refused.
+    /// Runs it in a session of its own; the first value, or why it was refused, at once: `connect: …` for the login.
     pub(crate) async fn try_sql(&self, user: &str, database: &str, sql: &str) -> Result<String, String> {
-        let mut client = self.client(user, database);
-        client
-            .connect(Instant::now() + Duration::from_secs(3))
-            .await
-            .map_err(|e| e.to_string())?;
-        let rows = client.send(sql).await.map_err(|e| e.to_string())?;
-        Ok(rows
-            .first()
-            .and_then(|row| row.first().cloned().flatten())
-            .unwrap_or_default())
+        const PATIENCE: Duration = Duration::from_secs(20);
+        let (host, password) = if user == "dbaas_admin" {
+            (&self.admin.hosts[0], self.admin.password.expose())
+        } else {
+            (&self.target.hosts[0], PASSWORD)
+        };
+        let said = |error: &tokio_postgres::Error| match error.as_db_error() {
+            Some(error) => format!("{} {}", error.code().code(), error.message()),
+            None => error.to_string(),
+        };
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host(&host.host)
+            .port(host.port)
+            .user(user)
+            .password(password)
+            .dbname(database);
+        let session = tokio::time::timeout(PATIENCE, config.connect(tokio_postgres::NoTls)).await;
+        let (client, connection) = session
+            .map_err(|_| "connect: no answer".to_owned())?
+            .map_err(|error| format!("connect: {}", said(&error)))?;
+        let connection = tokio::spawn(connection);
+        let answer = tokio::time::timeout(PATIENCE, client.simple_query(sql)).await;
+        drop(client);
+        let _ = connection.await;
+        let rows = answer
+            .map_err(|_| "no answer".to_owned())?
+            .map_err(|error| said(&error))?;
+        let first = rows.into_iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
+            _ => None,
+        });
+        Ok(first.unwrap_or_default())
     }
 
     pub(crate) async fn sql(&self, user: &str, database: &str, sql: &str) -> anyhow::Result<String> {
@@ -89,7 +112,9 @@ impl House {
         loop {
             match self.try_sql(user, database, sql).await {
                 Ok(value) => return Ok(value),
-                Err(error) if error.contains("no host took") && Instant::now() < until => {}
+                Err(error) if error.starts_with("connect: ") && Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
                 Err(error) => anyhow::bail!("{user} in {database}: {sql}: {error}"),
             }
         }
@@ -228,7 +253,7 @@ impl House {
             let owned = match self.try_sql("dbaas_admin", database, OWNED).await {
                 Ok(owned) => owned,
                 // It was dropped meanwhile.
-                Err(error) if error.contains("3D000") || error.contains("no host took") => continue,
+                Err(error) if error.contains("3D000") => continue,
                 Err(error) => anyhow::bail!("{error}"),
             };
             ensure!(owned.is_empty(), "a superuser owns in {database}: {owned}");

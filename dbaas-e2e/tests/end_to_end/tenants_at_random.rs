@@ -125,6 +125,14 @@ impl Run {
         else {
             return;
         };
+        // Mostly the owner, who may do most.
+        let user = match self.rng.random_range(0..3) {
+            0 => user,
+            _ => {
+                let of = format!("SELECT datdba::regrole FROM pg_database WHERE datname = '{database}'");
+                self.house.admin(&of).await.unwrap_or(user)
+            }
+        };
         let n = self.rng.random_range(0..5);
         let option = if self.rng.random() {
             " WITH GRANT OPTION"
@@ -162,10 +170,6 @@ impl Run {
         };
         let answer = self.house.try_sql(&user, &database, &sql).await;
         let outcome = if answer.is_ok() { "done" } else { "refused" };
-        // To be in another one's role is what that one agreed to: its private things are its own no more.
-        if answer.is_ok() && sql.starts_with("GRANT user") {
-            self.log.push(format!("{user} in {database} was let in"));
-        }
         self.log.push(format!("{user} in {database}: {sql}: {outcome}"));
     }
 
