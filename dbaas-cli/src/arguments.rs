@@ -151,6 +151,16 @@ pub(crate) enum Command {
     #[command(after_help = "Example: dbaas stop orders --wait")]
     Stop(Act),
 
+    /// Say what applying a manifest would do; nothing is done.
+    #[command(after_help = "Example: dbaas plan shop.yaml")]
+    Plan(Plan),
+    /// Make an element what its manifest says: instances, users, databases, passwords, configs.
+    #[command(after_help = "Example: dbaas apply shop.yaml --wait")]
+    Apply(Plan),
+    /// Delete what an element has made.
+    #[command(after_help = "Example: dbaas uninstall shop.yaml --allow-destroy --wait")]
+    Uninstall(Uninstall),
+
     /// Run the server.
     #[command(
         after_help = "Examples:\n  dbaas server --data-dir ./try --stop-instances-on-exit\n  \
@@ -611,6 +621,46 @@ pub(crate) struct Failover {
     pub(crate) consent: Consent,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// The manifest, in YAML or JSON.
+    pub(crate) file: PathBuf,
+    /// A variable of the text, which stands there as {{ NAME }}. May be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub(crate) set: Vec<(String, String)>,
+    /// Leave out resources of kinds that are not known.
+    #[arg(long)]
+    pub(crate) skip_unknown: bool,
+    /// Also delete instances and databases that the manifest does not have any more.
+    #[arg(long)]
+    pub(crate) allow_destroy: bool,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Uninstall {
+    /// The manifest's file, or the element's name.
+    pub(crate) element: String,
+    /// Also delete instances and databases, with their data.
+    #[arg(long)]
+    pub(crate) allow_destroy: bool,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
+/// `name=value`.
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("must be NAME=VALUE".to_owned()),
+    }
 }
 
 /// `500ms`, `30s`, `5m`, `1h`.

@@ -31,6 +31,21 @@ pub(crate) struct Client {
     token: Option<Zeroizing<String>>,
 }
 
+/// What a request carries.
+struct Body {
+    media_type: &'static str,
+    bytes: Bytes,
+}
+
+impl Body {
+    fn json(value: &Value) -> Self {
+        Body {
+            media_type: "application/json",
+            bytes: Bytes::from(value.to_string()),
+        }
+    }
+}
+
 /// An answer that is no error.
 pub(crate) struct Answer {
     pub(crate) json: Value,
@@ -77,12 +92,33 @@ impl Client {
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        let answer = self.call(Method::POST, path, Some(body), Duration::ZERO).await;
+        let answer = self
+            .call(Method::POST, path, Some(Body::json(body)), Duration::ZERO)
+            .await;
         Ok(answer?.json)
     }
 
+    /// A text that is no JSON.
+    pub(crate) async fn post_text(
+        &self,
+        path: &str,
+        media_type: &'static str,
+        text: &str,
+    ) -> Result<Value, Failure> {
+        let body = Body {
+            media_type,
+            bytes: Bytes::copy_from_slice(text.as_bytes()),
+        };
+        Ok(self
+            .call(Method::POST, path, Some(body), Duration::ZERO)
+            .await?
+            .json)
+    }
+
     pub(crate) async fn patch(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        let answer = self.call(Method::PATCH, path, Some(body), Duration::ZERO).await;
+        let answer = self
+            .call(Method::PATCH, path, Some(Body::json(body)), Duration::ZERO)
+            .await;
         Ok(answer?.json)
     }
 
@@ -118,7 +154,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
+        body: Option<Body>,
         wait: Duration,
     ) -> Result<Answer, Failure> {
         let request = self.request(&method, path, body)?;
@@ -146,7 +182,7 @@ impl Client {
         &self,
         method: &Method,
         path: &str,
-        body: Option<&Value>,
+        body: Option<Body>,
     ) -> Result<Request<Full<Bytes>>, Failure> {
         let internal = |_| Failure::failed("the request cannot be written");
         let prefix = self.url.path().trim_end_matches('/');
@@ -176,8 +212,8 @@ impl Client {
         let bytes = match body {
             None => Bytes::new(),
             Some(body) => {
-                request = request.header(header::CONTENT_TYPE, "application/json");
-                Bytes::from(body.to_string())
+                request = request.header(header::CONTENT_TYPE, body.media_type);
+                body.bytes
             }
         };
         request.body(Full::new(bytes)).map_err(internal)

@@ -4,6 +4,7 @@ mod catalogue;
 mod connect;
 mod databases;
 mod instances;
+mod manifests;
 mod nodes;
 mod users;
 
@@ -45,6 +46,9 @@ pub(crate) async fn run(command: Command, global: Global) -> Result<(), Failure>
         Command::Restart(command) => instances::act(&context, "restart", command).await,
         Command::Start(command) => instances::act(&context, "start", command).await,
         Command::Stop(command) => instances::act(&context, "stop", command).await,
+        Command::Plan(command) => manifests::plan(&context, command).await,
+        Command::Apply(command) => manifests::apply(&context, command).await,
+        Command::Uninstall(command) => manifests::uninstall(&context, command).await,
         Command::Server(_) | Command::Completions { .. } | Command::Man { .. } => {
             Err(Failure::failed("this command does not talk to a server"))
         }

@@ -123,12 +123,35 @@ impl<'a> Steps<'a> {
         }
     }
 
+    /// Waits until nothing is done about an element any more.
+    pub(crate) async fn until_settled(mut self, timeout: Duration) -> Result<Value, Failure> {
+        loop {
+            let element = self.client.get(&self.path).await?;
+            self.tell().await?;
+            let reason = element["reason"].as_str().unwrap_or_default();
+            match element["status"].as_str() {
+                Some("ACTIVE") => return Ok(element),
+                Some("ERROR") => return Err(Failure::failed(reason)),
+                _ => self.show(reason),
+            }
+            if self.began.elapsed() > timeout {
+                return Err(late(timeout, &format!("the element is not done: {reason}")));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Waits until the instance is gone.
     pub(crate) async fn until_gone(mut self, timeout: Duration) -> Result<(), Failure> {
         loop {
             let told = match self.client.get(&self.path).await {
-                Ok(instance) => {
-                    self.show(instance["reason"].as_str().unwrap_or_default());
+                // An element that failed is not gone on with by itself, as an instance is.
+                Ok(found) if found["status"] == "ERROR" && found.get("manifest").is_some() => {
+                    self.tell().await?;
+                    return Err(Failure::failed(found["reason"].as_str().unwrap_or_default()));
+                }
+                Ok(found) => {
+                    self.show(found["reason"].as_str().unwrap_or_default());
                     self.tell().await
                 }
                 Err(failure) => Err(failure),
@@ -139,7 +162,7 @@ impl<'a> Steps<'a> {
                 Err(failure) => return Err(failure),
             }
             if self.began.elapsed() > timeout {
-                return Err(late(timeout, "the instance is still being deleted"));
+                return Err(late(timeout, "it is still being deleted"));
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -28,6 +28,7 @@ fn a_tour() {
     failures_have_their_codes(&server);
     operations(&server);
     deletion(&server);
+    manifests(&server);
 }
 
 fn an_instance_is_made_step_by_step(server: &Server) {
@@ -347,4 +348,51 @@ fn deletion(server: &Server) {
     std::thread::sleep(Duration::from_millis(1));
     assert!(child.wait().unwrap().success());
     let _ = std::io::stderr().flush();
+}
+
+const MANIFEST: &str = r#"
+name: shelf
+version: 1.0.0
+resources:
+  $core.secret.passwords:
+    key: {method: AUTO_HEX, default_length: 20}
+  $core.vs.variables:
+    region: {value: "{{ region }}"}
+  $core.config.configs:
+    env:
+      path: /etc/app.env
+      body: {kind: text, content: 'f"KEY={$core.secret.passwords.$key:value} REGION={$core.vs.variables.$region:value}"'}
+"#;
+
+fn manifests(server: &Server) {
+    let file = server.directory.path().join("shelf.yaml");
+    std::fs::write(&file, MANIFEST).unwrap();
+    let file = file.to_str().unwrap();
+    let north = ["--set", "region=north"];
+    let planned = server.ok(&[&["plan", file], &north[..]].concat());
+    screens::equal("plan", &planned.stdout);
+    let applied = server.ok(&[&["apply", file, "--wait"], &north[..]].concat());
+    screens::equal("apply", &applied.stdout);
+    let again = server.ok(&[&["plan", file], &north[..]].concat());
+    assert_eq!(again.stdout, "nothing to do\n");
+    let changed = server.ok(&["plan", file, "--set", "region=south", "-o", "json"]);
+    let changed: serde_json::Value = serde_json::from_str(&changed.stdout).unwrap();
+    assert_eq!(changed["unchanged"], 1, "{changed}");
+    // Every error with its place; what was kept for the attempt is not kept.
+    let wrong = server.directory.path().join("wrong.yaml");
+    std::fs::write(
+        &wrong,
+        MANIFEST
+            .replace("AUTO_HEX", "AUTO")
+            .replace("$region:value", "$regoin:value"),
+    )
+    .unwrap();
+    let refused = server.run(&[&["apply", wrong.to_str().unwrap()], &north[..]].concat());
+    assert_eq!(refused.code, 2, "{refused:?}");
+    screens::equal("manifest-errors", &refused.stderr);
+    let asked = server.run(&["uninstall", "shelf"]);
+    assert!(asked.code == 2 && asked.stderr.contains("--yes"), "{asked:?}");
+    let gone = server.ok(&["uninstall", file, "--yes", "--wait"]);
+    assert!(gone.stderr.contains("shelf is gone"), "{gone:?}");
+    assert_eq!(server.run(&["uninstall", "shelf", "--yes"]).code, 3);
 }
