@@ -98,7 +98,7 @@ impl Query {
             .collect()
     }
 
-    /// `limit` and `cursor`, or `page_limit` and `page_marker`.
+    /// `limit` and `cursor`, `page_limit` and `page_marker`. Of two positions the later one counts.
     pub(crate) fn paging(&mut self, collection: Collection) -> Paging {
         let limit = self.limit();
         let cursor = self.one("cursor", |text| collection.read_cursor(text));
@@ -106,30 +106,20 @@ impl Query {
             Uuid::parse_str(text).map_err(|_| "must be the uuid of the last item of the page before")
         });
         Paging {
-            after: self.either(("cursor", cursor), ("page_marker", marker)),
+            after: cursor.max(marker),
             limit,
         }
     }
 
-    /// `limit` or `page_limit`.
+    /// `limit` or `page_limit`; of both the smaller one counts.
     pub(crate) fn limit(&mut self) -> usize {
         let bounded = |text: &str| whole_in(text, limits::PAGE_ITEMS);
-        let (ours, original) = (self.one("limit", bounded), self.one("page_limit", bounded));
-        self.either(("limit", ours), ("page_limit", original))
+        let given = [self.one("limit", bounded), self.one("page_limit", bounded)];
+        given
+            .into_iter()
+            .flatten()
+            .min()
             .unwrap_or(limits::PAGE_ITEMS_DEFAULT)
-    }
-
-    /// One of two parameters that mean the same.
-    pub(crate) fn either<T>(
-        &mut self,
-        (name, first): (&'static str, Option<T>),
-        (other, second): (&'static str, Option<T>),
-    ) -> Option<T> {
-        if first.is_some() && second.is_some() {
-            let detail = format!("means what {name} means; give one of the two");
-            self.errors.push(Wrong::parameter(other, detail));
-        }
-        first.or(second)
     }
 
     /// `wait` and `timeout`.

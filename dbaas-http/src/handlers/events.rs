@@ -49,11 +49,10 @@ pub(crate) async fn list(
     let limit = query.limit();
     let cursor = query.one("cursor", |text| Collection::Events.read_log_cursor(text));
     let marker = query.one("page_marker", sequence);
-    let cursor = query.either(("cursor", cursor), ("page_marker", marker));
     let after = query.one("after", sequence);
     query.finish()?;
-    // The later of the two, where both are given.
-    let after = cursor.max(after);
+    // The latest of them, where several are given.
+    let after = cursor.max(marker).max(after);
     let last = match headers.get(LAST_EVENT_ID) {
         None => None,
         Some(value) => {

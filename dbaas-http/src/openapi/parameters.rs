@@ -72,10 +72,14 @@ pub(crate) fn paging(collection: Collection) -> Vec<Parameter> {
     };
     vec![
         query("limit", "Most items of a page.", limit()),
-        query("page_limit", "The same as limit; give one of the two.", limit()),
+        query(
+            "page_limit",
+            "The same as limit; of both the smaller one counts.",
+            limit(),
+        ),
         query(
             "page_marker",
-            "Only what comes after this item: the X-Pagination-Marker of the page before. In place of a cursor.",
+            "Only what comes after this item: the X-Pagination-Marker of the page before. Of it and a cursor, the later one counts.",
             marker,
         ),
         query(
