@@ -196,7 +196,7 @@ impl Infrastructure for DockerBackend {
         if known.spec.is_none() || known.ticket == Ticket::Kept {
             return Err(not_found(node));
         }
-        observe::log(&docker, &found.id, lines).await
+        observe::log(&docker, &found.id, lines, "").await
     }
 
     fn events(&self) -> InfraEvents {

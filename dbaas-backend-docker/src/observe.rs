@@ -14,6 +14,7 @@ use dbaas_core::boot_output::{
 use dbaas_core::infrastructure::{
     BootMark, DataState, Endpoint, Exit, ExitReason, InfraError, NodeRef, ObservedNode, PowerState,
 };
+use dbaas_core::time::Timestamp;
 use futures_util::StreamExt;
 
 use crate::backend::{Cached, Handle, Inner};
@@ -231,7 +232,9 @@ pub(crate) async fn power(
     // One that was killed, or ended as it was told to, has nothing to say about it.
     let log = match found.exit_code {
         0 | 129..=192 => String::new(),
-        _ => log(docker, &found.id, 20).await.unwrap_or_default(),
+        _ => log(docker, &found.id, 20, &found.life.started_at)
+            .await
+            .unwrap_or_default(),
     };
     let why = match (found.oom_killed, found.exit_code) {
         (true, _) => "ran out of the container's memory".to_owned(),
@@ -276,9 +279,11 @@ pub(crate) async fn data_state(
     })
 }
 
-/// The last lines of a container's log.
-pub(crate) async fn log(docker: &Docker, id: &str, lines: usize) -> Result<String, InfraError> {
+/// The last lines of a container's log, none from before this moment (RFC 3339; any other text: from the beginning).
+pub(crate) async fn log(docker: &Docker, id: &str, lines: usize, since: &str) -> Result<String, InfraError> {
+    let since_s = since.parse::<Timestamp>().map_or(0, |at| at.unix_ms() / 1000);
     let options = LogsOptionsBuilder::default()
+        .since(i32::try_from(since_s.max(0)).unwrap_or(0))
         .stdout(true)
         .stderr(true)
         .tail(&lines.to_string())

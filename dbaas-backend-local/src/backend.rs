@@ -211,6 +211,7 @@ impl Inner {
             Err(e) => return Err(e),
         };
         let mut state = node.state.lock();
+        state.log_from = stored.as_ref().map_or(0, |stored| stored.log_from);
         if let Some(process) = &process {
             tracing::info!(node = %id.node, pid = process.pid(), "adopted a running server");
         }

@@ -217,6 +217,9 @@ pub(crate) struct StoredProcess {
     /// Shared memory that stays behind if the server is killed.
     #[serde(default)]
     pub(crate) shared_memory: Vec<PathBuf>,
+    /// How long the node's log was when this server was started: what is before is of earlier ones.
+    #[serde(default)]
+    pub(crate) log_from: u64,
 }
 
 /// Reads a JSON file; `None` if it is not there.
@@ -340,6 +343,8 @@ pub(crate) struct State {
     /// What [`crate::watch`] saw last.
     pub(crate) seen_frozen: bool,
     pub(crate) shared_memory: Vec<PathBuf>,
+    /// Where the log of the present server begins, as in [`StoredProcess`].
+    pub(crate) log_from: u64,
 }
 
 /// A node, known or asked about.

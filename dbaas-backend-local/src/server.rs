@@ -15,7 +15,7 @@ use crate::discovery::Installation;
 use crate::files::{self, Durability};
 use crate::node::{Node, Preparation, State, StoredProcess, write_exit, write_json};
 use crate::prepare::mark_of;
-use crate::process::{Process, kill_all, kill_found, kill_in_rounds};
+use crate::process::{Ending, Process, kill_all, kill_found, kill_in_rounds};
 
 /// A port of a server that was just killed may be busy for a moment.
 const PORT_BUSY_AT_MOST: Duration = Duration::from_millis(500);
@@ -79,6 +79,7 @@ pub(crate) fn launch(
     write_server_conf(inner, node, address, port)?;
     let log = node.dir.log();
     command::turn_log_over(&log)?;
+    let log_from = files::length(&log);
     let mut command = command::prepare(
         &installation.program("postgres"),
         &inner.account,
@@ -140,11 +141,13 @@ pub(crate) fn launch(
         state.exit = None;
         state.seen_frozen = false;
         state.shared_memory.clear();
+        state.log_from = log_from;
         process
     };
     let stored = StoredProcess {
         id: process.id(),
         shared_memory: Vec::new(),
+        log_from,
     };
     if let Err(e) = write_json(&node.dir.process(), &stored, Durability::Process) {
         // It is found again by its directory, too.
@@ -214,19 +217,8 @@ pub(crate) fn settle(inner: &Inner, node: &Node, process: &Arc<Process>) -> io::
             return Ok(());
         }
         state.process = None;
-        let log = files::tail(&node.dir.log(), 20).unwrap_or_default();
-        let reason = if says_disk_full(&log) {
-            ExitReason::DiskFull
-        } else {
-            ExitReason::Died
-        };
-        let exit = Exit {
-            reason,
-            message: match telling_line(&log) {
-                line if line.is_empty() => format!("PostgreSQL {ending}"),
-                line => format!("PostgreSQL {ending}; its log ends with: {line}"),
-            },
-        };
+        let log = last_lines(&files::appended_since(&node.dir.log(), state.log_from));
+        let exit = exit_of(ending, &log);
         state.exit = Some(exit.clone());
         exit
     };
@@ -236,9 +228,50 @@ pub(crate) fn settle(inner: &Inner, node: &Node, process: &Arc<Process>) -> io::
     Ok(())
 }
 
+/// The end of a log: what a server says of its end is within its last lines.
+fn last_lines(log: &str) -> String {
+    const LINES: usize = 20;
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
+/// Why a server has ended. `log`: the last that it wrote itself. One that was killed has not said why: its last complaint is about something else.
+fn exit_of(ending: Ending, log: &str) -> Exit {
+    let reason = if says_disk_full(log) {
+        ExitReason::DiskFull
+    } else {
+        ExitReason::Died
+    };
+    let line = match ending {
+        Ending::Signal(9) => String::new(),
+        Ending::Signal(_) | Ending::Exit(_) | Ending::Unknown => telling_line(log),
+    };
+    let message = match line.as_str() {
+        "" => format!("PostgreSQL {ending}"),
+        line => format!("PostgreSQL {ending}; its log ends with: {line}"),
+    };
+    Exit { reason, message }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_quoted_is_of_this_end() {
+        let log = "LOG:  starting PostgreSQL\nERROR:  an hour ago\n";
+        assert_eq!(
+            exit_of(Ending::Signal(9), log).message,
+            "PostgreSQL killed (signal 9)"
+        );
+        let exit = exit_of(Ending::Exit(1), &format!("{log}FATAL:  out of luck\n"));
+        assert_eq!(
+            exit.message,
+            "PostgreSQL exit code 1; its log ends with: FATAL:  out of luck"
+        );
+        let long = "LOG: x\n".repeat(100);
+        assert_eq!(last_lines(&long).lines().count(), 20);
+    }
 
     #[test]
     fn a_port_in_use_is_not_free() {

@@ -23,6 +23,7 @@ pub(crate) fn remember(node: &Node, process: &Arc<Process>) {
         let stored = StoredProcess {
             id: process.id(),
             shared_memory: names,
+            log_from: state.log_from,
         };
         if let Err(e) = write_json(&node.dir.process(), &stored, Durability::Process) {
             tracing::debug!(node = %node.id.node, error = %e, "cannot write down the server's shared memory");

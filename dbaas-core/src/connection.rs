@@ -8,12 +8,21 @@
 //!
 //! let node = |port| Endpoint { host: "10.0.0.1".into(), port };
 //! let strings = ConnectionStrings::new(vec![node(5432), node(5433)]).with_database("orders");
-//! assert_eq!(strings.uri(), "postgresql://10.0.0.1:5432,10.0.0.1:5433/orders?target_session_attrs=read-write");
+//! assert_eq!(strings.uri(), "postgresql://10.0.0.1:5432,10.0.0.1:5433/orders?target_session_attrs=primary&connect_timeout=5");
 //! ```
+//!
+//! # Why `primary` and not `read-write`
+//! libpq asks a server that is to be `read-write` for `transaction_read_only` too. Once somebody sets `default_transaction_read_only` on the role or
+//! the database, every host is refused. `primary` asks whether the server is in recovery, and nothing else. libpq knows the word since version 14; a
+//! client that knows `read-write` only (such as tokio-postgres) is given that by hand.
 
 use std::fmt::Write as _;
 
 use crate::infrastructure::Endpoint;
+
+/// For how long a client tries one host, in seconds, unless told otherwise. Longer than a login takes on a busy server; short enough for the next host to
+/// be tried while a failover is still news. libpq counts less than 2 s as 2 s.
+pub const CONNECT_TIMEOUT_S: u16 = 5;
 
 /// What the connection strings of an instance are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +30,7 @@ pub struct ConnectionStrings {
     endpoints: Vec<Endpoint>,
     user: Option<String>,
     database: Option<String>,
-    connect_timeout_s: Option<u16>,
+    connect_timeout_s: u16,
 }
 
 /// Which node a client wants.
@@ -38,7 +47,7 @@ impl ConnectionStrings {
             endpoints,
             user: None,
             database: None,
-            connect_timeout_s: None,
+            connect_timeout_s: CONNECT_TIMEOUT_S,
         }
     }
 
@@ -56,15 +65,15 @@ impl ConnectionStrings {
         self
     }
 
-    /// With a limit on the time that each host is tried, in seconds: without one a client waits for a host that is gone as long as
-    /// its operating system does.
+    /// With another limit on the time that each host is tried, in seconds, than [`CONNECT_TIMEOUT_S`]. Without a limit a client would wait for a host
+    /// that is gone as long as its operating system does.
     #[must_use]
     pub fn with_connect_timeout_s(mut self, seconds: u16) -> Self {
-        self.connect_timeout_s = Some(seconds);
+        self.connect_timeout_s = seconds;
         self
     }
 
-    /// For libpq and what follows it: whichever node is the primary.
+    /// For libpq (14 and newer): whichever node is the primary.
     pub fn uri(&self) -> String {
         self.libpq(Target::Primary)
     }
@@ -91,18 +100,15 @@ impl ConnectionStrings {
             .map(|user| percent_encode(user) + "@")
             .unwrap_or_default();
         let attrs = match target {
-            Target::Primary => "read-write",
+            Target::Primary => "primary",
             Target::Standby => "prefer-standby",
         };
-        let mut uri = format!(
-            "postgresql://{user}{}/{}?target_session_attrs={attrs}",
+        format!(
+            "postgresql://{user}{}/{}?target_session_attrs={attrs}&connect_timeout={}",
             self.hosts(),
-            self.encoded_database()
-        );
-        if let Some(seconds) = self.connect_timeout_s {
-            uri.push_str(&format!("&connect_timeout={seconds}"));
-        }
-        uri
+            self.encoded_database(),
+            self.connect_timeout_s
+        )
     }
 
     fn jdbc(&self, target: Target) -> String {
@@ -118,9 +124,7 @@ impl ConnectionStrings {
         if let Some(user) = &self.user {
             url.push_str(&format!("&user={}", percent_encode(user)));
         }
-        if let Some(seconds) = self.connect_timeout_s {
-            url.push_str(&format!("&connectTimeout={seconds}"));
-        }
+        url.push_str(&format!("&connectTimeout={}", self.connect_timeout_s));
         url
     }
 
@@ -178,14 +182,14 @@ mod tests {
 
     #[test]
     fn golden() {
-        insta::assert_snapshot!(two().uri(), @"postgresql://10.0.0.1:5432,[fd00::2]:5433/?target_session_attrs=read-write");
-        insta::assert_snapshot!(two().read_only_uri(), @"postgresql://10.0.0.1:5432,[fd00::2]:5433/?target_session_attrs=prefer-standby");
-        insta::assert_snapshot!(two().jdbc_url(), @"jdbc:postgresql://10.0.0.1:5432,[fd00::2]:5433/?targetServerType=primary");
+        insta::assert_snapshot!(two().uri(), @"postgresql://10.0.0.1:5432,[fd00::2]:5433/?target_session_attrs=primary&connect_timeout=5");
+        insta::assert_snapshot!(two().read_only_uri(), @"postgresql://10.0.0.1:5432,[fd00::2]:5433/?target_session_attrs=prefer-standby&connect_timeout=5");
+        insta::assert_snapshot!(two().jdbc_url(), @"jdbc:postgresql://10.0.0.1:5432,[fd00::2]:5433/?targetServerType=primary&connectTimeout=5");
         let full = two()
             .with_user("bob$1")
             .with_database("orders")
             .with_connect_timeout_s(3);
-        insta::assert_snapshot!(full.uri(), @"postgresql://bob%241@10.0.0.1:5432,[fd00::2]:5433/orders?target_session_attrs=read-write&connect_timeout=3");
+        insta::assert_snapshot!(full.uri(), @"postgresql://bob%241@10.0.0.1:5432,[fd00::2]:5433/orders?target_session_attrs=primary&connect_timeout=3");
         insta::assert_snapshot!(full.read_only_jdbc_url(), @"jdbc:postgresql://10.0.0.1:5432,[fd00::2]:5433/orders?targetServerType=preferSecondary&user=bob%241&connectTimeout=3");
     }
 
@@ -196,7 +200,7 @@ mod tests {
             .with_database("d?x=1&y#z");
         assert_eq!(
             strings.uri(),
-            "postgresql://u%40v%3Aw@a%20b%2Fc%40d:1/d%3Fx%3D1%26y%23z?target_session_attrs=read-write"
+            "postgresql://u%40v%3Aw@a%20b%2Fc%40d:1/d%3Fx%3D1%26y%23z?target_session_attrs=primary&connect_timeout=5"
         );
     }
 
@@ -226,7 +230,7 @@ mod tests {
             let (encoded_database, query) = rest.split_once('?').unwrap();
             prop_assert_eq!(decode(encoded_user), user);
             prop_assert_eq!(decode(encoded_database), database);
-            prop_assert_eq!(query, "target_session_attrs=read-write");
+            prop_assert_eq!(query, "target_session_attrs=primary&connect_timeout=5");
             let hosts: Vec<&str> = hosts.split(',').collect();
             prop_assert_eq!(hosts.len(), n);
             for one in hosts {

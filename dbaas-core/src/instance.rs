@@ -89,6 +89,9 @@ pub struct SwitchoverRequest {
     /// The checkpoint that makes the shutdown short has been asked for.
     #[serde(default)]
     pub prepared: bool,
+    /// Where the primary was when that checkpoint was asked for: one that begins there or later is it.
+    #[serde(default)]
+    pub checkpoint_after: Option<Lsn>,
 }
 
 /// A failover that an operator asks for.

@@ -42,6 +42,8 @@ pub enum Silence {
     NotReady,
     /// The control plane's login is refused.
     Login,
+    /// It answers that it has run out of something: connections, memory, locks or disk (SQLSTATE class 53). Those who are connected may go on.
+    Exhausted(String),
     /// No answer in time.
     Timeout,
     /// It answered with an error.
@@ -199,6 +201,9 @@ pub struct NodeFacts {
     /// Primary: its last checkpoint was written on its present timeline. Until then `pg_rewind` takes it for a server of the old one and
     /// sees nothing to rewind.
     pub checkpointed: bool,
+    /// Primary: where its last checkpoint begins (its redo position); everything before is on the disk.
+    #[serde(default)]
+    pub checkpoint_redo: Option<Lsn>,
     /// Who streams from it.
     pub standbys: Vec<StandbyFacts>,
     /// Its physical replication slots.

@@ -531,6 +531,7 @@ fn a_switchover_begins_with_a_checkpoint_and_then_an_epoch() {
         at: scene.observation.at,
         by_controller: false,
         prepared: false,
+        checkpoint_after: None,
     };
     scene.record.requests.switchover = Some(request);
     let first = scene.plan();

@@ -312,6 +312,8 @@ fn node_facts(record: &InstanceRecord, index: usize, f: &Facts, hash: &str) -> N
         sync_names: names_text(f.names),
         setting: f.setting.into(),
         checkpointed: f.checkpointed,
+        // A checkpoint that is asked for has ended by the next look.
+        checkpoint_redo: (!f.in_recovery).then_some(lsn(f.lsn)),
         standbys: standbys.collect(),
         slots: slots.collect(),
         rebuild: f.rebuild.into(),

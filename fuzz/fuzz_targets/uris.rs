@@ -18,7 +18,7 @@ fuzz_target!(|texts: (&str, &str, &str, u16)| {
     let (login, rest) = rest.split_once('@').expect("a user");
     let (hosts, rest) = rest.split_once('/').expect("hosts");
     let (name, attributes) = rest.split_once('?').expect("attributes");
-    assert_eq!(attributes, "target_session_attrs=read-write");
+    assert_eq!(attributes, "target_session_attrs=primary&connect_timeout=5");
     assert_eq!(decode(login).as_deref(), Some(user));
     assert_eq!(decode(name).as_deref(), Some(database));
     let (first, second) = hosts.split_once(',').expect("two hosts");

@@ -83,6 +83,7 @@ fn switchover(
         at: now,
         by_controller: false,
         prepared: false,
+        checkpoint_after: None,
     });
     Ok(Noted {
         kind: "switchover_requested",

@@ -120,6 +120,9 @@ async fn catalogue(ports: &Ports, endpoint: &Endpoint, credentials: &Credentials
 }
 
 fn silence(error: &SqlError) -> Silence {
+    if let Some(state) = error.sqlstate().filter(|state| state.starts_with("53")) {
+        return Silence::Exhausted(format!("{error}; SQLSTATE {state}"));
+    }
     match error.kind() {
         SqlErrorKind::Refused => Silence::Refused,
         SqlErrorKind::NotReady => Silence::NotReady,

@@ -31,6 +31,7 @@ pub fn observe_node(timeout_ms: u32) -> Script {
                  FROM pg_authid a WHERE a.rolname = 'dbaas_replication'), 0), \
              'checkpointed', CASE WHEN r THEN false ELSE (SELECT timeline_id FROM pg_control_checkpoint()) = \
                  ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END, \
+             'checkpoint_redo', CASE WHEN r THEN NULL ELSE (SELECT redo_lsn FROM pg_control_checkpoint()) END, \
              'standbys', coalesce((SELECT json_agg(json_build_object('application_name', application_name, 'state', state, \
                  'flush_lsn', flush_lsn, 'replay_lsn', replay_lsn)) FROM pg_stat_replication), '[]'), \
              'slots', coalesce((SELECT json_agg(json_build_object('name', slot_name, 'active', active, \

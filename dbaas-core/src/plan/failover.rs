@@ -10,7 +10,7 @@ use crate::cluster::{ClusterPhase, ClusterState, FailoverCause};
 use crate::id::NodeId;
 use crate::infrastructure::{ExitReason, PowerOff, PowerState};
 use crate::node::Rejoin;
-use crate::observation::Silence;
+use crate::observation::{NodeFacts, Silence};
 use crate::plan::Action;
 use crate::plan::draft::{Draft, Serving};
 use crate::plan::hot_standby;
@@ -58,9 +58,9 @@ fn steady(draft: &mut Draft<'_>, cluster: &ClusterState) -> Option<Serving> {
         let name = draft.name(primary);
         let silent_ms = draft.seen(primary).map_or(0, |s| s.silent_ms);
         if silent_ms >= draft.situation.policy.silent_ms && heard_by_standbys(draft, primary) {
+            let (why, advice) = left_alone(draft.seen(primary).map(|s| &s.sql));
             draft.problem(format!(
-                "the primary {name} does not answer the control plane, but its standbys hear from it: it is left alone; check the \
-                 network between it and the control plane"
+                "the primary {name} {why}, but its standbys hear from it: it is left alone; {advice}"
             ));
         } else {
             draft.pending(format!("the primary {name} does not answer yet"));
@@ -70,6 +70,28 @@ fn steady(draft: &mut Draft<'_>, cluster: &ClusterState) -> Option<Serving> {
     }
     lost(draft, cluster);
     None
+}
+
+/// Why a primary gives no facts although it is there, and what to look at: its own word comes before any suspicion of the network.
+fn left_alone(sql: Option<&Result<NodeFacts, Silence>>) -> (String, &'static str) {
+    match sql {
+        Some(Err(Silence::Exhausted(error))) => (
+            format!("has run out of what a look needs ({error})"),
+            "find the clients that use it up; those that are connected may go on",
+        ),
+        Some(Err(Silence::Failed(error))) => (
+            format!("answers the control plane with an error ({error})"),
+            "look at its log",
+        ),
+        Some(Err(Silence::Login)) => (
+            "refuses the control plane's login".to_owned(),
+            "look at its pg_hba.conf and its own role's password",
+        ),
+        _ => (
+            "does not answer the control plane".to_owned(),
+            "check the network between it and the control plane",
+        ),
+    }
 }
 
 /// The first primary has not served yet.

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use crate::cluster::{ClusterPhase, FailoverCause, standby_name};
+use crate::cluster::{ClusterPhase, FailoverCause, Lsn, standby_name};
 use crate::id::NodeId;
 use crate::infrastructure::PowerOff;
 use crate::instance::SwitchoverRequest;
@@ -15,6 +15,9 @@ use super::{Action, configuration, failover, hot_standby};
 
 /// How long a switchover that a user asked for waits for a suitable standby, in milliseconds.
 const SWITCHOVER_PATIENCE_MS: u64 = 60_000;
+/// How long the checkpoint before a switchover may take, in milliseconds. Clients write meanwhile, so that nothing presses: a disk that is slow, with much to write,
+/// is given its time. The shutdown after it would take as long, and clients would wait.
+const CHECKPOINT_PATIENCE_MS: u64 = 120_000;
 
 pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
     let Some(facts) = draft.facts(primary.node) else {
@@ -206,6 +209,7 @@ fn roll(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
             at: draft.situation.observation.at,
             by_controller: true,
             prepared: false,
+            checkpoint_after: None,
         });
         draft
             .why
@@ -278,15 +282,7 @@ fn switchover(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
         }
         return;
     };
-    if !request.prepared {
-        if let Some(request) = draft.record.requests.switchover.as_mut() {
-            request.prepared = true;
-        }
-        draft.pending("a switchover is about to begin");
-        draft.act(
-            Action::Checkpoint { node: primary.node },
-            "a checkpoint now makes the shutdown short",
-        );
+    if !is_checkpointed(draft, &request, primary, facts) {
         return;
     }
     draft.record.requests.switchover = None;
@@ -296,4 +292,54 @@ fn switchover(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
         draft.name(target)
     );
     failover::begin_epoch(draft, &cluster, FailoverCause::Switchover { to: target }, message);
+}
+
+/// Whether the checkpoint that makes the shutdown short has ended; it is asked for here. Clients write until then: a shutdown that began earlier would wait for it, and they
+/// with it. One that does not end ends the request.
+fn is_checkpointed(
+    draft: &mut Draft<'_>,
+    request: &SwitchoverRequest,
+    primary: Serving,
+    facts: &NodeFacts,
+) -> bool {
+    let now = draft.situation.observation.at;
+    let ended = |after: Lsn| facts.checkpoint_redo.is_some_and(|redo| redo >= after);
+    if request.prepared && request.checkpoint_after.is_none_or(ended) {
+        return true;
+    }
+    let asked_at = if request.prepared { request.at } else { now };
+    let name = draft.name(primary.node);
+    if now.since_ms(asked_at) <= CHECKPOINT_PATIENCE_MS {
+        if let Some(request) = draft.record.requests.switchover.as_mut() {
+            request.prepared = true;
+            request.checkpoint_after.get_or_insert(facts.lsn);
+            // From now on it is the checkpoint that is waited for. (Asked for in the future: the clock was set back.)
+            request.at = asked_at.min(now);
+        }
+        draft.pending(format!("a switchover waits for a checkpoint of {name}"));
+        draft.act(
+            Action::Checkpoint { node: primary.node },
+            "a checkpoint now makes the shutdown short",
+        );
+    } else if request.by_controller {
+        draft.problem(format!(
+            "restarting {name} waits for a checkpoint, which does not end: clients would wait for it while {name} shuts down; look at its disk"
+        ));
+        draft.act(
+            Action::Checkpoint { node: primary.node },
+            "the checkpoint before a switchover has not ended",
+        );
+    } else {
+        draft.record.requests.switchover = None;
+        let minutes = CHECKPOINT_PATIENCE_MS / 60_000;
+        draft.event(
+            "switchover_given_up",
+            Some(primary.node),
+            format!(
+                "the checkpoint of {name} before it did not end within {minutes} minutes, and clients would have waited for it; {name} goes on as \
+                 primary; look at its disk"
+            ),
+        );
+    }
+    false
 }

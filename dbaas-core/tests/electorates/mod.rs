@@ -142,6 +142,7 @@ fn a_switchover_without_replicas_has_one_first() {
         at: scene.observation.at,
         by_controller: false,
         prepared: false,
+        checkpoint_after: None,
     });
     assert_eq!(newest(&scene), (vec![2, 3], 1));
     // With replicas as many as were asked for.
@@ -151,6 +152,7 @@ fn a_switchover_without_replicas_has_one_first() {
         at: scene.observation.at,
         by_controller: false,
         prepared: true,
+        checkpoint_after: None,
     });
     assert_eq!(newest(&scene).1, 2);
 }
@@ -165,6 +167,7 @@ fn a_switchover_waits_for_nobody_where_nobody_stays() {
         at: scene.observation.at,
         by_controller: false,
         prepared: false,
+        checkpoint_after: None,
     });
     assert_eq!(newest(&scene), (vec![], 0));
 }

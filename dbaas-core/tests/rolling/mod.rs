@@ -2,7 +2,7 @@
 
 mod parameters;
 
-use dbaas_core::cluster::Epoch;
+use dbaas_core::cluster::{Epoch, Lsn};
 use dbaas_core::infrastructure::{BootMark, PowerState};
 use dbaas_core::instance::SwitchoverRequest;
 use dbaas_core::lifecycle::Lifecycle;
@@ -167,6 +167,7 @@ fn asked(scene: &mut Scene, to: Option<usize>, ago_ms: i64, by_controller: bool)
         at: Timestamp::from_unix_ms(at),
         by_controller,
         prepared: true,
+        checkpoint_after: None,
     });
 }
 
@@ -205,6 +206,28 @@ fn a_switchover_is_made_to_a_voter_that_stays_and_has_caught_up() {
         cluster.electorates[0].voters.remove(&node(2));
     };
     assert_eq!(made(&without_its_vote), "waits");
+}
+
+#[test]
+fn a_switchover_begins_when_its_checkpoint_has_ended_or_not_at_all() {
+    let waiting = |ago_ms, by_controller, redo| {
+        let mut scene = Scene::running(3, 1);
+        asked(&mut scene, Some(2), ago_ms, by_controller);
+        let request = scene.record.requests.switchover.as_mut().unwrap();
+        request.checkpoint_after = Some(Lsn(1_000));
+        scene.facts(1).checkpoint_redo = Some(Lsn(redo));
+        let plan = scene.plan();
+        let stops = off(&plan).contains(&node(1));
+        (outcome(&scene), stops)
+    };
+    assert_eq!(waiting(119_000, false, 999), ("waits", false));
+    assert_eq!(waiting(121_000, false, 999), ("switchover_given_up", false));
+    assert_eq!(
+        waiting(121_000, true, 999),
+        ("waits", false),
+        "it is told of, and tried again"
+    );
+    assert_eq!(waiting(0, false, 1_000), ("switchover_started", true));
 }
 
 #[test]

@@ -155,6 +155,7 @@ impl Scene {
                 sync_names: sync_names(1, [""; 0]),
                 setting: 0,
                 checkpointed: primary,
+                checkpoint_redo: primary.then_some(Lsn(1_000)),
                 standbys: Vec::new(),
                 slots: Vec::new(),
                 rebuild: 0,

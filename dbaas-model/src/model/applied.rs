@@ -121,6 +121,7 @@ impl Protocol {
                             at: Timestamp::default(),
                             by_controller: false,
                             prepared: false,
+                            checkpoint_after: None,
                         });
                     }
                     Request::Nodes(n) => {

@@ -298,6 +298,7 @@ impl World {
                 if let Some((server, disk)) = found.running() {
                     if !server.in_recovery {
                         disk.checkpoint_timeline = disk.timeline;
+                        disk.checkpoint_redo = end;
                     }
                     disk.clean = done;
                 }

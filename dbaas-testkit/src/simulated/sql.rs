@@ -464,6 +464,7 @@ impl Job {
             Command::Checkpoint => {
                 if !server.in_recovery {
                     disk.checkpoint_timeline = disk.timeline;
+                    disk.checkpoint_redo = wal.end(&disk.log);
                     server.checkpoint_at_ms = None;
                 }
                 Answer::Rows(Vec::new())
@@ -832,6 +833,7 @@ fn observe_node(world: &World, node: NodeRef, session: u64) -> Result<Answer, Sq
         "sync_names": server.conf.synchronous_standby_names.as_deref().unwrap_or_default(),
         "setting": server.catalogue.setting,
         "checkpointed": !standby && disk.checkpoint_timeline == disk.timeline,
+        "checkpoint_redo": (!standby).then_some(Lsn(disk.checkpoint_redo)),
         "standbys": standbys,
         "slots": slots,
         "rebuild": server.conf.rebuild,

@@ -73,6 +73,7 @@ impl Wal {
         }
         self.append(disk, 120, Payload::Nothing);
         disk.checkpoint_timeline = disk.timeline;
+        disk.checkpoint_redo = self.end(&disk.log);
         disk.clean = true;
         true
     }
@@ -170,6 +171,8 @@ pub(super) struct Disk {
     pub(super) history: Vec<(u32, u64)>,
     /// The timeline of its last checkpoint.
     pub(super) checkpoint_timeline: u32,
+    /// Where its last checkpoint begins.
+    pub(super) checkpoint_redo: u64,
     /// The server that had it last was shut down in an orderly way: who opens it to write need not recover it first.
     pub(super) clean: bool,
     pub(super) conf: AutoConf,
@@ -188,6 +191,7 @@ impl Disk {
             known_timeline: 1,
             history: Vec::new(),
             checkpoint_timeline: 1,
+            checkpoint_redo: 0,
             clean: true,
             conf: AutoConf::default(),
             file: ConfFile::default(),

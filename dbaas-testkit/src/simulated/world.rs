@@ -427,6 +427,7 @@ impl World {
         if server.checkpoint_at_ms.is_some_and(|at| at <= now_ms) {
             server.checkpoint_at_ms = None;
             disk.checkpoint_timeline = disk.timeline;
+            disk.checkpoint_redo = self.wal.end(&disk.log);
         }
         if server.promote_at_ms.is_some_and(|at| at <= now_ms) && server.in_recovery {
             if server.replayed < disk.log.len() {

@@ -501,6 +501,7 @@ async fn a_switchover_names_a_standby_that_stays() {
             at: after.updated_at,
             by_controller: false,
             prepared: false,
+            checkpoint_after: None,
         }
     );
     assert_eq!(after.generation, before.generation + 1);
