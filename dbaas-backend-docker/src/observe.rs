@@ -8,9 +8,7 @@ use bollard::Docker;
 use bollard::container::LogOutput;
 use bollard::models::ContainerStateStatusEnum as Status;
 use bollard::query_parameters::LogsOptionsBuilder;
-use dbaas_core::boot_output::{
-    first_error, preparation_failure, rewind_failure, says_disk_full, telling_line,
-};
+use dbaas_core::boot_output::{first_error, preparation_failure, rewind_failure, server_exit, telling_line};
 use dbaas_core::infrastructure::{
     BootMark, DataState, Endpoint, Exit, ExitReason, InfraError, NodeRef, ObservedNode, PowerState,
 };
@@ -241,12 +239,10 @@ pub(crate) async fn power(
         (false, code @ 129..=192) => format!("was killed (signal {})", code - 128),
         (false, code) => format!("ended with status {code}"),
     };
-    let reason = if says_disk_full(&log) {
-        ExitReason::DiskFull
-    } else if control.up {
-        ExitReason::Died
+    let reason = if control.up {
+        server_exit(&log)
     } else {
-        ExitReason::PreparationFailed
+        preparation_failure(&log)
     };
     let what = if control.up {
         "PostgreSQL"

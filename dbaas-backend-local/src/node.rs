@@ -240,12 +240,13 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T, durability: Durab
     files::write(path, &bytes, None, durability)
 }
 
-const REASONS: [(ExitReason, &str); 5] = [
+const REASONS: [(ExitReason, &str); 6] = [
     (ExitReason::Died, "died"),
     (ExitReason::PreparationFailed, "preparation_failed"),
     (ExitReason::SeedGone, "seed_gone"),
     (ExitReason::CannotRewind, "cannot_rewind"),
     (ExitReason::DiskFull, "disk_full"),
+    (ExitReason::Damaged, "damaged"),
 ];
 
 fn reason_name(reason: ExitReason) -> &'static str {

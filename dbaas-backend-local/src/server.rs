@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dbaas_core::boot::{BootRecipe, BootRole};
-use dbaas_core::boot_output::{says_disk_full, telling_line};
-use dbaas_core::infrastructure::{Exit, ExitReason};
+use dbaas_core::boot_output::{server_exit, telling_line};
+use dbaas_core::infrastructure::Exit;
 
 use crate::backend::Inner;
 use crate::command;
@@ -237,11 +237,7 @@ fn last_lines(log: &str) -> String {
 
 /// Why a server has ended. `log`: the last that it wrote itself. One that was killed has not said why: its last complaint is about something else.
 fn exit_of(ending: Ending, log: &str) -> Exit {
-    let reason = if says_disk_full(log) {
-        ExitReason::DiskFull
-    } else {
-        ExitReason::Died
-    };
+    let reason = server_exit(log);
     let line = match ending {
         Ending::Signal(9) => String::new(),
         Ending::Signal(_) | Ending::Exit(_) | Ending::Unknown => telling_line(log),

@@ -36,6 +36,7 @@ use dbaas_core::limits;
 use dbaas_core::node::NodeRecord;
 use dbaas_core::secret::SecretSealer;
 use dbaas_core::sql_executor::SqlExecutor;
+use dbaas_core::steady::Steady;
 use dbaas_core::store::{StoreError, StoredEvent};
 use dbaas_core::time::Timestamp;
 use tokio::sync::broadcast;
@@ -91,9 +92,9 @@ impl Ports {
 
     /// A time that only goes forward, whatever somebody sets the clock to: for waiting and for judging how long something takes. It has
     /// nothing to do with what other machines, or records, call the time.
-    pub(crate) fn steady(&self) -> Timestamp {
+    pub(crate) fn steady(&self) -> Steady {
         let elapsed = self.started.elapsed();
-        Timestamp::from_unix_ms(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
+        Steady::from_ms(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// The error of a store call whose preconditions cannot have failed.

@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use dbaas_core::id::{InstanceId, NodeId};
 use dbaas_core::infrastructure::InfraEvent;
+use dbaas_core::patience::{SILENT_MS, TRIAL_APART_MS, TRIAL_EVERY_MS};
 use dbaas_core::plan::Policy;
+use dbaas_core::steady::Steady;
 use dbaas_core::store::{Lease, LeaseToken};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
@@ -40,6 +42,8 @@ const SWEEPS_PER_COMPARISON: u32 = 10;
 pub(crate) struct LiveView {
     /// By node.
     pub(crate) nodes: BTreeMap<NodeId, LiveNode>,
+    /// When the primary was last seen to serve: the last look was answered, and the last trial went well.
+    pub(crate) serves_at: Option<Steady>,
 }
 
 /// What the engine saw last of a node.
@@ -78,6 +82,13 @@ impl EngineHandle {
     /// What was seen last of it.
     pub(crate) fn live(&self, instance: InstanceId) -> Option<LiveView> {
         self.engine.memory.lock().get(&instance).map(|m| m.live.clone())
+    }
+
+    /// Whether the primary serves, as far as was seen a moment ago.
+    pub(crate) fn serves(&self, instance: InstanceId) -> bool {
+        let now = self.engine.ports.steady();
+        let seen = self.live(instance).and_then(|view| view.serves_at);
+        seen.is_some_and(|at| now.since_ms(at) <= SILENT_MS)
     }
 
     /// Whether this control plane is the one that acts.
@@ -153,6 +164,12 @@ impl Engine {
 
     fn with_memory<T>(&self, id: InstanceId, f: impl FnOnce(&mut InstanceMemory) -> T) -> T {
         f(self.memory.lock().entry(id).or_default())
+    }
+
+    /// Between two trials of one instance's primary: where there are very many, each is tried more rarely.
+    fn trial_every_ms(&self) -> u64 {
+        let instances = u64::try_from(self.memory.lock().len()).unwrap_or(u64::MAX);
+        TRIAL_EVERY_MS.max(instances.saturating_mul(TRIAL_APART_MS))
     }
 
     fn lease(&self) -> Option<LeaseToken> {

@@ -42,6 +42,39 @@ pub fn says_disk_full(log: &str) -> bool {
     log.contains("No space left on device") || log.contains("Disk quota exceeded")
 }
 
+/// Why a server ended, from what it wrote since it was started.
+pub fn server_exit(log: &str) -> ExitReason {
+    if says_disk_full(log) {
+        ExitReason::DiskFull
+    } else if says_damaged(log) {
+        ExitReason::Damaged
+    } else {
+        ExitReason::Died
+    }
+}
+
+/// Whether a server says that it ended because files of its data are gone or broken. Only its own gravest words count: a session's error ends no server, and
+/// sessions may make it write anything.
+fn says_damaged(log: &str) -> bool {
+    const GONE: [&str; 2] = ["No such file or directory", "Not a directory"];
+    const DATA: [&str; 4] = ["\"base", "\"global/", "\"pg_xact/", "\"pg_multixact/"];
+    let any = |line: &str, texts: &[&str]| texts.iter().any(|text| line.contains(text));
+    log.lines()
+        .filter_map(own_words)
+        .filter(|line| line.starts_with("PANIC:") || line.starts_with("FATAL:"))
+        .any(|line| {
+            (any(line, &GONE) && any(line, &DATA))
+                || any(
+                    line,
+                    &[
+                        "references to invalid pages",
+                        "invalid page in block",
+                        "could not read block",
+                    ],
+                )
+        })
+}
+
 /// Why `initdb`, `pg_basebackup` or another tool failed, from what it printed.
 pub fn preparation_failure(output: &str) -> ExitReason {
     if says_disk_full(output) {
@@ -115,6 +148,30 @@ mod tests {
                         2026-01-01 00:00:00.000 UTC [9] app@shop 127.0.0.1 FATAL:  terminating\n\
                         2026-01-01 00:00:00.000 UTC [9] app@shop 127.0.0.1 STATEMENT:  ALTER ROLE x PASSWORD 'FATAL:'\n\tFATAL: more\n";
         assert_eq!(telling_line(sessions), "LOG:  ready");
+    }
+
+    #[test]
+    fn damage_is_told_by_the_servers_own_gravest_words() {
+        let says = |words: &str| server_exit(&format!("2026-01-01 00:00:00.000 UTC [7] {words}\n"));
+        for words in [
+            "FATAL:  could not open file \"global/pg_filenode.map\": No such file or directory",
+            "PANIC:  WAL contains references to invalid pages",
+            "FATAL:  could not open directory \"base\": No such file or directory",
+        ] {
+            assert_eq!(says(words), ExitReason::Damaged, "{words}");
+        }
+        for words in [
+            "FATAL:  could not open file \"base/1/2\": Too many open files",
+            "ERROR:  could not open file \"base/1/2\": No such file or directory",
+            "app@shop 127.0.0.1 FATAL:  could not open file \"base/1/2\": No such file or directory",
+            "FATAL:  could not open file \"postgresql.conf\": No such file or directory",
+        ] {
+            assert_eq!(says(words), ExitReason::Died, "{words}");
+        }
+        assert_eq!(
+            says("PANIC:  could not write to file \"pg_wal/1\": No space left on device"),
+            ExitReason::DiskFull
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@
 
 use crate::boot::{ADMIN_ROLE, REPLICATION_ROLE};
 use crate::cluster::Epoch;
+use crate::patience::{TRIAL_COMMIT_MS, TRIAL_LOGIN_MS};
 use crate::scram::ScramVerifier;
 use crate::sql::Statement;
 use crate::sql_executor::{Rows, Script};
@@ -213,6 +214,21 @@ pub fn follow(epoch: Epoch, conninfo: &str, slot: &str, closed_names: Option<&st
         script = script.step(alter_system("synchronous_standby_names", names));
     }
     release(script.step(reload())).within_ms(1_000, 4_000)
+}
+
+/// What a client gets, tried: a login, which needs a new process and the files of a database, and a commit.
+///
+/// The commit is a record of our own in the WAL (`pg_logical_emit_message`) and the commit record after it, which the session then has flushed. It needs no table, so that nobody can
+/// lock it or take it away, it leaves nothing to be vacuumed, and replay passes over it. A transaction id alone would not do: PostgreSQL does not wait for the flush of a commit
+/// record whose transaction wrote nothing else. The session does not wait for standbys (`synchronous_commit = local`): what does not come back is stuck on the primary itself.
+pub fn try_service() -> Script {
+    Script::new("try_service")
+        .guard(not_in_recovery_guard())
+        .step(Statement::fixed(
+            "SELECT pg_logical_emit_message(true, 'dbaas', '')",
+        ))
+        .on_fresh_session()
+        .within_ms(TRIAL_LOGIN_MS, TRIAL_COMMIT_MS)
 }
 
 /// A checkpoint, so that the shutdown that follows has little to write.

@@ -125,6 +125,8 @@ pub enum ExitReason {
     CannotRewind,
     /// The disk is full.
     DiskFull,
+    /// The server said that files of its data are gone or broken; only a base backup helps.
+    Damaged,
 }
 
 /// What the data disk holds.

@@ -99,6 +99,9 @@ pub struct SwitchoverRequest {
 pub struct FailoverRequest {
     /// Go on also where commits may be lost: the old primary can never come back.
     pub allow_data_loss: bool,
+    /// The primary that is to be given up: when another one serves, it was.
+    #[serde(default)]
+    pub from: Option<NodeId>,
     /// When it was asked for.
     pub at: Timestamp,
 }

@@ -134,6 +134,54 @@ pub struct NodeObservation {
     pub hold_off_ms: u64,
     /// What last failed when acting on it, for the reason that people read.
     pub last_failure: Option<ActionFailure>,
+    /// Whether a client that came to it would be served, where that was tried.
+    pub fitness: Fitness,
+}
+
+/// What trials of a login and a commit came to. They are made at the primary.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Fitness {
+    /// Not tried since its server was started.
+    #[default]
+    Unknown,
+    /// The last one went well.
+    Serves {
+        /// So many milliseconds ago.
+        ms_ago: u64,
+    },
+    /// The last ones failed.
+    Unfit {
+        /// Why the last one did.
+        why: Unfit,
+        /// How long ago the first of them was begun, in milliseconds.
+        for_ms: u64,
+        /// How many in a row.
+        times: u32,
+    },
+}
+
+/// Why a client would not be served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// For decisions.
+    pub kind: UnfitKind,
+    /// For people.
+    pub message: String,
+}
+
+/// Kinds of [`Unfit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UnfitKind {
+    /// No login in time.
+    NoLogin,
+    /// A login, and no commit in time, although it waits for no standby.
+    NoCommit,
+    /// It says that its files are gone or broken.
+    Damaged,
+    /// It has run out of something (SQLSTATE class 53), the disk included. Another node would, too.
+    Exhausted,
+    /// It refuses for another reason that it gives.
+    Refuses,
 }
 
 /// An action on a node that came to nothing; it is tried again.

@@ -19,6 +19,7 @@ use crate::infrastructure::{Capabilities, DataDisposal, Enforcement, NodeSpec, P
 use crate::instance::InstanceRecord;
 use crate::name::{DatabaseName, UserName};
 use crate::observation::Observation;
+use crate::patience as time_limits;
 use crate::user::UserRecord;
 
 mod configuration;
@@ -37,20 +38,23 @@ pub use draft::desired_configuration;
 pub use objects::{Heir, Inheritance, Registered, RoleRef, Transfer};
 pub use patience::Outcome;
 
-/// How long things may take before they are judged. All in milliseconds.
+/// How to judge: by default with the limits of [`crate::patience`], which says why each is what it is. Times are in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// A frozen primary (positively known from the infrastructure) is given up after so long.
+    /// See [`time_limits::FROZEN_MS`].
     pub frozen_ms: u64,
-    /// A primary that gives no answer, while its node runs, is given up after so long, if no standby hears from it either.
+    /// See [`time_limits::SILENT_MS`].
     pub silent_ms: u64,
-    /// A standby hears from its primary if the last message is not older than this.
+    /// See [`time_limits::RECEIVER_FRESH_MS`].
     pub receiver_fresh_ms: u64,
-    /// A voter that does not stream is taken out of the electorate after so long, if enough others are left.
+    /// See [`time_limits::VOTER_GONE_MS`].
     pub voter_gone_ms: u64,
-    /// A standby that runs and does not stream is rewound, then rebuilt, after so long. Longer than the 10 s (`WALRCV_STARTUP_TIMEOUT`) after
-    /// which PostgreSQL itself starts a walreceiver again that has not come up.
+    /// See [`time_limits::STUCK_STANDBY_MS`].
     pub stuck_standby_ms: u64,
+    /// See [`time_limits::UNFIT_MS`].
+    pub unfit_ms: u64,
+    /// See [`time_limits::UNFIT_TRIALS`].
+    pub unfit_trials: u32,
     /// How far behind, in bytes, a standby may be to be chosen for a switchover or counted as caught up.
     pub caught_up_bytes: u64,
     /// Between two looks at an instance that needs nothing.
@@ -69,14 +73,16 @@ impl Default for Policy {
     fn default() -> Self {
         let loose = Enforcement::NotEnforced;
         Policy {
-            frozen_ms: 1_500,
-            silent_ms: 2_500,
-            receiver_fresh_ms: 2_200,
-            voter_gone_ms: 10_000,
-            stuck_standby_ms: 15_000,
+            frozen_ms: time_limits::FROZEN_MS,
+            silent_ms: time_limits::SILENT_MS,
+            receiver_fresh_ms: time_limits::RECEIVER_FRESH_MS,
+            voter_gone_ms: time_limits::VOTER_GONE_MS,
+            stuck_standby_ms: time_limits::STUCK_STANDBY_MS,
+            unfit_ms: time_limits::UNFIT_MS,
+            unfit_trials: time_limits::UNFIT_TRIALS,
             caught_up_bytes: 1 << 20,
-            heartbeat_ms: 1_000,
-            progress_ms: 20,
+            heartbeat_ms: time_limits::HEARTBEAT_MS,
+            progress_ms: time_limits::PROGRESS_MS,
             hba: HbaRules::loopback(),
             capabilities: Capabilities {
                 cpu: loose,
@@ -131,6 +137,8 @@ pub struct Plan {
     pub wake_after_ms: u64,
     /// Look at roles and databases next time.
     pub wants_catalogue: bool,
+    /// Try what a client gets at this node, when it is due.
+    pub try_service: Option<NodeId>,
 }
 
 impl Plan {

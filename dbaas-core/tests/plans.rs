@@ -172,6 +172,7 @@ fn a_forced_failover_fences_first() {
     scene.silence(2, Silence::Timeout, 60_000);
     scene.facts(3).receiver = None;
     scene.record.requests.failover = Some(FailoverRequest {
+        from: Some(node(1)),
         allow_data_loss: true,
         at: scene.observation.at,
     });
@@ -686,6 +687,7 @@ fn a_forced_failover_takes_standbys_only() {
     let begun = |changed: &dyn Fn(&mut Scene)| {
         let mut scene = Scene::running(3, 1);
         scene.record.requests.failover = Some(FailoverRequest {
+            from: Some(node(1)),
             allow_data_loss: true,
             at: scene.observation.at,
         });

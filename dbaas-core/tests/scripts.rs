@@ -81,6 +81,7 @@ fn roles_of_nodes() {
         ),
         command::reconfigure(epoch, &configuration()),
         command::checkpoint(),
+        command::try_service(),
         command::create_slots(&names),
         command::drop_slots(&names),
         command::own_password(&verifier()),

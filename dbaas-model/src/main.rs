@@ -33,6 +33,9 @@ struct Arguments {
     /// Nodes frozen.
     #[arg(long, default_value_t = 0)]
     freezes: u8,
+    /// Primaries that answer looks and serve nobody.
+    #[arg(long, default_value_t = 0)]
+    sicknesses: u8,
     /// Links between nodes cut.
     #[arg(long, default_value_t = 0)]
     cuts: u8,
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
             commits: a.commits,
             crashes: a.crashes,
             freezes: a.freezes,
+            sicknesses: a.sicknesses,
             cuts: a.cuts,
             self_starts: a.self_starts,
             delays: a.delays,

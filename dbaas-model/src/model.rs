@@ -125,6 +125,8 @@ pub enum Step {
     Freeze(u8),
     /// A node goes on.
     Thaw(u8),
+    /// A primary serves nobody any more; for good, until it gets other data?
+    Sicken(u8, bool),
     /// A link is cut.
     Cut(u8, u8),
     /// A link heals.

@@ -11,7 +11,7 @@ use dbaas_core::plan::{Action, Plan};
 
 use crate::record::{index, small};
 use crate::sight::{Facts, Seeming, View};
-use crate::world::{MOST_NODES, Names, Node};
+use crate::world::{MOST_NODES, Names, Node, Sickness};
 
 /// A check that a node, or the store, makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,6 +107,8 @@ pub enum Mutation {
     StandbysNotAsked,
     /// A standby that received a part of an entry is not started anew to be sealed.
     PartWaitedFor,
+    /// That a primary answers looks is taken for its serving clients.
+    LooksAreService,
     /// A frozen primary passes for one that serves: its port accepts connections.
     FrozenServes,
 }
@@ -180,6 +182,7 @@ impl Mutation {
             let Some(f) = &mut view.facts else { continue };
             match self {
                 Mutation::StandbysNotAsked => f.hears = false,
+                Mutation::LooksAreService => f.sick = Sickness::Well,
                 Mutation::PositionAlone if is_sealing => f.history = 1,
                 Mutation::OtherHistoryCounts if f.in_recovery && !is_sealing => f.history = epoch,
                 Mutation::SameMarkVotes if is_sealing && Some(f.history) == newest => f.history = epoch - 1,
@@ -326,6 +329,7 @@ fn serving(epoch: u8) -> Facts {
         setting: 0,
         checkpointed: true,
         reports: Default::default(),
+        sick: Sickness::Well,
     }
 }
 

@@ -6,7 +6,9 @@ use dbaas_core::id::NodeId;
 use crate::mutation::{Guard, Mutation};
 use crate::record::index;
 use crate::wal::Entry;
-use crate::world::{Act, Boot, Data, MOST_NODES, Node, Power, Prepare, Report, State, Violation, What};
+use crate::world::{
+    Act, Boot, Data, MOST_NODES, Node, Power, Prepare, Report, Sickness, State, Violation, What,
+};
 
 /// Does an action, if its guard holds where it is done.
 pub fn perform(state: &mut State, act: Act, mutation: Option<Mutation>) {
@@ -258,12 +260,14 @@ pub fn finish(state: &mut State, i: usize) {
         Prepare::Backup(source) => {
             let source = state.nodes[usize::from(source)];
             state.nodes[i].wal = source.wal;
+            state.nodes[i].sick = Sickness::Well;
             state.nodes[i].newest_timeline = source.newest_timeline;
         }
         Prepare::Rewind(source) => {
             // Before the first checkpoint after its promotion the source seems to have the old history: nothing is rewound.
             let source = state.nodes[usize::from(source)];
             let before = state.nodes[i].wal;
+            state.nodes[i].sick = Sickness::Well;
             if source.checkpointed || !source.primary {
                 state.nodes[i].wal = before.rewound_to(source.wal);
             }
@@ -318,6 +322,9 @@ pub fn stop(state: &mut State, i: usize, power: Power) {
     n.reports = Default::default();
     n.streamed = false;
     n.part = false;
+    if n.sick == Sickness::Stuck {
+        n.sick = Sickness::Well;
+    }
     disconnect(state, i);
     for s in 0..MOST_NODES {
         let from_here = state.nodes[s].receiver.is_some_and(|t| usize::from(t.node) == i);

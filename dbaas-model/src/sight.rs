@@ -4,19 +4,22 @@ use dbaas_core::boot_plan::conninfo;
 use dbaas_core::cluster::{Epoch, Lsn, slot_name, standby_name};
 use dbaas_core::config::HbaRules;
 use dbaas_core::config::sync_names;
+use dbaas_core::detector::{self, Look, Outcome, Trial};
+use dbaas_core::id::NodeId;
 use dbaas_core::infrastructure::{
     DataState, Endpoint, Exit, ExitReason, NodeRef, NodeSpec, ObservedNode, PowerState,
 };
 use dbaas_core::instance::InstanceRecord;
 use dbaas_core::observation::{
-    FollowTarget, NodeFacts, NodeObservation, Observation, ReceiverFacts, Seen, Silence, SlotFacts,
-    StandbyFacts,
+    FollowTarget, NodeFacts, Observation, ReceiverFacts, Silence, SlotFacts, StandbyFacts, Unfit, UnfitKind,
 };
+use dbaas_core::patience::{TRIAL_AGAIN_MOST_MS, UNFIT_TRIALS};
 use dbaas_core::plan::desired_configuration;
+use dbaas_core::steady::Steady;
 use dbaas_core::time::Timestamp;
 
-use crate::record::id;
-use crate::world::{Data, MOST_NODES, Names, Node, Power, Report, State, Target};
+use crate::record::{id, index, small};
+use crate::world::{Data, MOST_NODES, Names, Node, Power, Report, Sickness, State, Target};
 
 /// Longer than every patience of the policy.
 const LONG_MS: u64 = 3_600_000;
@@ -28,7 +31,7 @@ pub struct Sight {
     pub unheard: u8,
     /// The infrastructure does not answer.
     pub blind: bool,
-    /// What is silent has been so for long, and standbys have not heard from their primary for long.
+    /// What is silent has been so for long, as has a primary that serves nobody, and standbys have not heard from their primary for long.
     pub silent_long: bool,
     /// But for standbys that receive: they have just heard from their primary.
     pub heard: bool,
@@ -79,7 +82,7 @@ pub enum Seeming {
 }
 
 /// What PostgreSQL says of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[expect(missing_docs, reason = "as the planner's own facts")]
 pub struct Facts {
     pub in_recovery: bool,
@@ -96,6 +99,7 @@ pub struct Facts {
     pub setting: u8,
     pub checkpointed: bool,
     pub reports: [Option<Report>; MOST_NODES],
+    pub sick: Sickness,
 }
 
 /// Looks at every node.
@@ -136,6 +140,7 @@ fn facts(n: &Node, sight: Sight) -> Facts {
         setting: n.setting,
         checkpointed: n.primary && n.checkpointed,
         reports: if n.primary { n.reports } else { Default::default() },
+        sick: if n.primary { n.sick } else { Sickness::Well },
     }
 }
 
@@ -170,64 +175,98 @@ pub fn follow_target(standby: usize, target: Target) -> FollowTarget {
     }
 }
 
-/// The observation that the planner is given.
+/// The observation that the planner is given: what the shipped failure detector makes of looks that lead to this sight. Long ago everything was as it is
+/// now; what has not been so for long was well a moment ago. So the history that the detector remembers is the worst that a sight allows, and a state needs no memory.
 pub fn observation(record: &InstanceRecord, views: &[View; MOST_NODES], sight: Sight) -> Observation {
-    let mut observation = Observation::empty(Timestamp::default());
-    if sight.blind {
-        observation.infrastructure_error = Some("no answer".to_owned());
+    let mut memory = detector::Memory::default();
+    let (long_ago, now) = (Steady::from_ms(0), Steady::from_ms(LONG_MS));
+    let look = look_of(record, views, sight);
+    detector::update(&mut memory, record, look.clone(), long_ago);
+    if !sight.silent_long || !sight.gone_long {
+        let before = well_before(record, look.clone(), sight);
+        detector::update(&mut memory, record, before, now);
     }
+    if let Some(cluster) = &record.cluster {
+        let (primary, view) = (cluster.primary, &views[index(cluster.primary)]);
+        let first = if sight.silent_long { long_ago } else { now };
+        try_service(&mut memory, primary, view, first);
+    }
+    detector::update(&mut memory, record, look, now)
+}
+
+/// What is seen in one look.
+fn look_of(record: &InstanceRecord, views: &[View; MOST_NODES], sight: Sight) -> Look {
     let known = |i: usize| record.node(id(i)).is_some();
     let hash = desired_configuration(record, &HbaRules::loopback(), id(0)).hash();
-    for (i, view) in views.iter().enumerate().filter(|(i, v)| v.exists || known(*i)) {
-        let infra = match (sight.blind, view.exists) {
-            (true, _) => Seen::Unknown,
-            (false, false) => Seen::Absent,
-            (false, true) => Seen::Present(infra(record, i, view)),
-        };
-        let sql = match &view.facts {
+    let there = || views.iter().enumerate().filter(|(i, v)| v.exists || known(*i));
+    let infrastructure = if sight.blind {
+        Err("no answer".to_owned())
+    } else {
+        let exist = there().filter(|(_, view)| view.exists);
+        Ok(exist.map(|(i, view)| infra(record, i, view)).collect())
+    };
+    let sql = there().map(|(i, view)| {
+        let answer = match &view.facts {
             Some(f) => Ok(node_facts(record, i, f, &hash)),
             None if view.power == Seeming::Running || view.power == Seeming::Frozen => Err(Silence::Timeout),
             None => Err(Silence::NotAsked),
         };
-        let silent_ms = if sql.is_err() && sight.silent_long {
-            LONG_MS
-        } else {
-            0
-        };
-        let waits = view.facts.is_some_and(|f| f.replay_waits);
-        let stalled = waits && sql.as_ref().is_ok_and(NodeFacts::is_behind);
-        observation.nodes.insert(
-            id(i),
-            NodeObservation {
-                infra,
-                sql,
-                silent_ms,
-                not_streaming_ms: if sight.gone_long { LONG_MS } else { 0 },
-                waiting_ms: if sight.gone_long { LONG_MS } else { 0 },
-                stalled_ms: if sight.gone_long && stalled { LONG_MS } else { 0 },
-                hold_off_ms: 0,
-                last_failure: None,
-            },
-        );
+        (id(i), answer)
+    });
+    Look {
+        at: Timestamp::default(),
+        infrastructure,
+        sql: sql.collect(),
+        catalogue: None,
     }
-    // A node that streams has not been gone for any time.
+}
+
+/// The look a moment earlier, in which what has not been as it is for long was well: it answered, it streamed, its replay was elsewhere.
+fn well_before(record: &InstanceRecord, mut look: Look, sight: Sight) -> Look {
+    let hash = desired_configuration(record, &HbaRules::loopback(), id(0)).hash();
+    let epoch = record.cluster.as_ref().map_or(0, |c| small(c.epoch.0));
     let primary = record.cluster.as_ref().map(|c| c.primary);
-    let epoch = record.cluster.as_ref().map(|c| c.epoch).unwrap_or_default();
-    let rows = primary
-        .and_then(|p| observation.facts(p))
-        .map(|f| f.standbys.clone())
-        .unwrap_or_default();
-    for (i, view) in views.iter().enumerate() {
-        let ours = view.facts.is_none_or(|f| u64::from(f.history) == epoch.0);
-        let row = rows
-            .iter()
-            .any(|r| r.application_name == standby_name(&name(i), epoch));
-        if let Some(node) = observation.nodes.get_mut(&id(i)).filter(|_| row && ours) {
-            node.not_streaming_ms = 0;
-            node.waiting_ms = 0;
+    for (node, answer) in &mut look.sql {
+        let keeps = if answer.is_err() {
+            sight.silent_long
+        } else {
+            sight.gone_long
+        };
+        if keeps {
+            continue;
         }
+        let serves = Some(*node) == primary && !sight.gone_long;
+        let report = serves.then_some(Report { epoch, flushed: 1 });
+        let facts = Facts {
+            in_recovery: !serves,
+            epoch,
+            history: epoch,
+            reports: [report; MOST_NODES],
+            ..Facts::default()
+        };
+        *answer = Ok(node_facts(record, index(*node), &facts, &hash));
     }
-    observation
+    look
+}
+
+/// What a client got from this primary: tried often enough, from this moment on, if it would get nothing.
+fn try_service(memory: &mut detector::Memory, node: NodeId, view: &View, first: Steady) {
+    let kind = match view.facts.map(|f| f.sick) {
+        Some(Sickness::Stuck) => UnfitKind::NoCommit,
+        Some(Sickness::Damaged) => UnfitKind::Damaged,
+        Some(Sickness::Well) | None => return,
+    };
+    let mut began = first;
+    for _ in 0..UNFIT_TRIALS {
+        if !memory.begin_trial(node, began) {
+            return;
+        }
+        let message = "no luck".to_owned();
+        let outcome = Outcome::Failed(Unfit { kind, message });
+        let trial = Trial { node, began, outcome };
+        memory.end_trial(trial, began, 0);
+        began = began.plus_ms(TRIAL_AGAIN_MOST_MS);
+    }
 }
 
 fn infra(record: &InstanceRecord, index: usize, view: &View) -> ObservedNode {

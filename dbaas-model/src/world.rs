@@ -101,6 +101,18 @@ pub enum Power {
     Frozen,
 }
 
+/// What keeps a primary from serving anybody although it answers looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Sickness {
+    /// Nothing.
+    #[default]
+    Well,
+    /// A process that is stuck: the next start mends it.
+    Stuck,
+    /// Files that are gone: other data mends it.
+    Damaged,
+}
+
 /// A node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Node {
@@ -142,6 +154,8 @@ pub struct Node {
     pub started: bool,
     /// What its walsenders know, by standby.
     pub reports: [Option<Report>; MOST_NODES],
+    /// Whether new clients get anything from it.
+    pub sick: Sickness,
 }
 
 impl Node {
@@ -219,6 +233,8 @@ pub struct Budget {
     pub crashes: u8,
     /// Nodes frozen.
     pub freezes: u8,
+    /// Primaries that serve nobody.
+    pub sicknesses: u8,
     /// Links between nodes cut.
     pub cuts: u8,
     /// Nodes that start by themselves.
@@ -319,6 +335,9 @@ impl fmt::Debug for State {
                 n.wal,
                 n.replayed
             )?;
+            if n.sick != Sickness::Well {
+                write!(f, " {:?}", n.sick)?;
+            }
             if n.part {
                 write!(f, " and a part of an entry")?;
             }

@@ -222,6 +222,28 @@ fn a_disk_is_lost() {
     }
 }
 
+/// It answers every look, and no client gets anything from it.
+#[test]
+fn a_primary_serves_nobody() {
+    for (name, nodes, budget) in [
+        ("serves nobody, two nodes", 2, budget([1, 1, 0, 0, 1])),
+        ("serves nobody, two nodes, delays", 2, budget([1, 0, 1, 1, 1])),
+        ("serves nobody, three nodes", 3, budget([1, 0, 0, 0, 1])),
+        ("serves nobody, three nodes, crash", 3, budget([1, 1, 0, 0, 0])),
+    ] {
+        let bounds = Bounds {
+            nodes,
+            budget: Budget {
+                sicknesses: 1,
+                ..budget
+            },
+            liveness: true,
+            ..Bounds::default()
+        };
+        holds(name, bounds);
+    }
+}
+
 #[test]
 fn an_instance_is_made() {
     holds(
@@ -242,6 +264,7 @@ fn an_instance_is_made() {
 fn random_walks_through_changes_and_faults() {
     let faults = Budget {
         freezes: 1,
+        sicknesses: 1,
         cuts: 1,
         self_starts: 1,
         parts: 2,

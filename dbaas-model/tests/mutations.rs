@@ -256,6 +256,7 @@ mutations! {
     leaver_dropped_from_the_store_first: OldElectorateDropped, with(|b| { b.requests = vec![Request::Nodes(2)]; b.budget.crashes = 2 }), "covered";
     part_waited_for: PartWaitedFor, with(|b| { b.budget.parts = 1; b.liveness = true }), "writable";
     frozen_serves: FrozenServes, with(|b| { b.budget.crashes = 0; b.budget.freezes = 1; b.liveness = true }), "writable";
+    looks_are_service: LooksAreService, with(|b| { b.budget.crashes = 0; b.budget.sicknesses = 1; b.liveness = true }), "writable";
     without_persisted_epoch: Without(Guard::SealPersists), with(|b| { b.liveness = true; b.budget.clouded = 1 }), "writable";
     without_cutting: Without(Guard::SealCuts), with(|b| { b.liveness = true; b.budget.clouded = 1 }), "writable";
     without_number_of_setting: Without(Guard::Setting), with(|b| { b.k = 2; b.requests = vec![Request::Replicas(1), Request::Replicas(2)]; b.budget.delays = 1 }), "covered";

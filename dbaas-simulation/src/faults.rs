@@ -5,7 +5,7 @@ use std::time::Duration;
 use dbaas_core::cluster::{ClusterPhase, ClusterState};
 use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::NodeRef;
-use dbaas_testkit::simulated::{Loss, Place, SimWorld};
+use dbaas_testkit::simulated::{Loss, Place, Sickness, SimWorld};
 use rand::Rng as _;
 
 use crate::scenario::Scenario;
@@ -39,6 +39,7 @@ impl Scenario {
             faults.controller,
             faults.clock,
             faults.drift,
+            faults.sickness,
         ];
         let enabled: Vec<usize> = (0..kinds.len()).filter(|kind| kinds[*kind]).collect();
         if enabled.is_empty() {
@@ -90,9 +91,23 @@ impl Scenario {
                     .note(format!("the clock of seat {index} jumps by {ms} ms"));
                 self.seats[index].clock.jump(ms);
             }
-            _ => self.drift(instance),
+            9 => self.drift(instance),
+            _ => self.sicken(instance),
         }
         Ok(())
+    }
+
+    /// The primary answers looks, and serves nobody for a while, or until somebody does something about it.
+    fn sicken(&mut self, instance: InstanceId) {
+        let Some(primary) = self.nodes(instance).into_iter().find(|n| n.is_primary) else {
+            return;
+        };
+        let kinds = [Sickness::NoLogin, Sickness::NoCommit, Sickness::Damaged];
+        let kind = kinds[self.rng.random_range(0..kinds.len())];
+        let ms = self.rng.random_range(1_000..40_000);
+        let node = primary.node;
+        self.world.sicken(node, Some(kind));
+        after(&self.world, ms, move |world| world.sicken(node, None));
     }
 
     fn power_cut(&mut self, instance: InstanceId) {

@@ -127,7 +127,12 @@ async fn play(instances: usize, nodes: u64, measured: Duration) -> anyhow::Resul
     })
 }
 
-async fn create(control: &ControlPlane, instances: usize, nodes: u64) -> anyhow::Result<Vec<InstanceId>> {
+/// Makes instances with one synchronous replica each, where they have standbys.
+pub(crate) async fn create(
+    control: &ControlPlane,
+    instances: usize,
+    nodes: u64,
+) -> anyhow::Result<Vec<InstanceId>> {
     let versions = control
         .versions(Page {
             after: None,

@@ -57,6 +57,7 @@ pub(crate) struct Faults {
     pub(crate) controller: bool,
     pub(crate) clock: bool,
     pub(crate) drift: bool,
+    pub(crate) sickness: bool,
 }
 
 impl Profile {
@@ -73,6 +74,7 @@ impl Profile {
             controller: half(),
             clock: half(),
             drift: half(),
+            sickness: false,
         };
         let requests = half();
         let asynchronous = rng.random_range(0..10) == 0;
@@ -112,6 +114,10 @@ impl Profile {
         let chaos = Chaos {
             parts_of_records: rare(&mut aside, 1_000),
             ..chaos
+        };
+        let faults = Faults {
+            sickness: aside.random(),
+            ..faults
         };
         Profile {
             instances: if rng.random_range(0..8) == 0 { 2 } else { 1 },

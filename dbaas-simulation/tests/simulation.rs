@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dbaas_simulation::{idle, seed};
+use dbaas_core::patience::{TRIAL_COMMIT_MS, TRIAL_EVERY_MS, TRIAL_LOGIN_MS, UNFIT_MS, UNFIT_TRIALS};
+use dbaas_simulation::{idle, seed, service};
+use dbaas_testkit::simulated::Sickness;
 
 /// How many seeds are run; the environment may ask for more.
 fn seeds() -> u64 {
@@ -118,6 +120,25 @@ fn seeds_that_found_something() {
     for (seed, what) in found {
         let outcome = seed::run(seed).unwrap();
         assert!(outcome.violations.is_empty(), "{what}\n{}", outcome.report());
+    }
+}
+
+/// It answers every look on an old session. The bound is of virtual time: what the limits of the core add up to.
+#[test]
+fn a_primary_that_serves_nobody_is_replaced() {
+    for sickness in [Sickness::NoLogin, Sickness::NoCommit, Sickness::Damaged] {
+        let replaced = service::replace(sickness, 3).unwrap();
+        assert!(replaced.violations.is_empty(), "{replaced:?}");
+        let bound_ms =
+            TRIAL_EVERY_MS + u64::from(UNFIT_TRIALS) * u64::from(TRIAL_LOGIN_MS + TRIAL_COMMIT_MS) + UNFIT_MS;
+        assert!(
+            replaced.after_ms.is_some_and(|ms| ms < bound_ms),
+            "{sickness:?}: {replaced:?}"
+        );
+        // Alone it is told of.
+        let alone = service::replace(sickness, 1).unwrap();
+        assert_eq!(alone.after_ms, None);
+        assert!(alone.reason.contains("there is no standby"), "{alone:?}");
     }
 }
 

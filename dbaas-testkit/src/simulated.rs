@@ -122,6 +122,17 @@ pub enum Place {
     Node(NodeRef),
 }
 
+/// What keeps a primary from serving anybody although it answers looks, which are made on old sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sickness {
+    /// No login ends.
+    NoLogin,
+    /// No commit ends.
+    NoCommit,
+    /// Its files are gone: logins are refused for that.
+    Damaged,
+}
+
 /// What a lost disk leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
@@ -328,6 +339,11 @@ impl SimWorld {
         self.with(|world| world.freeze(node, true));
     }
 
+    /// The server of a node serves no new client from now on, although it answers looks; `None`: it does again. A start mends it.
+    pub fn sicken(&self, node: NodeRef, sickness: Option<Sickness>) {
+        self.with(|world| world.sicken(node, sickness));
+    }
+
     /// Lets a frozen node go on.
     pub fn thaw(&self, node: NodeRef) {
         self.with(|world| world.freeze(node, false));
@@ -376,6 +392,7 @@ impl SimWorld {
             let nodes: Vec<NodeRef> = world.nodes.keys().copied().collect();
             for node in nodes {
                 world.freeze(node, false);
+                world.sicken(node, None);
             }
             world.stir_all();
         });

@@ -17,15 +17,16 @@ pub(super) struct Noted {
     pub(super) message: String,
 }
 
-/// Writes the action into the record; a record that is as it was needs no write. The instance is not being deleted.
+/// `serves`: the primary was just seen to serve. Writes the action into the record; a record that is as it was needs no write. The instance is not being deleted.
 pub(super) fn apply(
     record: &mut InstanceRecord,
     action: &InstanceAction,
+    serves: bool,
     now: Timestamp,
 ) -> Result<Noted, ControlError> {
     match action {
         InstanceAction::Switchover { to } => switchover(record, *to, now),
-        InstanceAction::Failover { allow_data_loss } => failover(record, *allow_data_loss, now),
+        InstanceAction::Failover { allow_data_loss } => failover(record, *allow_data_loss, serves, now),
         InstanceAction::Restart => {
             refuse_stopped(record, "restarted")?;
             record.requests.restart = Some(now);
@@ -94,11 +95,20 @@ fn switchover(
 fn failover(
     record: &mut InstanceRecord,
     allow_data_loss: bool,
+    serves: bool,
     now: Timestamp,
 ) -> Result<Noted, ControlError> {
     let primary = primary_with_standby(record, "failover")?;
+    if serves {
+        let name = node_name(record, primary);
+        let detail = format!(
+            "{name} is the primary, and takes logins and commits: a failover is for one that does not; use actions/switchover to change it"
+        );
+        return Err(ControlError::WrongState { detail });
+    }
     record.requests.failover = Some(FailoverRequest {
         allow_data_loss,
+        from: Some(primary),
         at: now,
     });
     let loss = if allow_data_loss {

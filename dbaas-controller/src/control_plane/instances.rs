@@ -94,8 +94,10 @@ impl ControlPlane {
         key: Option<IdempotencyKey>,
     ) -> Result<Versioned<InstanceRecord>, ControlError> {
         let key = key.map(|key| Key::new(&format!("actions of {id}"), &key));
-        let apply =
-            |record: &mut InstanceRecord, _: NewVersion<'_>, now| actions::apply(record, &action, now);
+        let serves = self.inner.engine.serves(id);
+        let apply = |record: &mut InstanceRecord, _: NewVersion<'_>, now| {
+            actions::apply(record, &action, serves, now)
+        };
         self.inner.change_instance(id, expected, None, key, apply).await
     }
 

@@ -1,20 +1,18 @@
 //! Looking at an instance: infrastructure and PostgreSQL, all nodes at once, each with a deadline.
 
-use std::collections::BTreeMap;
-
 use dbaas_core::boot::ADMIN_ROLE;
-use dbaas_core::cluster::standby_name;
+use dbaas_core::cluster::{ClusterPhase, standby_name};
 use dbaas_core::command;
+use dbaas_core::detector::{Look, Outcome, outcome_of};
 use dbaas_core::id::NodeId;
 use dbaas_core::infrastructure::{Endpoint, NodeRef, ObservedNode, PowerState};
 use dbaas_core::instance::InstanceRecord;
-use dbaas_core::observation::{CatalogueFacts, NodeFacts, NodeObservation, Observation, Seen, Silence};
+use dbaas_core::observation::{CatalogueFacts, Fitness, NodeFacts, Observation, Silence};
 use dbaas_core::secret::Secret;
 use dbaas_core::sql_executor::{SqlError, SqlErrorKind, SqlTarget};
-use dbaas_core::time::Timestamp;
+use dbaas_core::steady::Steady;
 use futures_util::future::join_all;
 
-use super::memory::InstanceMemory;
 use super::{LiveNode, LiveView};
 use crate::control_plane::Ports;
 use crate::credentials::Credentials;
@@ -27,13 +25,6 @@ pub(super) fn target(endpoint: &Endpoint, password: &Secret) -> SqlTarget {
         user: ADMIN_ROLE.to_owned(),
         password: password.clone(),
     }
-}
-
-/// What was seen, before it is held against what is remembered.
-pub(super) struct Look {
-    infrastructure: Result<Vec<ObservedNode>, String>,
-    sql: BTreeMap<NodeId, Result<NodeFacts, Silence>>,
-    catalogue: Option<CatalogueFacts>,
 }
 
 /// Looks. `silent` names nodes that did not answer last time: they are given less time.
@@ -72,6 +63,7 @@ pub(super) async fn look(
     });
     let sql = join_all(looks).await.into_iter().collect();
     Look {
+        at: ports.now(),
         infrastructure,
         sql,
         catalogue,
@@ -132,121 +124,41 @@ fn silence(error: &SqlError) -> Silence {
     }
 }
 
-/// Holds what was seen against what is remembered: since when has each node been silent, and not streaming? `at` is the time of day, `now`
-/// the steady time that what is remembered is measured in.
-pub(super) fn remember(
-    memory: &mut InstanceMemory,
-    record: &InstanceRecord,
-    look: Look,
-    at: Timestamp,
-    now: Timestamp,
-) -> Observation {
-    let mut observation = Observation::empty(at);
-    observation.object_failures = memory.object_failures.clone();
-    observation.object_progress = memory.object_progress.clone();
-    if look.catalogue.is_some() {
-        memory.catalogue_read_at = Some(now);
+/// What of a look users are shown at once, without its being written down.
+pub(super) fn live_view(record: &InstanceRecord, observation: &Observation, now: Steady) -> LiveView {
+    let cluster = record.cluster.as_ref();
+    let epoch = cluster.map(|c| c.epoch).unwrap_or_default();
+    let primary = cluster.map(|c| c.primary);
+    let facts = primary.and_then(|id| observation.facts(id));
+    let lag_bytes = |id: NodeId| {
+        let name = standby_name(&record.node(id)?.name, epoch);
+        let ours = observation.facts(id).is_none_or(|f| f.history == epoch);
+        let primary = facts.filter(|_| ours)?;
+        let replayed = primary.streaming(&name)?.replay_lsn?;
+        Some(primary.lsn.0.saturating_sub(replayed.0))
+    };
+    let nodes = observation.nodes.iter().map(|(id, seen)| {
+        let node = LiveNode {
+            lag_bytes: lag_bytes(*id),
+            disk_free_bytes: seen.infra.present().and_then(|n| n.disk_free_bytes),
+        };
+        (*id, node)
+    });
+    let steady = cluster.is_some_and(|c| c.phase == ClusterPhase::Steady);
+    let fit = primary
+        .and_then(|id| observation.node(id))
+        .is_some_and(|seen| matches!(seen.fitness, Fitness::Serves { .. }));
+    let serves = steady && fit && facts.is_some_and(|f| !f.in_recovery && f.epoch == epoch);
+    LiveView {
+        nodes: nodes.collect(),
+        serves_at: serves.then_some(now),
     }
-    observation.catalogue = look.catalogue;
-    let mut found: BTreeMap<NodeId, ObservedNode> = BTreeMap::new();
-    match look.infrastructure {
-        Ok(nodes) => found.extend(nodes.into_iter().map(|n| (n.node.node, n))),
-        Err(error) => observation.infrastructure_error = Some(error),
-    }
-    let unknown = observation.infrastructure_error.is_some();
-    let epoch = record.cluster.as_ref().map(|c| c.epoch).unwrap_or_default();
-    let primary = record.cluster.as_ref().map(|c| c.primary);
-    let primary_facts = primary
-        .and_then(|id| look.sql.get(&id))
-        .and_then(|r| r.as_ref().ok())
-        .cloned();
-    let primary_serves = primary_facts.as_ref().is_some_and(|f| !f.in_recovery);
-    let ids: Vec<NodeId> = record
-        .nodes
-        .iter()
-        .map(|n| n.id)
-        .chain(found.keys().copied())
-        .collect();
-    let mut live = LiveView::default();
-    let mut sql = look.sql;
-    for id in ids {
-        if observation.nodes.contains_key(&id) {
-            continue;
-        }
-        let infra = match found.remove(&id) {
-            Some(node) => Seen::Present(node),
-            None if unknown => Seen::Unknown,
-            None => Seen::Absent,
-        };
-        let answer = sql.remove(&id).unwrap_or(Err(Silence::NotAsked));
-        let node = memory.nodes.entry(id).or_default();
-        node.silent = answer.is_err();
-        let first_asked = *node.answered_at.get_or_insert(now);
-        if answer.is_ok() {
-            node.answered_at = Some(now);
-        }
-        let silent_ms = if answer.is_ok() {
-            0
-        } else {
-            now.since_ms(first_asked)
-        };
-        let name = record.node(id).map(|n| standby_name(&n.name, epoch));
-        // A row of a node whose data is of another history tells nothing.
-        let ours = answer.as_ref().ok().is_none_or(|f| f.history == epoch);
-        let row = name
-            .as_deref()
-            .filter(|_| ours)
-            .and_then(|name| primary_facts.as_ref()?.streaming(name));
-        let first_looked = *node.streamed_at.get_or_insert(now);
-        let runs = infra.present().is_some_and(|n| n.power == PowerState::Running);
-        let is_primary = primary == Some(id) && answer.as_ref().is_ok_and(|f| !f.in_recovery);
-        if row.is_some() || is_primary || (primary_facts.is_none() && runs) {
-            // Without a primary nobody streams: that is not this node's fault. Nor does the primary itself.
-            node.streamed_at = Some(now);
-        }
-        let not_streaming_ms = if row.is_some() {
-            0
-        } else {
-            now.since_ms(first_looked)
-        };
-        let could_stream = answer.is_ok() && !is_primary && primary_serves;
-        let behind = answer.as_ref().ok().filter(|f| f.is_behind());
-        let stalled_ms = node.stalled_ms(now, behind.map(|f| (f.lsn, f.replay_waits)));
-        let waiting_ms = node.waiting_ms(now, epoch, could_stream && row.is_none());
-        if row.is_some() || is_primary {
-            node.well(now);
-        } else {
-            node.well_since = None;
-        }
-        let lag_bytes = match (&primary_facts, row) {
-            (Some(primary), Some(row)) => row.replay_lsn.map(|at| primary.lsn.0.saturating_sub(at.0)),
-            _ => None,
-        };
-        let disk_free_bytes = infra.present().and_then(|n| n.disk_free_bytes);
-        live.nodes.insert(
-            id,
-            LiveNode {
-                lag_bytes,
-                disk_free_bytes,
-            },
-        );
-        let hold_off_ms = node.hold_off_ms(now);
-        let last_failure = node.last_failure.clone();
-        let seen = NodeObservation {
-            infra,
-            sql: answer,
-            silent_ms,
-            not_streaming_ms,
-            waiting_ms,
-            stalled_ms,
-            hold_off_ms,
-            last_failure,
-        };
-        observation.nodes.insert(id, seen);
-    }
-    memory.nodes.retain(|id, _| observation.nodes.contains_key(id));
-    memory.live = live;
-    observation
+}
+
+/// Tries what a client gets.
+pub(super) async fn try_service(ports: &Ports, endpoint: &Endpoint, credentials: &Credentials) -> Outcome {
+    let target = target(endpoint, &credentials.admin);
+    outcome_of(&ports.sql.run(&target, &command::try_service()).await)
 }
 
 /// The node as the infrastructure knows it.

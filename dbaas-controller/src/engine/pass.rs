@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dbaas_core::detector::{self, Trial};
 use dbaas_core::id::{InstanceId, NodeId};
+use dbaas_core::infrastructure::Endpoint;
 use dbaas_core::observation::Progress;
 use dbaas_core::plan::{self, Action, GoneObject, Outcome, Plan, Situation};
 use dbaas_core::store::StoreErrorKind;
@@ -107,21 +109,22 @@ impl Engine {
             let now = self.ports.steady();
             let drift_ms = u64::try_from(self.ports.settings.drift_interval.as_millis()).unwrap_or(u64::MAX);
             let due = m.catalogue_read_at.is_none_or(|at| now.since_ms(at) >= drift_ms);
-            let silent: Vec<NodeId> = m
-                .nodes
-                .iter()
-                .filter(|(_, n)| n.silent)
-                .map(|(id, _)| *id)
-                .collect();
-            (m.wants_catalogue || due, silent)
+            (m.wants_catalogue || due, m.detector.silent())
         });
         let look = observe::look(&self.ports, record, &credentials, wants_catalogue, &silent).await;
-        let (now, steady) = (self.ports.now(), self.ports.steady());
+        let (now, steady) = (look.at, self.ports.steady());
         let observation = self.with_memory(id, |m| {
             if wants_catalogue {
                 m.wants_catalogue = false;
             }
-            observe::remember(m, record, look, now, steady)
+            if look.catalogue.is_some() {
+                m.catalogue_read_at = Some(steady);
+            }
+            let mut observation = detector::update(&mut m.detector, record, look, steady);
+            observation.object_failures = m.object_failures.clone();
+            observation.object_progress = m.object_progress.clone();
+            m.live = observe::live_view(record, &observation, steady);
+            observation
         });
         let users: Vec<_> = loaded.users.iter().map(|u| u.record.clone()).collect();
         let databases: Vec<_> = loaded.databases.iter().map(|d| d.record.clone()).collect();
@@ -137,6 +140,10 @@ impl Engine {
             fresh_ids: &fresh_ids,
         });
         tracing::trace!(instance = %id, why = ?plan.why, actions = plan.actions.len(), "planned");
+        if let Some(node) = plan.try_service {
+            let endpoint = observation.infra(node).and_then(|n| n.endpoint.clone());
+            self.try_service(id, node, endpoint, &credentials);
+        }
         let events = self.with_memory(id, |m| {
             m.wants_catalogue |= plan.wants_catalogue;
             if observation.catalogue.is_some() {
@@ -274,6 +281,38 @@ impl Engine {
         Ok(Some(loaded))
     }
 
+    /// Tries what a client gets, if that is due. Apart from the pass: a trial that hangs keeps no look waiting.
+    fn try_service(
+        self: &Arc<Self>,
+        id: InstanceId,
+        node: NodeId,
+        endpoint: Option<Endpoint>,
+        credentials: &Credentials,
+    ) {
+        let began = self.ports.steady();
+        let Some(endpoint) = endpoint else { return };
+        if !self.with_memory(id, |m| m.detector.begin_trial(node, began)) {
+            return;
+        }
+        let (engine, credentials) = (Arc::clone(self), credentials.clone());
+        let span = tracing::debug_span!("trial", instance = %id, %node);
+        let trial = async move {
+            let outcome = observe::try_service(&engine.ports, &endpoint, &credentials).await;
+            if let detector::Outcome::Failed(unfit) = &outcome {
+                metrics::counter!("dbaas_trial_failures_total").increment(1);
+                tracing::warn!(kind = ?unfit.kind, "a client would not be served: {}", unfit.message);
+            }
+            let trial = Trial { node, began, outcome };
+            let every_ms = engine.trial_every_ms();
+            let now = engine.ports.steady();
+            let is_known = engine.memory.lock().contains_key(&id);
+            if is_known && !engine.with_memory(id, |m| m.detector.end_trial(trial, now, every_ms)) {
+                engine.queue.wake(id);
+            }
+        };
+        tokio::spawn(trial.instrument(span));
+    }
+
     /// Begins the actions that may begin, and waits a while for them. Whether any was begun.
     async fn act(self: &Arc<Self>, id: InstanceId, stage: Arc<Stage>, actions: &[Action]) -> bool {
         let mut begun = JoinSet::new();
@@ -322,7 +361,7 @@ impl Engine {
                 m.actions.entry(key).or_default().running = true;
                 if let Action::Start { node, .. } = action {
                     let jitter_ms = self.ports.randomness.below(50);
-                    m.nodes.entry(*node).or_default().started(now, jitter_ms);
+                    m.detector.started(*node, now, jitter_ms);
                 }
             }
             may
@@ -375,14 +414,13 @@ impl Engine {
                 Ok(Done::Part { .. }) => Outcome::Part,
                 Err(error) => error.outcome(),
             };
-            let mut wait_ms = action.held_off_ms(outcome, memory.failures);
+            let wait_ms = action.held_off_ms(outcome, memory.backoff.failures());
             if well {
-                memory.failures = 0;
+                memory.backoff.succeeded(now, wait_ms);
             } else {
-                memory.failures = memory.failures.saturating_add(1);
-                wait_ms += self.ports.randomness.below(20);
+                let jitter_ms = self.ports.randomness.below(20);
+                memory.backoff.failed_for(now, wait_ms + jitter_ms);
             }
-            memory.not_before = Some(now.plus_ms(wait_ms));
             match act::object(action) {
                 Some(object) => {
                     let before = m.object_progress.remove(&object);
@@ -400,7 +438,7 @@ impl Engine {
                     }
                 }
                 None => {
-                    if let Some(node) = m.nodes.get_mut(&action.node()) {
+                    if let Some(node) = m.detector.known(action.node()) {
                         match result {
                             Ok(_) => node.done(action.name()),
                             Err(error) => node.failed(action.name(), error.to_string()),

@@ -40,6 +40,7 @@ pub(super) struct Draft<'a> {
     /// What a user should know although all is as asked.
     pub(super) warnings: Vec<String>,
     pub(super) wants_catalogue: bool,
+    pub(super) try_service: Option<NodeId>,
     pub(super) wake_after_ms: u64,
 }
 
@@ -58,6 +59,7 @@ impl<'a> Draft<'a> {
             problems: Vec::new(),
             warnings: Vec::new(),
             wants_catalogue: false,
+            try_service: None,
             wake_after_ms: situation.policy.heartbeat_ms,
             situation,
         }
@@ -95,6 +97,7 @@ impl<'a> Draft<'a> {
             why: self.why,
             wake_after_ms: self.wake_after_ms,
             wants_catalogue: self.wants_catalogue,
+            try_service: self.try_service,
         }
     }
 

@@ -11,19 +11,22 @@ use crate::id::NodeId;
 use crate::infrastructure::{ExitReason, PowerOff, PowerState};
 use crate::node::Rejoin;
 use crate::observation::{NodeFacts, Silence};
+use crate::patience::SHUTDOWN_MS;
 use crate::plan::Action;
 use crate::plan::draft::{Draft, Serving};
 use crate::plan::hot_standby;
-use crate::plan::lifetime::{self, SHUTDOWN_MS};
+use crate::plan::lifetime;
 
 mod election;
 mod health;
 mod promotion;
+mod service;
 
 pub(super) use election::begin_epoch;
 use election::sealing;
 use health::{Health, cannot_acknowledge, health, heard_by_standbys, intact, loss, sealable};
 use promotion::{marked, promoting};
+pub(super) use service::{serves_nobody, words};
 
 /// Plans the protocol's next step; the primary, if it serves.
 pub(super) fn plan(draft: &mut Draft<'_>) -> Option<Serving> {
@@ -41,16 +44,26 @@ pub(super) fn plan(draft: &mut Draft<'_>) -> Option<Serving> {
 fn steady(draft: &mut Draft<'_>, cluster: &ClusterState) -> Option<Serving> {
     let primary = cluster.primary;
     let health = health(draft, primary);
+    let has_served = draft.node(primary).is_some_and(|n| n.rejoin != Rejoin::Seed);
+    if draft.power(primary) == Some(&PowerState::Running) && (has_served || health == Health::Serving) {
+        draft.try_service = Some(primary);
+    }
     if health == Health::Serving {
-        draft.record.requests.failover = None;
         if let Some(node) = draft.node_mut(primary) {
             // It has data that must never be initialised over from now on.
             node.rejoin_by(Rejoin::InPlace);
         }
+        if service::give_up(draft, cluster) {
+            return None;
+        }
+        service::end_request(draft, primary);
         return marked(draft, primary, cluster.epoch).then_some(Serving { node: primary });
     }
     if draft.node(primary).is_some_and(|n| n.rejoin == Rejoin::Seed) {
         first_primary(draft, primary);
+        return None;
+    }
+    if service::give_up(draft, cluster) {
         return None;
     }
     let asked_for = draft.record.requests.failover.is_some();
@@ -69,6 +82,7 @@ fn steady(draft: &mut Draft<'_>, cluster: &ClusterState) -> Option<Serving> {
         return None;
     }
     lost(draft, cluster);
+    service::give_up_request(draft);
     None
 }
 

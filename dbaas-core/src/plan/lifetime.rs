@@ -7,12 +7,10 @@ use crate::infrastructure::{DataDisposal, DataState, PowerOff, PowerState};
 use crate::instance::{DesiredState, InstancePhase};
 use crate::lifecycle::{Lifecycle, LifecycleEvent};
 use crate::node::{NodeRecord, NodeRole, Rejoin};
+use crate::patience::SHUTDOWN_MS;
 
 use super::draft::Draft;
 use super::{Action, status};
-
-/// How long a graceful shutdown may take before the node is killed, in milliseconds.
-pub(super) const SHUTDOWN_MS: u32 = 30_000;
 
 /// Whether the other parts are to be asked.
 pub(super) fn plan(draft: &mut Draft<'_>) -> bool {

@@ -8,16 +8,11 @@ use crate::infrastructure::PowerOff;
 use crate::instance::SwitchoverRequest;
 use crate::node::{NodeRecord, NodeRole, Rejoin, RestartMark};
 use crate::observation::{NodeFacts, Seen};
+use crate::patience::{CHECKPOINT_MS, SHUTDOWN_MS, SWITCHOVER_MS};
 
 use super::draft::{Draft, Serving};
-use super::lifetime::{SHUTDOWN_MS, new_node};
+use super::lifetime::new_node;
 use super::{Action, configuration, failover, hot_standby};
-
-/// How long a switchover that a user asked for waits for a suitable standby, in milliseconds.
-const SWITCHOVER_PATIENCE_MS: u64 = 60_000;
-/// How long the checkpoint before a switchover may take, in milliseconds. Clients write meanwhile, so that nothing presses: a disk that is slow, with much to write,
-/// is given its time. The shutdown after it would take as long, and clients would wait.
-const CHECKPOINT_PATIENCE_MS: u64 = 120_000;
 
 pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
     let Some(facts) = draft.facts(primary.node) else {
@@ -265,7 +260,7 @@ fn switchover(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
             Some("there is no standby that stays")
         } else if gone {
             Some("the node that was to take over is being removed, or is gone")
-        } else if !request.by_controller && now.since_ms(request.at) > SWITCHOVER_PATIENCE_MS {
+        } else if !request.by_controller && now.since_ms(request.at) > SWITCHOVER_MS {
             Some("no standby was ready to take over within a minute")
         } else {
             None
@@ -309,7 +304,7 @@ fn is_checkpointed(
     }
     let asked_at = if request.prepared { request.at } else { now };
     let name = draft.name(primary.node);
-    if now.since_ms(asked_at) <= CHECKPOINT_PATIENCE_MS {
+    if now.since_ms(asked_at) <= CHECKPOINT_MS {
         if let Some(request) = draft.record.requests.switchover.as_mut() {
             request.prepared = true;
             request.checkpoint_after.get_or_insert(facts.lsn);
@@ -331,7 +326,7 @@ fn is_checkpointed(
         );
     } else {
         draft.record.requests.switchover = None;
-        let minutes = CHECKPOINT_PATIENCE_MS / 60_000;
+        let minutes = CHECKPOINT_MS / 60_000;
         draft.event(
             "switchover_given_up",
             Some(primary.node),

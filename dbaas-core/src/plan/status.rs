@@ -9,6 +9,7 @@ use crate::node::NodeRole;
 use crate::observation::{ActionFailure, Seen};
 
 use super::draft::{Draft, Serving};
+use super::failover;
 
 /// Sets the instance's state.
 pub(super) fn set(draft: &mut Draft<'_>, phase: InstancePhase, event: LifecycleEvent, reason: String) {
@@ -150,6 +151,13 @@ fn nodes(draft: &mut Draft<'_>, serving: Option<Serving>) {
         let (mut event, mut reason) = match (&seen.infra, power) {
             (Seen::Unknown, _) => (None, "the infrastructure does not answer".to_owned()),
             (Seen::Absent, _) => (Some(LifecycleEvent::WorkBegan), "being created".to_owned()),
+            _ if is_primary && failover::serves_nobody(draft, id).is_some() => {
+                let unfit = failover::serves_nobody(draft, id).map(failover::words);
+                (
+                    Some(LifecycleEvent::Failed),
+                    format!("primary: {}", unfit.unwrap_or_default()),
+                )
+            }
             _ if is_primary => (
                 Some(LifecycleEvent::Converged),
                 "primary: takes writes".to_owned(),

@@ -6,7 +6,7 @@ use dbaas_core::cluster::{ClusterPhase, Epoch, FailoverCause, Lsn};
 use dbaas_core::infrastructure::{Exit, ExitReason, PowerOff, PowerState};
 use dbaas_core::instance::FailoverRequest;
 use dbaas_core::node::Rejoin;
-use dbaas_core::observation::{NodeFacts, Seen, Silence, SlotFacts};
+use dbaas_core::observation::{Fitness, NodeFacts, Seen, Silence, SlotFacts, Unfit, UnfitKind};
 use dbaas_core::plan::Action;
 
 use crate::situation::{Scene, died, node};
@@ -42,6 +42,7 @@ fn fences(scene: &Scene, n: usize, mode: PowerOff) -> bool {
 fn ask_for_failover(scene: &mut Scene, allow_data_loss: bool) {
     scene.record.requests.failover = Some(FailoverRequest {
         allow_data_loss,
+        from: Some(node(1)),
         at: scene.observation.at,
     });
 }
@@ -101,10 +102,120 @@ fn whoever_asks_for_a_failover_does_not_wait() {
     // Where the primary serves there is nothing to ask for.
     let mut scene = Scene::running(3, 1);
     ask_for_failover(&mut scene, false);
-    assert_eq!(
-        scene.plan().record.expect("it is dropped").requests.failover,
-        None
-    );
+    assert_eq!(ended(&scene), None, "whether it serves is tried first");
+    assert_eq!(scene.plan().try_service, Some(node(1)));
+    scene.seen(1).fitness = Fitness::Serves { ms_ago: 0 };
+    assert_eq!(ended(&scene), Some("failover_given_up"));
+    // Another one is the primary by now.
+    scene.record.requests.failover.as_mut().unwrap().from = Some(node(2));
+    assert_eq!(ended(&scene), Some("failover_done"));
+}
+
+/// How a request for a failover ends in this plan, if it does.
+fn ended(scene: &Scene) -> Option<&'static str> {
+    let plan = scene.plan();
+    let kept = plan
+        .record
+        .as_ref()
+        .unwrap_or(&scene.record)
+        .requests
+        .failover
+        .is_some();
+    let mut kinds = plan.events.iter().map(|e| e.kind);
+    let told = kinds.find(|kind| matches!(*kind, "failover_done" | "failover_given_up"));
+    assert_ne!(kept, told.is_some(), "what ends is told of: {:?}", plan.events);
+    told
+}
+
+fn unfit(kind: UnfitKind, for_ms: u64, times: u32) -> Fitness {
+    let message = "no luck".to_owned();
+    let why = Unfit { kind, message };
+    Fitness::Unfit { why, for_ms, times }
+}
+
+#[test]
+fn a_primary_that_serves_nobody_is_given_up() {
+    let policy = Scene::running(3, 1).policy;
+    let (ms, times) = (policy.unfit_ms, policy.unfit_trials);
+    for kind in [UnfitKind::NoLogin, UnfitKind::NoCommit, UnfitKind::Damaged] {
+        let mut scene = Scene::running(3, 1);
+        scene.seen(1).fitness = unfit(kind, ms - 1, times);
+        assert!(!is_given_up(&scene));
+        scene.seen(1).fitness = unfit(kind, ms, times - 1);
+        assert!(!is_given_up(&scene));
+        scene.seen(1).fitness = unfit(kind, ms, times);
+        assert!(is_given_up(&scene), "{kind:?}");
+        assert!(fences(&scene, 1, PowerOff::Immediate));
+        let damaged = kind == UnfitKind::Damaged;
+        let way = if damaged {
+            Rejoin::BaseBackup
+        } else {
+            Rejoin::InPlace
+        };
+        assert_eq!(rejoin(&scene)[0], way, "{kind:?}");
+        // Whoever asks does not wait.
+        scene.seen(1).fitness = unfit(kind, 0, 1);
+        ask_for_failover(&mut scene, false);
+        assert!(is_given_up(&scene));
+        // Without an answer to the look nothing that did not come back counts; what it says itself does.
+        let mut scene = Scene::running(3, 1);
+        scene.silence(1, Silence::Failed("no such directory".to_owned()), 60_000);
+        scene.seen(1).fitness = unfit(kind, ms, times);
+        assert_eq!(is_given_up(&scene), damaged, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_primary_that_serves_nobody_stays_where_nobody_else_would() {
+    // What another node would lack, too.
+    for kind in [UnfitKind::Exhausted, UnfitKind::Refuses] {
+        let mut scene = Scene::running(3, 1);
+        scene.seen(1).fitness = unfit(kind, 60_000, 9);
+        assert!(!is_given_up(&scene));
+        assert!(reason(&scene).contains("no luck"), "{}", reason(&scene));
+        assert!(on(&scene, 1).is_empty());
+    }
+    // Too few that can be sealed, none at all, or none that anybody waited for.
+    let mut few = Scene::running(3, 1);
+    few.silence(2, Silence::Timeout, 60_000);
+    for (mut scene, advice) in [
+        (few, "n2 may hold"),
+        (Scene::running(1, 0), "no standby"),
+        (Scene::running(2, 0), "allow_data_loss"),
+    ] {
+        scene.seen(1).fitness = unfit(UnfitKind::Damaged, 60_000, 9);
+        assert!(!is_given_up(&scene));
+        let said = reason(&scene);
+        assert!(said.contains("serves nobody") && said.contains(advice), "{said}");
+        assert!(on(&scene, 1).is_empty(), "{:?}", on(&scene, 1));
+    }
+}
+
+#[test]
+fn a_forced_failover_from_a_primary_that_serves_nobody_is_carried_out() {
+    let mut scene = Scene::running(2, 0);
+    scene.seen(1).fitness = unfit(UnfitKind::Damaged, 0, 1);
+    ask_for_failover(&mut scene, false);
+    assert!(!is_given_up(&scene), "that may lose commits");
+    ask_for_failover(&mut scene, true);
+    assert!(is_given_up(&scene));
+    let cause = scene.plan().record.unwrap().cluster.unwrap().cause;
+    assert_eq!(cause, Some(FailoverCause::Forced));
+    // One whose disk is whole is restarted: that loses nothing.
+    scene.seen(1).fitness = unfit(UnfitKind::NoCommit, 0, 1);
+    assert!(!is_given_up(&scene));
+    assert!(fences(&scene, 1, PowerOff::Immediate));
+}
+
+#[test]
+fn a_failover_that_cannot_be_carried_out_is_given_up_after_a_minute() {
+    let mut scene = silent(60_000);
+    scene.silence(2, Silence::Timeout, 60_000);
+    ask_for_failover(&mut scene, false);
+    assert_eq!(ended(&scene), None);
+    let at = scene.observation.at.plus_ms(60_001);
+    scene.observation.at = at;
+    assert_eq!(ended(&scene), Some("failover_given_up"));
 }
 
 #[test]

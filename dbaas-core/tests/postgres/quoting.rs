@@ -110,3 +110,28 @@ fn libpq_takes_the_connection_uri() {
         });
     }
 }
+
+/// What `read-write` asks for besides being the primary is set by whoever may write at all.
+#[test]
+fn a_default_of_read_only_hides_no_primary() {
+    for installation in installations("a_default_of_read_only_hides_no_primary") {
+        let mut server = Throwaway::init(&installation);
+        server.start(&[]);
+        server
+            .sql("CREATE ROLE careful LOGIN;\nALTER ROLE careful SET default_transaction_read_only = on;\n");
+        let endpoint = Endpoint {
+            host: server.root().to_str().unwrap().to_owned(),
+            port: 5432,
+        };
+        let strings = ConnectionStrings::new(vec![endpoint])
+            .with_user("careful")
+            .with_database("postgres");
+        let output = server
+            .command("psql")
+            .args(["-XAtqw", "-d", &strings.uri(), "-c", "SHOW transaction_read_only"])
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "on\n", "{errors}");
+    }
+}

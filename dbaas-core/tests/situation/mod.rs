@@ -15,7 +15,7 @@ use dbaas_core::instance::{InstancePhase, InstanceRecord, InstanceSpec};
 use dbaas_core::lifecycle::Lifecycle;
 use dbaas_core::node::Rejoin;
 use dbaas_core::observation::{
-    FollowTarget, NodeFacts, NodeObservation, Observation, ReceiverFacts, Seen, Silence, SlotFacts,
+    Fitness, FollowTarget, NodeFacts, NodeObservation, Observation, ReceiverFacts, Seen, Silence, SlotFacts,
     StandbyFacts,
 };
 use dbaas_core::plan::{Action, Plan, Policy, Situation, desired_configuration, plan};
@@ -243,6 +243,7 @@ impl Scene {
             stalled_ms: 0,
             hold_off_ms: 0,
             last_failure: None,
+            fitness: Fitness::Unknown,
         };
         self.observation.nodes.insert(id, seen);
     }

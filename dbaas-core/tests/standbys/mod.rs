@@ -369,6 +369,7 @@ fn what_was_to_be_rebuilt_is_started_when_there_is_nothing_to_rebuild_it_from() 
         scene.record.nodes[2].rejoin = rejoin;
         scene.record.nodes[2].rejoin_attempts = 1;
         scene.record.requests.failover = accepted.then_some(FailoverRequest {
+            from: Some(node(1)),
             allow_data_loss: true,
             at: scene.observation.at,
         });

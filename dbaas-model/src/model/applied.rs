@@ -13,7 +13,7 @@ use crate::node;
 use crate::record::Rec;
 use crate::sight::Sight;
 use crate::wal::Entry;
-use crate::world::{Budget, Controller, Data, MOST_NODES, Node, Power, State, Violation, link};
+use crate::world::{Budget, Controller, Data, MOST_NODES, Node, Power, Sickness, State, Violation, link};
 
 use super::{Protocol, Request, Step};
 
@@ -95,6 +95,14 @@ impl Protocol {
             Step::Freeze(i) => {
                 state.budget.freezes -= 1;
                 state.nodes[usize::from(i)].power = Power::Frozen;
+            }
+            Step::Sicken(i, damaged) => {
+                state.budget.sicknesses -= 1;
+                state.nodes[usize::from(i)].sick = if damaged {
+                    Sickness::Damaged
+                } else {
+                    Sickness::Stuck
+                };
             }
             Step::Thaw(i) => state.nodes[usize::from(i)].power = Power::Running,
             Step::Cut(a, b) => {
@@ -253,9 +261,10 @@ fn lose(budget: &mut Budget) {
     }
 }
 
-/// Its primary runs, and a standby that answers in this look receives from it.
+/// Its primary serves, and a standby that answers in this look receives from it.
 fn is_heard_of(state: &State, sight: Sight) -> bool {
-    let Some(primary) = state.record.primary().filter(|p| state.nodes[*p].is_writable()) else {
+    let serves = |p: &usize| state.nodes[*p].is_writable() && state.nodes[*p].sick == Sickness::Well;
+    let Some(primary) = state.record.primary().filter(serves) else {
         return false;
     };
     state.nodes.iter().enumerate().any(|(s, n)| {

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use crate::node;
 use crate::sight::Sight;
-use crate::world::{Controller, Data, MOST_NODES, Power, State};
+use crate::world::{Controller, Data, MOST_NODES, Power, Sickness, State};
 
 use super::{Bounds, Protocol, Step};
 
@@ -80,11 +80,10 @@ impl Protocol {
             .filter(|i| state.nodes[*i].runs())
             .fold(0, |bits, i| bits | 1 << i);
         sight.unheard &= answering;
-        let all = state
-            .nodes
-            .iter()
-            .enumerate()
-            .all(|(i, n)| !n.exists || (n.runs() && sight.unheard & (1 << i) == 0));
+        let all = state.nodes.iter().enumerate().all(|(i, n)| {
+            let heard = n.runs() && sight.unheard & (1 << i) == 0;
+            !n.exists || (heard && n.sick == Sickness::Well)
+        });
         if all {
             sight.silent_long = false;
         }
@@ -125,6 +124,9 @@ impl Protocol {
             }
             if n.power == Power::Running && budget.freezes > 0 {
                 steps.push(Step::Freeze(at));
+            }
+            if n.is_writable() && n.sick == Sickness::Well && budget.sicknesses > 0 {
+                steps.extend([Step::Sicken(at, false), Step::Sicken(at, true)]);
             }
             if n.power == Power::Frozen {
                 steps.push(Step::Thaw(at));

@@ -9,7 +9,7 @@ use stateright::Model as _;
 use crate::node;
 use crate::sight::Sight;
 use crate::wal::Entry;
-use crate::world::{Budget, Controller, MOST_NODES, State, Violation};
+use crate::world::{Budget, Controller, MOST_NODES, Sickness, State, Violation};
 
 use super::{Protocol, Step};
 
@@ -56,7 +56,7 @@ impl Protocol {
         next
     }
 
-    /// A fair run without further faults, in which what is frozen stays so: whether it becomes writable with everything as asked for, and where it ends.
+    /// A fair run without further faults, in which what is frozen, or serves nobody, stays so: whether it becomes writable with everything as asked for, and where it ends.
     pub fn converge(&self, from: &State) -> (bool, State) {
         let mut state = from.clone();
         state.cut = 0;
@@ -137,6 +137,7 @@ fn is_writable(state: &State) -> bool {
     cluster.phase == ClusterPhase::Steady
         && !cluster.is_joint()
         && n.is_writable()
+        && n.sick == Sickness::Well
         && held.count() >= usize::from(n.names.k)
 }
 

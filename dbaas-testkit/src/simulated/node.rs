@@ -9,6 +9,7 @@ use dbaas_core::config::AutoConf;
 use dbaas_core::id::NodeId;
 use dbaas_core::infrastructure::{BootMark, DataState, Endpoint, Exit, ExitReason, NodeRef, NodeSpec};
 
+use super::Sickness;
 use super::conf::ConfFile;
 use super::wal::{Catalogue, Disk, RecordId};
 
@@ -76,6 +77,8 @@ pub(super) struct Server {
     /// Sessions of the control plane; whether each holds the advisory lock.
     pub(super) sessions: BTreeMap<u64, bool>,
     pub(super) waiting: Vec<Waiting>,
+    /// What keeps it from serving anybody although it answers looks.
+    pub(super) sickness: Option<Sickness>,
     /// Being shut down: killed at this moment at the latest.
     pub(super) stopping: Option<Stopping>,
     pub(super) next_commit_at_ms: u64,

@@ -18,7 +18,7 @@ use dbaas_core::password::Password;
 use dbaas_core::scram::ScramVerifier;
 use dbaas_core::secret::Secret;
 use dbaas_core::sql_executor::{
-    Expect, Rows, Script, ScriptMode, SqlError, SqlErrorKind, SqlExecutor, SqlTarget,
+    Expect, Rows, Script, ScriptMode, Session, SqlError, SqlErrorKind, SqlExecutor, SqlTarget,
 };
 use parking_lot::Mutex;
 use rand::Rng as _;
@@ -30,7 +30,7 @@ use super::node::{Server, SimNode};
 use super::statement::{Command, parse};
 use super::wal::{AdminLogin, Catalogue, Database, Disk, Role};
 use super::world::{World, write_catalogue};
-use super::{Place, SimController, SimWorld};
+use super::{Place, Sickness, SimController, SimWorld};
 
 /// The control plane's `lock_timeout`.
 const LOCK_TIMEOUT_MS: u64 = 2_000;
@@ -98,7 +98,7 @@ impl SimSql {
     }
 
     /// Where a connection attempt ends.
-    fn reach(&self, world: &World, target: &SqlTarget) -> Result<NodeRef, SqlErrorKind> {
+    fn reach(&self, world: &World, target: &SqlTarget, which: Session) -> Result<NodeRef, SqlErrorKind> {
         let Some(node) = world.at(&target.endpoint) else {
             return Err(SqlErrorKind::ConnectTimeout);
         };
@@ -116,6 +116,12 @@ impl SimSql {
         }
         if server.ready_at_ms > world.now_ms || server.stopping.is_some() {
             return Err(SqlErrorKind::NotReady);
+        }
+        // Old sessions go on.
+        match server.sickness.filter(|_| which == Session::Fresh) {
+            Some(Sickness::NoLogin) => return Err(SqlErrorKind::ConnectTimeout),
+            Some(Sickness::Damaged) => return Err(SqlErrorKind::Statement),
+            Some(Sickness::NoCommit) | None => {}
         }
         if self.may_log_in(&server.catalogue.admin, &target.password) {
             Ok(node)
@@ -153,14 +159,19 @@ impl SqlExecutor for SimSql {
             world.about(ms)
         });
         sleep(delay_ms).await;
-        let reached = world.with(|world| self.reach(world, target));
+        let reached = world.with(|world| self.reach(world, target, script.session));
         let node = match reached {
             Ok(node) => node,
             Err(kind) => {
                 if kind == SqlErrorKind::ConnectTimeout {
                     sleep(u64::from(script.connect_timeout_ms)).await;
                 }
-                return Err(error(kind, "simulated: not reached"));
+                let error = error(kind, "simulated: not reached");
+                return Err(if kind == SqlErrorKind::Statement {
+                    error.with_sqlstate("3D000")
+                } else {
+                    error
+                });
             }
         };
         let session = world.with(|world| {
@@ -469,6 +480,9 @@ impl Job {
                 }
                 Answer::Rows(Vec::new())
             }
+            // Stands for a commit that waits for nobody: it leaves nothing behind.
+            Command::EmitMessage if server.sickness == Some(Sickness::NoCommit) => return Ok(Answer::Wait),
+            Command::EmitMessage => value("0/0"),
             Command::CreateSlot(name) => {
                 disk.slots.entry(name.clone()).or_insert(false);
                 Answer::Rows(Vec::new())

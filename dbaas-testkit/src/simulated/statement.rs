@@ -24,6 +24,7 @@ pub(super) enum Command {
     SyncNamesAre(String),
     Promote,
     Checkpoint,
+    EmitMessage,
     CreateSlot(String),
     DropSlot(String),
     CommentRole(String, String),
@@ -114,6 +115,8 @@ pub(super) fn parse(statement: &Statement) -> Option<Command> {
         Command::SyncNamesAre(next())
     } else if shape == "SELECT pg_promote(false)" {
         Command::Promote
+    } else if begins("SELECT pg_logical_emit_message(true") {
+        Command::EmitMessage
     } else if shape == "CHECKPOINT" {
         Command::Checkpoint
     } else if begins("SELECT pg_create_physical_replication_slot(") {
@@ -361,6 +364,7 @@ mod tests {
             command::follow(epoch, "host='a' port='1'", "slot", Some("x")),
             command::reconfigure(epoch, &configuration),
             command::checkpoint(),
+            command::try_service(),
             command::create_slots(&names),
             command::drop_slots(&names),
             command::bootstrap(&verifier, &verifier, &names),

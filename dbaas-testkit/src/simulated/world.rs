@@ -12,7 +12,7 @@ use tokio::sync::broadcast;
 use super::ledger::Ledger;
 use super::node::{Power, Server, SimNode, Waiting, exit};
 use super::wal::{Catalogue, Database, Disk, Payload, Role, Wal};
-use super::{Chaos, Costs, Loss, NodeReport, Place};
+use super::{Chaos, Costs, Loss, NodeReport, Place, Sickness};
 
 mod boot;
 
@@ -245,6 +245,22 @@ impl World {
         self.note(format!("{label} {}", if frozen { "freezes" } else { "thaws" }));
         self.stir(node.instance);
         self.hint(node);
+    }
+
+    pub(super) fn sicken(&mut self, node: NodeRef, sickness: Option<Sickness>) {
+        let Some(found) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        let label = found.label.clone();
+        let Some((server, _)) = found.running() else {
+            return;
+        };
+        if server.sickness == sickness {
+            return;
+        }
+        server.sickness = sickness;
+        self.note(format!("{label} serves clients as ever but for {sickness:?}"));
+        self.stir(node.instance);
     }
 
     pub(super) fn lose_disk(&mut self, node: NodeRef, loss: Loss) {
@@ -528,6 +544,7 @@ impl World {
             let commit = self.next_commit;
             if let Some((server, disk)) = self.nodes.get_mut(&node).and_then(SimNode::running)
                 && server.next_commit_at_ms <= now_ms
+                && server.sickness.is_none()
             {
                 self.next_commit += 1;
                 server.next_commit_at_ms = now_ms + pause_ms;

@@ -540,6 +540,7 @@ async fn stop_start_restart_and_failover() {
     .record;
     let failover = FailoverRequest {
         allow_data_loss: true,
+        from: record.cluster.as_ref().map(|cluster| cluster.primary),
         at: record.updated_at,
     };
     assert_eq!(record.requests.failover, Some(failover));

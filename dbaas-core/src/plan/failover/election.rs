@@ -7,17 +7,13 @@ use crate::cluster::{ClusterPhase, ClusterState, Electorate, FailoverCause, Form
 use crate::id::NodeId;
 use crate::infrastructure::PowerOff;
 use crate::node::{NodeRole, Rejoin};
+use crate::patience::{SHUTDOWN_MS, STALLED_MS};
 use crate::plan::Action;
 use crate::plan::draft::Draft;
-use crate::plan::lifetime::SHUTDOWN_MS;
 
 use super::health::{intact, sealable};
 use super::promotion::prepare_followers;
 use super::{await_more, restart_in_place};
-
-/// How long replay may stand still before the end of what was received, in milliseconds: many times as long as PostgreSQL takes to look for more
-/// (`wal_retrieve_retry_interval`).
-const STALLED_MS: u64 = 500;
 
 /// The compare-and-swap that begins a new epoch. The actions of the same plan run only if it succeeded.
 pub(in crate::plan) fn begin_epoch(

@@ -6,13 +6,11 @@ use crate::id::NodeId;
 use crate::infrastructure::PowerOff;
 use crate::node::{NodeRecord, Rejoin};
 use crate::observation::NodeFacts;
+use crate::patience::STUCK_SHUTDOWN_MS;
 use crate::plan::Action;
 use crate::plan::draft::{Draft, Serving};
 
 use super::{SLOT_PREFIX, note_good_standby, set_rejoin};
-
-/// How long a standby that is to be rewound may take to shut down, in milliseconds.
-const STUCK_SHUTDOWN_MS: u32 = 5_000;
 
 /// A node that runs, answers, and is not the primary.
 pub(super) fn plan(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving: Option<Serving>) {

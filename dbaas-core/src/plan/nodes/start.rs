@@ -29,7 +29,9 @@ pub(super) fn plan(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, s
         }
     }
     let hold_off = draft.seen(id).map_or(0, |s| s.hold_off_ms);
-    if hold_off > 0 {
+    // Its data was what kept it from starting: with other data it need not wait.
+    let gets_other_data = rejoin == Rejoin::BaseBackup && record.rejoin != Rejoin::BaseBackup;
+    if hold_off > 0 && !gets_other_data {
         draft.pending(format!(
             "{name} is started again in {} s",
             hold_off.div_ceil(1000)
@@ -193,6 +195,8 @@ fn next_rejoin(
         (_, DataState::Initialised, Some(ExitReason::CannotRewind | ExitReason::PreparationFailed)) => {
             Rejoin::BaseBackup
         }
+        // It says itself that its files are gone or broken: no start mends that, and a rewind would read them.
+        (_, DataState::Initialised, Some(ExitReason::Damaged)) if serving.is_some() => Rejoin::BaseBackup,
         // It was started so before, ended by itself and never came to stream.
         (Rejoin::InPlace, DataState::Initialised, Some(ExitReason::Died))
             if attempts >= ATTEMPTS && serving.is_some() =>

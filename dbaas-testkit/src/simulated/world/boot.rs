@@ -259,6 +259,7 @@ impl World {
             senders: BTreeMap::new(),
             sessions: BTreeMap::new(),
             waiting: Vec::new(),
+            sickness: None,
             stopping: None,
             next_commit_at_ms: 0,
             checked: false,

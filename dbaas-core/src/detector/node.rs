@@ -1,0 +1,212 @@
+//! [`NodeMemory`]: for how long a node has been as it is.
+
+use crate::cluster::{Epoch, Lsn};
+use crate::observation::ActionFailure;
+use crate::patience::{START_AGAIN_FIRST_MS, START_AGAIN_MOST_MS, WELL_AGAIN_MS};
+use crate::steady::Steady;
+
+use super::backoff::Backoff;
+
+/// What is remembered of a node.
+#[derive(Debug, Clone, Default)]
+pub struct NodeMemory {
+    /// When it last answered, or was first asked.
+    answered_at: Option<Steady>,
+    silent: bool,
+    /// When it last streamed, or was first looked at.
+    streamed_at: Option<Steady>,
+    /// In which epoch it could have streamed and has not, and since when.
+    waits: Option<(Epoch, Steady)>,
+    /// At which position its replay is stalled, and since when.
+    stalled: Option<(Lsn, Steady)>,
+    /// Since when it has been well (primary or streaming).
+    well_since: Option<Steady>,
+    /// Starts since it was last well.
+    starts: Backoff,
+    last_failure: Option<ActionFailure>,
+}
+
+impl NodeMemory {
+    /// A start was ordered: the next one waits, twice as long each time.
+    pub(super) fn started(&mut self, now: Steady, jitter_ms: u64) {
+        self.starts
+            .failed(now, START_AGAIN_FIRST_MS, START_AGAIN_MOST_MS, jitter_ms);
+        self.well_since = None;
+        // What did not answer before cannot be held against what was just started.
+        self.answered_at = Some(now);
+    }
+
+    /// An action on it came to nothing.
+    pub fn failed(&mut self, action: &'static str, message: String) {
+        let before = self
+            .last_failure
+            .take()
+            .filter(|failure| failure.action == action);
+        let times = before.map_or(0, |failure| failure.times).saturating_add(1);
+        self.last_failure = Some(ActionFailure {
+            action,
+            message,
+            times,
+        });
+    }
+
+    /// An action on it was done: an earlier failure of the same is history.
+    pub fn done(&mut self, action: &'static str) {
+        self.last_failure.take_if(|failure| failure.action == action);
+    }
+
+    pub(super) fn last_failure(&self) -> Option<&ActionFailure> {
+        self.last_failure.as_ref()
+    }
+
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent
+    }
+
+    /// It did, or did not, answer just now: for how long has it not?
+    pub(super) fn silent_ms(&mut self, now: Steady, answers: bool) -> u64 {
+        self.silent = !answers;
+        let last = *self.answered_at.get_or_insert(now);
+        if answers {
+            self.answered_at = Some(now);
+            return 0;
+        }
+        now.since_ms(last)
+    }
+
+    /// For how long it has not been streaming. Time in which it is `excused` ends with this look, and does not count after it.
+    pub(super) fn not_streaming_ms(&mut self, now: Steady, streams: bool, excused: bool) -> u64 {
+        let last = *self.streamed_at.get_or_insert(now);
+        if streams || excused {
+            self.streamed_at = Some(now);
+        }
+        if streams { 0 } else { now.since_ms(last) }
+    }
+
+    /// For how long it could have been streaming in this epoch and was not, without a break.
+    pub(super) fn waiting_ms(&mut self, now: Steady, epoch: Epoch, waits: bool) -> u64 {
+        if !waits {
+            self.waits = None;
+            return 0;
+        }
+        let since = match self.waits {
+            Some((of, since)) if of == epoch => since,
+            _ => now,
+        };
+        self.waits = Some((epoch, since));
+        now.since_ms(since)
+    }
+
+    /// For how long its replay has been stalled at one position. `behind`: where it is, without a receiver and before the end of what it received, and
+    /// whether it waits for more. It does not all the time: it looks for the rest of the record again and again, which takes long if that is
+    /// large.
+    pub(super) fn stalled_ms(&mut self, now: Steady, behind: Option<(Lsn, bool)>) -> u64 {
+        self.stalled = match (self.stalled, behind) {
+            (Some((before, since)), Some((at, _))) if before == at => Some((at, since)),
+            (_, Some((at, true))) => Some((at, now)),
+            _ => None,
+        };
+        self.stalled.map_or(0, |(_, since)| now.since_ms(since))
+    }
+
+    /// It is, or is not, what it is to be.
+    pub(super) fn note_well(&mut self, now: Steady, well: bool) {
+        if !well {
+            self.well_since = None;
+            return;
+        }
+        let since = *self.well_since.get_or_insert(now);
+        // That its configuration was refused says nothing against how well it serves: that is told until it takes one.
+        self.last_failure
+            .take_if(|failure| failure.action != "reconfigure");
+        if now.since_ms(since) >= WELL_AGAIN_MS {
+            self.starts.forgive();
+        }
+    }
+
+    /// How long its next start has to wait.
+    pub(super) fn hold_off_ms(&self, now: Steady) -> u64 {
+        self.starts.left_ms(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Steady {
+        Steady::from_ms(ms)
+    }
+
+    #[test]
+    fn starts_back_off_and_are_forgiven() {
+        let t = at(1_000_000);
+        let mut node = NodeMemory::default();
+        assert_eq!(node.hold_off_ms(t), 0);
+        node.started(t, 0);
+        assert_eq!(node.hold_off_ms(t), 100);
+        node.started(t, 0);
+        assert_eq!(node.hold_off_ms(t), 200);
+        for _ in 0..20 {
+            node.started(t, 0);
+        }
+        assert_eq!(node.hold_off_ms(t), 60_000);
+        node.note_well(t, true);
+        node.note_well(t.plus_ms(WELL_AGAIN_MS - 1), true);
+        assert_ne!(node.hold_off_ms(t), 0);
+        node.note_well(t.plus_ms(WELL_AGAIN_MS), true);
+        assert_eq!(node.hold_off_ms(t), 0);
+    }
+
+    #[test]
+    fn silence_counts_from_the_last_answer_or_start() {
+        let mut node = NodeMemory::default();
+        assert_eq!(node.silent_ms(at(100), false), 0, "from the first look");
+        assert_eq!(node.silent_ms(at(400), false), 300);
+        assert!(node.is_silent());
+        assert_eq!(node.silent_ms(at(500), true), 0);
+        assert!(!node.is_silent());
+        assert_eq!(node.silent_ms(at(900), false), 400);
+        node.started(at(1_000), 0);
+        assert_eq!(node.silent_ms(at(1_100), false), 100);
+    }
+
+    #[test]
+    fn not_streaming_counts_from_the_last_row_and_not_while_excused() {
+        let mut node = NodeMemory::default();
+        assert_eq!(node.not_streaming_ms(at(0), false, false), 0);
+        assert_eq!(node.not_streaming_ms(at(300), false, false), 300);
+        assert_eq!(node.not_streaming_ms(at(400), true, false), 0);
+        assert_eq!(node.not_streaming_ms(at(700), false, false), 300);
+        node.not_streaming_ms(at(800), false, true);
+        assert_eq!(node.not_streaming_ms(at(900), false, false), 100);
+    }
+
+    #[test]
+    fn replay_is_stalled_for_as_long_as_it_stays_where_it_is() {
+        let mut node = NodeMemory::default();
+        // It may still be about to replay what it has.
+        assert_eq!(node.stalled_ms(at(0), Some((Lsn(5), false))), 0);
+        assert_eq!(node.stalled_ms(at(300), Some((Lsn(5), true))), 0);
+        assert_eq!(node.stalled_ms(at(700), Some((Lsn(5), false))), 400);
+        assert_eq!(node.stalled_ms(at(800), Some((Lsn(6), true))), 0);
+        assert_eq!(node.stalled_ms(at(900), Some((Lsn(6), true))), 100);
+        assert_eq!(node.stalled_ms(at(1_000), None), 0);
+        assert_eq!(node.stalled_ms(at(1_100), Some((Lsn(6), true))), 0);
+    }
+
+    #[test]
+    fn only_the_time_counts_in_which_it_could_have_streamed() {
+        let mut node = NodeMemory::default();
+        // It was the primary for an hour, then it is started to follow in the next epoch.
+        assert_eq!(node.waiting_ms(at(0), Epoch(1), false), 0);
+        let t = at(3_600_000);
+        assert_eq!(node.waiting_ms(t, Epoch(1), false), 0);
+        assert_eq!(node.waiting_ms(t.plus_ms(200), Epoch(2), true), 0);
+        assert_eq!(node.waiting_ms(t.plus_ms(700), Epoch(2), true), 500);
+        assert_eq!(node.waiting_ms(t.plus_ms(800), Epoch(3), true), 0);
+        assert_eq!(node.waiting_ms(t.plus_ms(900), Epoch(3), true), 100);
+        assert_eq!(node.waiting_ms(t.plus_ms(901), Epoch(3), false), 0);
+        assert_eq!(node.waiting_ms(t.plus_ms(999), Epoch(3), true), 0);
+    }
+}
