@@ -176,6 +176,7 @@ async fn the_main_job() -> Result {
         disk: 8u64.try_into()?,
         nodes: 3u64.try_into()?,
         sync_replicas: 1u64.try_into()?,
+        parameters: Default::default(),
         version: version.record.id,
     };
     let id = plane.create_instance(request, None).await?.record.id;
