@@ -336,7 +336,7 @@ fn the_first_database_that_is_missing_is_made_from_the_spare_one() {
     );
     let shop = ("shop", "it", Some(id(0)));
     assert_eq!(
-        sources(&[spare.clone(), shop]),
+        sources(&[spare, shop]),
         expect(&[("blog", Spare), ("wiki", Template)])
     );
     let staging = staging_database_name(id(0));

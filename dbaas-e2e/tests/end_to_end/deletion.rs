@@ -372,7 +372,6 @@ async fn a_lock_that_somebody_holds() -> Result {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let share = stood_still.as_secs_f64() / began.elapsed().as_secs_f64();
-    eprintln!("readers stood still for {:.1} % of the time", share * 100.0);
     ensure!(
         share < 0.2,
         "readers stood still for {:.0} % of the time",
