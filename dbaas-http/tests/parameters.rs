@@ -1,6 +1,5 @@
 //! `parameters` of an instance, and the list of a version.
 
-#[allow(dead_code, reason = "shared with other tests")]
 mod world;
 
 use axum::http::StatusCode;
