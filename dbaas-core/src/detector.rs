@@ -21,7 +21,7 @@ use crate::time::Timestamp;
 
 pub use backoff::Backoff;
 use fitness::Trials;
-pub use fitness::{Outcome, Trial, outcome_of};
+pub use fitness::{Outcome, Trial, is_damage, outcome_of};
 pub use node::NodeMemory;
 
 /// What was seen, before it is held against what is remembered.

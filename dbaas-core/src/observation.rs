@@ -46,7 +46,9 @@ pub enum Silence {
     Exhausted(String),
     /// No answer in time.
     Timeout,
-    /// It answered with an error.
+    /// It says that its files are gone or broken.
+    Damaged(String),
+    /// It answered with another error.
     Failed(String),
 }
 

@@ -6,6 +6,7 @@ mod end_to_end {
     mod day_two;
     mod deletion;
     mod failover;
+    mod health;
     mod identity;
     mod manifest;
     mod ownership;

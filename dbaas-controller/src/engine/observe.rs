@@ -3,7 +3,7 @@
 use dbaas_core::boot::ADMIN_ROLE;
 use dbaas_core::cluster::{ClusterPhase, standby_name};
 use dbaas_core::command;
-use dbaas_core::detector::{Look, Outcome, outcome_of};
+use dbaas_core::detector::{Look, Outcome, is_damage, outcome_of};
 use dbaas_core::id::NodeId;
 use dbaas_core::infrastructure::{Endpoint, NodeRef, ObservedNode, PowerState};
 use dbaas_core::instance::InstanceRecord;
@@ -114,6 +114,9 @@ async fn catalogue(ports: &Ports, endpoint: &Endpoint, credentials: &Credentials
 fn silence(error: &SqlError) -> Silence {
     if let Some(state) = error.sqlstate().filter(|state| state.starts_with("53")) {
         return Silence::Exhausted(format!("{error}; SQLSTATE {state}"));
+    }
+    if let Some(state) = error.sqlstate().filter(|state| is_damage(state)) {
+        return Silence::Damaged(format!("{error}; SQLSTATE {state}"));
     }
     match error.kind() {
         SqlErrorKind::Refused => Silence::Refused,

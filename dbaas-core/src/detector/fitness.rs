@@ -31,6 +31,12 @@ pub struct Trial {
     pub outcome: Outcome,
 }
 
+/// Whether an SQLSTATE says that files are gone or broken: I/O errors and files that are missing; what PostgreSQL calls corrupted; a
+/// database whose directory is gone.
+pub fn is_damage(sqlstate: &str) -> bool {
+    matches!(sqlstate.get(..2), Some("58" | "XX" | "F0" | "3D"))
+}
+
 /// What the answer to [`crate::command::try_service`] means.
 pub fn outcome_of(answer: &Result<Vec<Rows>, SqlError>) -> Outcome {
     let Err(error) = answer else {
@@ -47,8 +53,7 @@ pub fn outcome_of(answer: &Result<Vec<Rows>, SqlError>) -> Outcome {
         ("53", _) if state == "53300" => Outcome::Unclear,
         // Out of memory, locks, disk: another node would soon be, too.
         ("53", _) => unfit(UnfitKind::Exhausted, said()),
-        // I/O errors and files that are gone; what PostgreSQL calls corrupted; a database whose directory is gone.
-        ("58" | "XX" | "F0" | "3D", _) => unfit(UnfitKind::Damaged, said()),
+        _ if is_damage(state) => unfit(UnfitKind::Damaged, said()),
         (_, SqlErrorKind::ConnectTimeout) => unfit(UnfitKind::NoLogin, "no login in time".to_owned()),
         // Without a state, or cancelled by its own time-out: no answer. Other states are of sessions that somebody ended.
         ("", SqlErrorKind::OutcomeUnknown) => unfit(UnfitKind::NoCommit, "no commit in time".to_owned()),

@@ -93,7 +93,7 @@ fn left_alone(sql: Option<&Result<NodeFacts, Silence>>) -> (String, &'static str
             format!("has run out of what a look needs ({error})"),
             "find the clients that use it up; those that are connected may go on",
         ),
-        Some(Err(Silence::Failed(error))) => (
+        Some(Err(Silence::Failed(error) | Silence::Damaged(error))) => (
             format!("answers the control plane with an error ({error})"),
             "look at its log",
         ),
@@ -207,7 +207,7 @@ fn restart_hung(draft: &mut Draft<'_>, cluster: &ClusterState) -> bool {
     let hung = draft.seen(primary).is_some_and(|seen| {
         let mute = matches!(
             seen.sql,
-            Err(Silence::Timeout | Silence::Failed(_) | Silence::Login)
+            Err(Silence::Timeout | Silence::Failed(_) | Silence::Damaged(_) | Silence::Login)
         );
         mute && seen.silent_ms >= patience
     });

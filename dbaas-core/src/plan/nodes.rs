@@ -102,6 +102,11 @@ fn node(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) {
         }
         PowerState::Running => match &seen.sql {
             Ok(facts) => running::plan(draft, id, facts, serving),
+            Err(Silence::Damaged(error))
+                if serving.is_some() && seen.silent_ms >= draft.situation.policy.silent_ms =>
+            {
+                running::rebuild_damaged(draft, id, error);
+            }
             Err(silence) => {
                 draft.pending(format!("{} does not answer yet", record.name));
                 // A new standby knows the control plane's password when it has replayed it.

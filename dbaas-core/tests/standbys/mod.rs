@@ -331,6 +331,26 @@ fn a_standby_that_is_stuck_is_rewound_then_rebuilt() {
     assert!(is_fenced(&scene, 3));
 }
 
+/// It may stream on, with the files that it has open.
+#[test]
+fn a_standby_that_says_that_its_files_are_gone_is_rebuilt() {
+    let damaged = || Silence::Damaged("could not open a file".to_owned());
+    let long = Scene::running(3, 1).policy.silent_ms;
+    let scene = |silence, ms| {
+        let mut scene = Scene::running(3, 1);
+        scene.silence(3, silence, ms);
+        scene
+    };
+    assert!(is_fenced(&scene(damaged(), long), 3));
+    assert_eq!(rejoin(&scene(damaged(), long), 3), Rejoin::BaseBackup);
+    assert!(!is_fenced(&scene(damaged(), long - 1), 3));
+    assert!(!is_fenced(&scene(Silence::Failed("what?".to_owned()), 60_000), 3));
+    // There has to be somebody to rebuild it from.
+    let mut alone = scene(damaged(), long);
+    alone.power(1, died());
+    assert!(!is_fenced(&alone, 3));
+}
+
 #[test]
 fn a_stray_primary_that_was_one_before_is_only_rewound() {
     let mut scene = Scene::running(3, 1);

@@ -117,7 +117,7 @@ pub(super) fn loss(draft: &Draft<'_>, node: NodeId) -> String {
         Some(PowerState::Running | PowerState::Preparing) => {
             let silent_ms = draft.seen(node).map_or(0, |s| s.silent_ms);
             let said = match draft.seen(node).map(|s| &s.sql) {
-                Some(Err(Silence::Failed(error) | Silence::Exhausted(error))) => {
+                Some(Err(Silence::Failed(error) | Silence::Damaged(error) | Silence::Exhausted(error))) => {
                     format!("; it says: {error}")
                 }
                 Some(Err(Silence::Login)) => "; it refuses the control plane's login".to_owned(),

@@ -119,6 +119,17 @@ pub(super) fn plan(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving
     draft.act(Action::PowerOff { node: id, mode }, why);
 }
 
+/// A standby whose files are gone may go on streaming, and lets nobody in: it could not be sealed. No start mends that, and a rewind would read what is gone.
+pub(super) fn rebuild_damaged(draft: &mut Draft<'_>, id: NodeId, error: &str) {
+    let name = draft.name(id);
+    set_rejoin(draft, id, Rejoin::BaseBackup);
+    let why = format!("{name} says that its files are gone or broken ({error}): rebuilding it");
+    draft.pending(why.clone());
+    draft.event("standby_rebuilding", Some(id), why.clone());
+    let mode = PowerOff::Immediate;
+    draft.act(Action::PowerOff { node: id, mode }, why);
+}
+
 /// This standby was started from the base backup that it was to be built anew from: its data is good, also if the primary is lost before it
 /// could stream. Otherwise it could vote while it runs, and never be started again.
 fn note_rebuilt(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts) {
