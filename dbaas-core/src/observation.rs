@@ -159,6 +159,8 @@ pub enum Fitness {
         for_ms: u64,
         /// How many in a row.
         times: u32,
+        /// The server before this one gave no login or no commit either, and none has been well since: what they share may be at fault.
+        again: bool,
     },
 }
 

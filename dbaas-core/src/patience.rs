@@ -46,6 +46,9 @@ pub const TRIAL_COMMIT_MS: u32 = 2_000;
 pub const UNFIT_MS: u64 = 5_000;
 /// ... if so many have failed in a row: time alone says nothing where the control plane itself was paused.
 pub const UNFIT_TRIALS: u32 = 3;
+/// A primary that gives no login or no commit, as the one before it did, is given up only after so long: a disk or a host that all nodes share is slow for
+/// some time at most, and each failover would write to it, too.
+pub const UNFIT_AGAIN_MS: u64 = 60_000;
 
 /// How long a switchover that a user asked for waits for a suitable standby.
 pub const SWITCHOVER_MS: u64 = 60_000;

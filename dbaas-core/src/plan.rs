@@ -55,6 +55,8 @@ pub struct Policy {
     pub unfit_ms: u64,
     /// See [`time_limits::UNFIT_TRIALS`].
     pub unfit_trials: u32,
+    /// See [`time_limits::UNFIT_AGAIN_MS`].
+    pub unfit_again_ms: u64,
     /// How far behind, in bytes, a standby may be to be chosen for a switchover or counted as caught up.
     pub caught_up_bytes: u64,
     /// Between two looks at an instance that needs nothing.
@@ -80,6 +82,7 @@ impl Default for Policy {
             stuck_standby_ms: time_limits::STUCK_STANDBY_MS,
             unfit_ms: time_limits::UNFIT_MS,
             unfit_trials: time_limits::UNFIT_TRIALS,
+            unfit_again_ms: time_limits::UNFIT_AGAIN_MS,
             caught_up_bytes: 1 << 20,
             heartbeat_ms: time_limits::HEARTBEAT_MS,
             progress_ms: time_limits::PROGRESS_MS,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use dbaas_core::cluster::ClusterPhase;
 use dbaas_core::infrastructure::NodeRef;
 use dbaas_core::lifecycle::Lifecycle;
 use dbaas_testkit::simulated::{Costs, Sickness, SimWorld};
@@ -27,13 +28,50 @@ pub struct Replaced {
 
 /// Makes an instance with one synchronous replica, if it has a standby, and takes its primary's service away for good.
 pub fn replace(sickness: Sickness, nodes: u64) -> anyhow::Result<Replaced> {
+    in_virtual_time(play(sickness, nodes))
+}
+
+/// Makes an instance of three nodes, takes the service of whichever is primary away for so long, as a disk that all share does, and counts the failovers.
+pub fn share(sickness: Sickness, lasts: Duration) -> anyhow::Result<u64> {
+    in_virtual_time(play_shared(sickness, lasts))
+}
+
+fn in_virtual_time<T>(play: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()?;
-    let result = runtime.block_on(play(sickness, nodes));
+    let result = runtime.block_on(play);
     runtime.shutdown_background();
     result
+}
+
+async fn play_shared(sickness: Sickness, lasts: Duration) -> anyhow::Result<u64> {
+    let world = SimWorld::new(1, Costs::default());
+    tokio::spawn(world.clone().run());
+    let store = SimStore::new(1, false);
+    let seat = start_controller(&world, &store, 1, "service".to_owned()).await?;
+    let control = seat.control.context("no controller")?;
+    let ids = create(&control, 1, 3).await?;
+    let id = *ids.first().context("no instance")?;
+    control.wait_for_instance(id, Lifecycle::Active, PATIENCE).await?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let until = tokio::time::Instant::now() + lasts;
+    let mut first = None;
+    loop {
+        let cluster = control.instance(id).await?.record.cluster.context("no cluster")?;
+        let epoch = cluster.epoch.0;
+        let before = *first.get_or_insert(epoch);
+        if tokio::time::Instant::now() >= until {
+            return Ok(epoch - before);
+        }
+        for node in world.nodes(id) {
+            if cluster.phase == ClusterPhase::Steady && node.is_primary {
+                world.sicken(node.node, Some(sickness));
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn play(sickness: Sickness, nodes: u64) -> anyhow::Result<Replaced> {

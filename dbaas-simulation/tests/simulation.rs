@@ -1,8 +1,11 @@
 //! Seeds of the simulation in the ordinary test run. Many more: `cargo run --profile optimised -p dbaas-simulation -- seeds --count 5000`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use dbaas_core::patience::{TRIAL_COMMIT_MS, TRIAL_EVERY_MS, TRIAL_LOGIN_MS, UNFIT_MS, UNFIT_TRIALS};
+use dbaas_core::patience::{
+    TRIAL_COMMIT_MS, TRIAL_EVERY_MS, TRIAL_LOGIN_MS, UNFIT_AGAIN_MS, UNFIT_MS, UNFIT_TRIALS,
+};
 use dbaas_simulation::{idle, seed, service};
 use dbaas_testkit::simulated::Sickness;
 
@@ -139,6 +142,17 @@ fn a_primary_that_serves_nobody_is_replaced() {
         let alone = service::replace(sickness, 1).unwrap();
         assert_eq!(alone.after_ms, None);
         assert!(alone.reason.contains("there is no standby"), "{alone:?}");
+    }
+}
+
+/// All nodes stand on one disk. Without an end to it a primary would be given up every few seconds.
+#[test]
+fn a_fault_that_all_nodes_share_does_not_send_them_back_and_forth() {
+    for sickness in [Sickness::NoLogin, Sickness::NoCommit] {
+        let failovers = service::share(sickness, Duration::from_millis(UNFIT_AGAIN_MS)).unwrap();
+        assert_eq!(failovers, 1, "{sickness:?}");
+        let failovers = service::share(sickness, Duration::from_millis(5 * UNFIT_AGAIN_MS)).unwrap();
+        assert!((2..=5).contains(&failovers), "{sickness:?}: {failovers}");
     }
 }
 

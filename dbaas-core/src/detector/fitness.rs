@@ -3,7 +3,9 @@
 
 use crate::id::NodeId;
 use crate::observation::{Fitness, Unfit, UnfitKind};
-use crate::patience::{TRIAL_AGAIN_MOST_MS, TRIAL_AGAIN_MS, TRIAL_COMMIT_MS, TRIAL_LOGIN_MS};
+use crate::patience::{
+    TRIAL_AGAIN_MOST_MS, TRIAL_AGAIN_MS, TRIAL_COMMIT_MS, TRIAL_LOGIN_MS, UNFIT_TRIALS, WELL_AGAIN_MS,
+};
 use crate::sql_executor::{Rows, SqlError, SqlErrorKind};
 use crate::steady::Steady;
 
@@ -73,7 +75,11 @@ pub(super) struct Trials {
     running: Option<Steady>,
     next: Backoff,
     served_at: Option<Steady>,
+    /// Since when every trial went well.
+    well_since: Option<Steady>,
     failing: Option<Failing>,
+    /// A server before this one gave no login or no commit, and none has been well for [`WELL_AGAIN_MS`] since.
+    again: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -87,16 +93,26 @@ impl Trials {
     /// What was tried before says nothing of a server that is started anew.
     pub(super) fn forget(&mut self, node: NodeId) {
         if self.of == Some(node) {
-            *self = Trials::default();
+            self.start_over(None);
         }
+    }
+
+    /// What is told of another server from now on. Only that nobody was served before is kept: it may have been for what both share.
+    fn start_over(&mut self, of: Option<NodeId>) {
+        let shared = |failing: &Failing| {
+            let slow = matches!(failing.last.kind, UnfitKind::NoLogin | UnfitKind::NoCommit);
+            slow && failing.times >= UNFIT_TRIALS
+        };
+        *self = Trials {
+            of,
+            again: self.again || self.failing.as_ref().is_some_and(shared),
+            ..Trials::default()
+        };
     }
 
     pub(super) fn begin(&mut self, node: NodeId, now: Steady) -> bool {
         if self.of != Some(node) {
-            *self = Trials {
-                of: Some(node),
-                ..Trials::default()
-            };
+            self.start_over(Some(node));
         }
         // One that nothing was heard of for so long was lost with whoever made it.
         let lost_ms = 2 * u64::from(TRIAL_LOGIN_MS + TRIAL_COMMIT_MS);
@@ -118,6 +134,8 @@ impl Trials {
             Outcome::Served => {
                 self.failing = None;
                 self.served_at = Some(now);
+                let since = *self.well_since.get_or_insert(now);
+                self.again &= now.since_ms(since) < WELL_AGAIN_MS;
                 true
             }
             Outcome::Unclear => {
@@ -126,6 +144,7 @@ impl Trials {
             }
             Outcome::Failed(last) => {
                 let before = self.failing.take();
+                self.well_since = None;
                 self.failing = Some(Failing {
                     since: before.as_ref().map_or(trial.began, |failing| failing.since),
                     times: before.map_or(0, |failing| failing.times).saturating_add(1),
@@ -151,6 +170,7 @@ impl Trials {
                 why: failing.last.clone(),
                 for_ms: now.since_ms(failing.since),
                 times: failing.times,
+                again: self.again,
             },
             (None, Some(at)) => Fitness::Serves {
                 ms_ago: now.since_ms(at),
@@ -252,5 +272,60 @@ mod tests {
         assert!(!try_at(&mut trials, 1, 9_200, 9_300, unfit()));
         assert!(try_at(&mut trials, 1, 9_900, 9_950, Outcome::Served));
         assert_eq!(seen(&trials, 9_950), None, "one that went well ends the row");
+    }
+
+    /// Tries a node at a moment; whether it fails as the one before did, if it fails.
+    fn again(trials: &mut Trials, n: u128, now: u64, outcome: Outcome) -> Option<bool> {
+        assert!(trials.begin(node(n), at(now)), "{now}");
+        let trial = Trial {
+            node: node(n),
+            began: at(now),
+            outcome,
+        };
+        trials.end(trial, at(now), 0);
+        match trials.fitness(node(n), at(now)) {
+            Fitness::Unfit { again, .. } => Some(again),
+            Fitness::Serves { .. } | Fitness::Unknown => None,
+        }
+    }
+
+    #[test]
+    fn what_takes_over_and_fails_as_the_one_before_is_told_until_one_was_well() {
+        let stuck = || failed(SqlErrorKind::OutcomeUnknown, "");
+        let mut trials = Trials::default();
+        for now in [0, 40_000, 80_000] {
+            assert_eq!(again(&mut trials, 1, now, stuck()), Some(false));
+        }
+        // The old one is started anew before the next one is tried, or after: that is the same.
+        let mut other = trials.clone();
+        other.forget(node(1));
+        assert_eq!(again(&mut other, 2, 100_000, stuck()), Some(true));
+        assert_eq!(again(&mut trials, 2, 100_000, stuck()), Some(true));
+        // Well for a moment is not well.
+        assert_eq!(again(&mut trials, 2, 140_000, Outcome::Served), None);
+        assert_eq!(again(&mut trials, 2, 149_999, Outcome::Served), None);
+        assert_eq!(again(&mut trials, 2, 150_000, stuck()), Some(true));
+        assert_eq!(again(&mut trials, 2, 190_000, Outcome::Served), None);
+        assert_eq!(
+            again(&mut trials, 2, 190_000 + WELL_AGAIN_MS, Outcome::Served),
+            None
+        );
+        assert_eq!(again(&mut trials, 2, 230_000, stuck()), Some(false));
+    }
+
+    #[test]
+    fn what_is_of_one_node_alone_is_not_held_against_the_next() {
+        let stuck = || failed(SqlErrorKind::OutcomeUnknown, "");
+        for (outcome, times) in [(stuck(), 1), (failed(SqlErrorKind::Statement, "58P01"), 3)] {
+            let mut trials = Trials::default();
+            for n in 0..times {
+                again(&mut trials, 1, n * 40_000, outcome.clone());
+            }
+            assert_eq!(
+                again(&mut trials, 2, 200_000, stuck()),
+                Some(false),
+                "{outcome:?}"
+            );
+        }
     }
 }

@@ -130,7 +130,13 @@ fn ended(scene: &Scene) -> Option<&'static str> {
 fn unfit(kind: UnfitKind, for_ms: u64, times: u32) -> Fitness {
     let message = "no luck".to_owned();
     let why = Unfit { kind, message };
-    Fitness::Unfit { why, for_ms, times }
+    let again = false;
+    Fitness::Unfit {
+        why,
+        for_ms,
+        times,
+        again,
+    }
 }
 
 #[test]
@@ -162,6 +168,41 @@ fn a_primary_that_serves_nobody_is_given_up() {
         scene.silence(1, Silence::Failed("no such directory".to_owned()), 60_000);
         scene.seen(1).fitness = unfit(kind, ms, times);
         assert_eq!(is_given_up(&scene), damaged, "{kind:?}");
+    }
+}
+
+/// All nodes may stand on one slow disk: no going back and forth.
+#[test]
+fn what_took_over_and_serves_nobody_either_stays_for_a_while() {
+    for (kind, waits) in [
+        (UnfitKind::NoLogin, true),
+        (UnfitKind::NoCommit, true),
+        (UnfitKind::Damaged, false),
+    ] {
+        let mut scene = Scene::running(3, 1);
+        let (ms, again_ms) = (scene.policy.unfit_ms, scene.policy.unfit_again_ms);
+        let fail_for = |scene: &mut Scene, ms| {
+            scene.seen(1).fitness = unfit(kind, ms, 9);
+            if let Fitness::Unfit { again, .. } = &mut scene.seen(1).fitness {
+                *again = true;
+            }
+        };
+        for for_ms in [ms, again_ms - 1] {
+            fail_for(&mut scene, for_ms);
+            assert_eq!(is_given_up(&scene), !waits, "{kind:?} {for_ms}");
+            assert_eq!(
+                reason(&scene).contains("that they share"),
+                waits,
+                "{}",
+                reason(&scene)
+            );
+        }
+        fail_for(&mut scene, again_ms);
+        assert!(is_given_up(&scene), "{kind:?}");
+        // An operator's word comes first.
+        fail_for(&mut scene, 0);
+        ask_for_failover(&mut scene, false);
+        assert!(is_given_up(&scene), "{kind:?}");
     }
 }
 

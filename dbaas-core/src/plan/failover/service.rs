@@ -22,11 +22,22 @@ use super::health::sealable;
 /// standbys are asked. What it has run out of, or refuses, another node would soon lack or refuse, too.
 pub(in crate::plan) fn serves_nobody<'a>(draft: &Draft<'a>, primary: NodeId) -> Option<&'a Unfit> {
     let seen = draft.seen(primary)?;
-    let Fitness::Unfit { why, for_ms, times } = &seen.fitness else {
+    let Fitness::Unfit {
+        why,
+        for_ms,
+        times,
+        again,
+    } = &seen.fitness
+    else {
         return None;
     };
     let policy = draft.situation.policy;
-    let long = *for_ms >= policy.unfit_ms && *times >= policy.unfit_trials;
+    // Where the one before it was as slow, what they share may be: going back and forth would make that worse.
+    let patience_ms = match (again, why.kind) {
+        (true, UnfitKind::NoLogin | UnfitKind::NoCommit) => policy.unfit_again_ms,
+        _ => policy.unfit_ms,
+    };
+    let long = *for_ms >= patience_ms && *times >= policy.unfit_trials;
     let asked = draft.situation.instance.requests.failover.is_some();
     let counts = match why.kind {
         UnfitKind::Damaged => true,
@@ -85,17 +96,29 @@ pub(super) fn give_up(draft: &mut Draft<'_>, cluster: &ClusterState) -> bool {
     false
 }
 
-/// That a primary refuses commits for a reason that another one would have, too, is told.
+/// That a primary serves nobody for a reason that another one would have, or seems to have, too, is told.
 fn tell_of_refusal(draft: &mut Draft<'_>, primary: NodeId, name: &str) {
     let policy = draft.situation.policy;
-    if let Some(Fitness::Unfit { why, for_ms, .. }) = draft.seen(primary).map(|seen| &seen.fitness)
-        && matches!(why.kind, UnfitKind::Exhausted | UnfitKind::Refuses)
-        && *for_ms >= policy.unfit_ms
-    {
-        draft.problem(format!(
-            "the primary {name} {}; another node would, too, so that it stays",
-            words(why)
-        ));
+    let Some(Fitness::Unfit {
+        why, for_ms, again, ..
+    }) = draft.seen(primary).map(|seen| &seen.fitness)
+    else {
+        return;
+    };
+    if *for_ms < policy.unfit_ms {
+        return;
+    }
+    let said = words(why);
+    match why.kind {
+        UnfitKind::Exhausted | UnfitKind::Refuses => draft.problem(format!(
+            "the primary {name} {said}; another node would, too, so that it stays"
+        )),
+        UnfitKind::NoLogin | UnfitKind::NoCommit if *again => draft.problem(format!(
+            "the primary {name} {said}, and the one before was the same: look at the disk and the host that they share; \
+             if this lasts for {} s another node takes over",
+            policy.unfit_again_ms / 1_000
+        )),
+        _ => {}
     }
 }
 
