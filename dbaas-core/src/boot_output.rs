@@ -27,7 +27,8 @@ pub fn first_error(output: &str) -> String {
     shortened(output.lines().find(|l| is_grave(l)).or_else(last))
 }
 
-fn is_grave(line: &str) -> bool {
+/// Whether a line says what a program or a server could not do.
+pub(crate) fn is_grave(line: &str) -> bool {
     ["PANIC:", "FATAL:", "fatal:", "error:", "ERROR:"]
         .iter()
         .any(|word| line.contains(word))

@@ -1,6 +1,7 @@
 //! What running nodes are configured with: a change of settings, or of who may connect, is given to every node that answers. Parameters
 //! that a server refuses are given up for those of before.
 
+use crate::boot_output::is_grave;
 use crate::cluster::ClusterPhase;
 use crate::command::CONFIGURATION_REFUSED;
 use crate::config::Configuration;
@@ -64,7 +65,8 @@ fn refusal(draft: &Draft<'_>, node: NodeId) -> Option<String> {
     let trial = draft.record.parameters.trials.get(&node)?;
     let observed = draft.situation.observation.infra(node)?;
     match &observed.power {
-        PowerState::Exited(exit) if exit.reason == ExitReason::Died => {
+        // One that was killed said nothing: that is no word against its configuration.
+        PowerState::Exited(exit) if exit.reason == ExitReason::Died && is_grave(&exit.message) => {
             let boot = observed.boot.as_ref().map(|boot| boot.boot_id.clone());
             (boot != trial.boot_id).then(|| exit.message.clone())
         }

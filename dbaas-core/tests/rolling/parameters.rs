@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dbaas_core::cluster::{Epoch, Lsn};
 use dbaas_core::config::HOT_STANDBY_FLOOR_SETTINGS;
-use dbaas_core::infrastructure::PowerState;
+use dbaas_core::infrastructure::{Exit, ExitReason, PowerState};
 use dbaas_core::lifecycle::Lifecycle;
 use dbaas_core::observation::ActionFailure;
 use dbaas_core::plan::{Plan, desired_configuration};
@@ -56,13 +56,23 @@ fn parameters_that_a_server_does_not_start_with_are_given_up() {
     assert!(refused.is_none(), "this is how the start before that one ended");
     started(&mut scene, 2, "after");
     scene.power(2, died());
+    go_on(&mut scene);
+    let refused = scene.record.parameters.refused.as_ref();
+    assert!(refused.is_none(), "whoever killed it, it refused nothing");
+    let said = Exit {
+        reason: ExitReason::Died,
+        message: "ended with status 1: FATAL:  could not map memory".to_owned(),
+    };
+    // It is started once more, and says why it does not run.
+    started(&mut scene, 2, "after that");
+    scene.power(2, PowerState::Exited(said));
     let plan = go_on(&mut scene);
     assert!(plan.events.iter().any(|e| e.kind == "parameters_refused"));
     assert!(scene.record.effective_parameters().is_empty());
     assert_eq!(scene.record.status.lifecycle, Lifecycle::Error);
     let reason = &scene.record.status.reason;
     assert!(
-        reason.starts_with("n2 does not run with max_connections = 400: killed (signal 9); "),
+        reason.starts_with("n2 does not run with max_connections = 400: ended with status 1: FATAL: "),
         "{reason}"
     );
     assert_eq!(
