@@ -143,7 +143,12 @@ fn lost(draft: &mut Draft<'_>, cluster: &ClusterState) {
     let name = draft.name(primary);
     let reachable = sealable(draft, cluster);
     if hot_standby::is_restarting(draft, primary) && intact(draft, primary) {
-        restart_in_place(draft, primary);
+        if draft.is_off(primary) {
+            restart_in_place(draft, primary);
+        } else {
+            // That it is silent while it shuts down, as it was told to, is no loss.
+            draft.pending(format!("{name} is being restarted with its new configuration"));
+        }
         draft.soon();
         return;
     }

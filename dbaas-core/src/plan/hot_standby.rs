@@ -119,8 +119,8 @@ pub(super) fn restart_where_it_is(draft: &mut Draft<'_>, primary: NodeId) {
     draft.record.parameters.restarting = boot.map(|boot| boot.boot_id.clone());
 }
 
-/// Whether the primary was switched off for its new configuration, and was not started since. Only for so long as that is quicker than an
-/// election, and only once: a start that comes to nothing is a loss like any other.
+/// Whether the primary is being switched off, or is off, for its new configuration, and was not started since. Only for so long as that is
+/// quicker than an election, and only once: a start that comes to nothing is a loss like any other.
 pub(super) fn is_restarting(draft: &Draft<'_>, primary: NodeId) -> bool {
     let boot = draft
         .situation
@@ -132,8 +132,6 @@ pub(super) fn is_restarting(draft: &Draft<'_>, primary: NodeId) -> bool {
     noted.is_some()
         && boot.map(|boot| boot.boot_id.as_str()) == noted
         && seen.is_some_and(|seen| {
-            seen.is_off()
-                && seen.silent_ms < draft.situation.policy.voter_gone_ms
-                && seen.last_failure.is_none()
+            seen.silent_ms < draft.situation.policy.voter_gone_ms && seen.last_failure.is_none()
         })
 }

@@ -6,7 +6,7 @@ use dbaas_core::cluster::{Epoch, Lsn};
 use dbaas_core::config::HOT_STANDBY_FLOOR_SETTINGS;
 use dbaas_core::infrastructure::{Exit, ExitReason, PowerState};
 use dbaas_core::lifecycle::Lifecycle;
-use dbaas_core::observation::ActionFailure;
+use dbaas_core::observation::{ActionFailure, Silence};
 use dbaas_core::plan::{Plan, desired_configuration};
 
 use super::{asks_for_switchover, off, reconfigured, started};
@@ -203,6 +203,12 @@ fn a_primary_that_does_not_come_back_from_its_restart_is_lost() {
         cluster.is_some_and(|cluster| cluster.epoch == Epoch(2))
     };
     assert!(!begins(&scene));
+    // It takes its time to shut down, and answers nobody meanwhile.
+    scene.power(1, PowerState::Running);
+    scene.seen(1).sql = Err(Silence::NotReady);
+    scene.seen(1).silent_ms = scene.policy.silent_ms;
+    assert!(!begins(&scene));
+    scene.power(1, PowerState::Off);
     scene.seen(1).silent_ms = scene.policy.voter_gone_ms;
     assert!(begins(&scene), "it takes longer than an election");
     scene.seen(1).silent_ms = 100;
