@@ -5,7 +5,7 @@ mod fixture;
 use std::time::Duration;
 
 use dbaas_backend_local::WarmPool;
-use dbaas_core::command::{SPARE_DATABASE, create_database};
+use dbaas_core::command::{SPARE_DATABASE, create_database, make_register};
 use dbaas_core::infrastructure::Infrastructure;
 use dbaas_core::plan::DatabaseSource;
 use dbaas_core::sql_executor::ScriptMode;
@@ -55,6 +55,10 @@ async fn becomes_one_like_any_other(major: u32) {
     );
 
     fixture.sql(&backend, node, "CREATE ROLE app LOGIN").await;
+    // Where it is written down whose database is whose; the first thing that a control plane makes.
+    let register = make_register(&[]);
+    let register: Vec<&str> = register.steps.iter().map(|step| step.statement.text()).collect();
+    fixture.sql(&backend, node, &register.join("; ")).await;
     let databases = [
         ("first", DatabaseSource::Spare),
         ("second", DatabaseSource::Template),
