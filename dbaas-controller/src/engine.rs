@@ -4,6 +4,7 @@
 //! performs · [`memory`] is what is remembered between passes · [`orphans`] tells of nodes that nobody knows.
 
 mod act;
+mod inside;
 mod memory;
 mod observe;
 mod orphans;

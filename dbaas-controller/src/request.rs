@@ -7,6 +7,7 @@ pub use kept::{CreateConfig, CreatePassword, CreateVariable, UpdateConfig, Updat
 
 use std::collections::BTreeMap;
 
+use dbaas_core::access::AccessEntry;
 use dbaas_core::id::{DatabaseId, InstanceId, NodeId, ProjectId, UserId, VersionId};
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
 use dbaas_core::parameters::Parameters;
@@ -119,6 +120,8 @@ pub struct CreateDatabase {
     pub description: Description,
     /// A user of the same instance.
     pub owner: UserId,
+    /// Other users of the same instance who may use it; each once.
+    pub access: Vec<AccessEntry>,
 }
 
 impl CreateDatabase {
@@ -129,6 +132,7 @@ impl CreateDatabase {
             name,
             description: Description::default(),
             owner,
+            access: Vec::new(),
         }
     }
 }
@@ -140,6 +144,8 @@ pub struct UpdateDatabase {
     pub description: Option<Description>,
     /// Another user of the same instance.
     pub owner: Option<UserId>,
+    /// Who may use it besides its owner, all of them; who is left out may no longer.
+    pub access: Option<Vec<AccessEntry>>,
 }
 
 /// A new user.

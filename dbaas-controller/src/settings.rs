@@ -36,6 +36,8 @@ pub struct ControllerSettings {
     pub sql_timeout: Duration,
     /// How often roles and databases are compared with what was asked for, without a change.
     pub drift_interval: Duration,
+    /// How often a database that has an access list is looked into, without a change.
+    pub inside_interval: Duration,
     /// Events that are kept of an instance.
     pub keep_events: usize,
     /// Rounds of PBKDF2 in the verifiers of users' passwords.
@@ -58,6 +60,7 @@ impl Default for ControllerSettings {
             concurrency: 64,
             sql_timeout: Duration::from_secs(1),
             drift_interval: Duration::from_secs(30),
+            inside_interval: Duration::from_secs(60),
             keep_events: 10_000,
             scram_iterations: Iterations::default(),
             simulation_seed: None,

@@ -22,13 +22,16 @@ use crate::scram::ScramVerifier;
 use crate::sql::Statement;
 use crate::sql_executor::{Rows, Script};
 
+mod access;
 mod objects;
 mod observe;
 mod ownership;
 mod reconfigure;
 mod register;
 mod release;
+mod repair;
 
+pub use access::{change_access, create_access_roles, drop_access_roles, observe_inside, parse_inside};
 pub use objects::{
     SPARE_DATABASE, allow_connections, alter_database_owner, alter_role, clear_database, create_database,
     create_role, create_spare_database, drop_database, drop_role, lock_out_role, staging_database_name,
@@ -43,6 +46,9 @@ pub use register::{adopt_database, adopt_role, forget, make_register};
 pub use release::{
     LOCK_WAIT_MS, Obstacles, Released, database_obstacles, lock_holders, parse_obstacles, parse_release,
     parse_sessions, sessions_in,
+};
+pub use repair::{
+    observe_database_lockouts, observe_role_lockouts, parse_lockouts, repair_database, repair_role,
 };
 
 /// An answer that does not have the expected form.

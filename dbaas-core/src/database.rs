@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::Access;
 use crate::id::{DatabaseId, InstanceId, UserId};
 use crate::lifecycle::{ObjectLifecycle, ObjectPhase};
 use crate::name::{DatabaseName, Description};
+use crate::repair::Repair;
 use crate::time::Timestamp;
 
 /// A database of an instance.
@@ -20,6 +22,12 @@ pub struct DatabaseRecord {
     pub description: Description,
     /// A user of the same instance.
     pub owner: UserId,
+    /// Who may use it besides its owner.
+    #[serde(default)]
+    pub access: Access,
+    /// Repairs of its owner's access.
+    #[serde(default)]
+    pub repair: Repair,
     /// It is to be dropped.
     pub deleting: bool,
     /// When it was asked for.

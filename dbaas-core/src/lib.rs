@@ -2,6 +2,7 @@
 //!
 //! Nothing in this crate reads a clock, opens a socket or a file, or draws a random number: all of that comes in as arguments.
 
+pub mod access;
 pub mod boot;
 pub mod boot_output;
 pub mod boot_plan;
@@ -23,6 +24,7 @@ pub mod parameters;
 pub mod password;
 pub mod patience;
 pub mod plan;
+pub mod repair;
 pub mod scram;
 pub mod secret;
 pub mod size;

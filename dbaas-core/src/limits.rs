@@ -57,5 +57,7 @@ pub const WAIT_MS_MAX: u64 = 10 * 60 * 1000;
 pub const DATABASES_PER_INSTANCE_MAX: usize = 1000;
 /// Users of one instance.
 pub const USERS_PER_INSTANCE_MAX: usize = 1000;
+/// Users in a database's access list at most.
+pub const ACCESS_ENTRIES_MAX: usize = 100;
 /// Events that are kept for one instance.
 pub const EVENTS_PER_INSTANCE_MAX: usize = 1000;

@@ -6,9 +6,18 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Epoch, Lsn};
-use crate::id::NodeId;
+use crate::id::{DatabaseId, NodeId};
 use crate::infrastructure::{Endpoint, ObservedNode, PowerState};
 use crate::time::Timestamp;
+
+mod inside;
+mod lockout;
+
+pub use inside::{
+    AccessFacts, AccessMember, AccessObject, ForeignGrant, InsideFacts, ObjectKind, ObjectName,
+};
+
+pub use lockout::{LockoutFacts, SettingFacts};
 
 /// Something that was looked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +72,10 @@ pub struct Observation {
     pub nodes: BTreeMap<NodeId, NodeObservation>,
     /// Roles and databases on the primary, if they were looked at in this pass.
     pub catalogue: Option<CatalogueFacts>,
+    /// What was seen inside of databases that were looked into in this pass.
+    pub inside: BTreeMap<DatabaseId, Inside>,
+    /// What may lock people out of the databases, and users out, whose repair was asked for.
+    pub lockouts: BTreeMap<uuid::Uuid, LockoutFacts>,
     /// What last failed when acting on a user or database, by its id; for the reason that people read.
     pub object_failures: BTreeMap<uuid::Uuid, String>,
     /// How far the deletion of a user or database is that takes many steps, by its id.
@@ -95,6 +108,8 @@ impl Observation {
             infrastructure_error: None,
             nodes: BTreeMap::new(),
             catalogue: None,
+            inside: BTreeMap::new(),
+            lockouts: BTreeMap::new(),
             object_failures: BTreeMap::new(),
             object_progress: BTreeMap::new(),
         }
@@ -114,6 +129,20 @@ impl Observation {
     pub fn infra(&self, id: NodeId) -> Option<&ObservedNode> {
         self.node(id).and_then(|n| n.infra.present())
     }
+}
+
+/// What came of looking into a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inside {
+    /// What was seen.
+    Seen(Box<InsideFacts>),
+    /// It could not be looked into.
+    Failed {
+        /// Why, for people.
+        message: String,
+        /// How often in a row.
+        times: u32,
+    },
 }
 
 /// What a pass saw of a node.

@@ -14,11 +14,11 @@ use crate::boot_plan::BootPlan;
 use crate::cluster::{ClusterPhase, Epoch};
 use crate::config::{Configuration, HbaRules};
 use crate::database::DatabaseRecord;
-use crate::id::NodeId;
+use crate::id::{DatabaseId, NodeId};
 use crate::infrastructure::{Capabilities, DataDisposal, Enforcement, NodeSpec, PowerOff};
 use crate::instance::InstanceRecord;
 use crate::name::{DatabaseName, UserName};
-use crate::observation::Observation;
+use crate::observation::{AccessMember, AccessObject, ForeignGrant, Observation, SettingFacts};
 use crate::patience as time_limits;
 use crate::user::UserRecord;
 
@@ -142,6 +142,8 @@ pub struct Plan {
     pub wants_catalogue: bool,
     /// Try what a client gets at this node, when it is due.
     pub try_service: Option<NodeId>,
+    /// Look into these databases next time.
+    pub wants_inside: std::collections::BTreeSet<DatabaseId>,
 }
 
 impl Plan {
@@ -165,6 +167,63 @@ pub enum DatabaseSource {
     Staged,
     /// The [spare database](crate::command::SPARE_DATABASE) that came with the data directory.
     Spare,
+}
+
+/// What is to change of a database's access, in this order. Each part converges by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccessChange {
+    /// Make the roles of its levels, and give them what they have on the database itself.
+    pub prepare: bool,
+    /// Who gets a level.
+    pub join: Vec<AccessMember>,
+    /// Who loses one.
+    pub leave: Vec<AccessMember>,
+    /// What else is taken from those who lost one.
+    pub foreign: Vec<ForeignGrant>,
+    /// PUBLIC is not to create in the schema `public`.
+    pub close_public: bool,
+    /// Whose sessions end.
+    pub evict: Vec<String>,
+    /// Whose objects are to be accessible from when they are made.
+    pub creators: Vec<String>,
+    /// What is there already and is not accessible.
+    pub objects: Vec<AccessObject>,
+}
+
+/// Whose access is to be repaired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RepairTarget {
+    /// A database's owner's.
+    Database {
+        /// Its id.
+        id: DatabaseId,
+        /// Its name.
+        name: DatabaseName,
+        /// Its owner's name.
+        owner: UserName,
+    },
+    /// A user's.
+    User {
+        /// Its id.
+        id: crate::id::UserId,
+        /// Its name.
+        name: UserName,
+    },
+}
+
+/// Something that locks people out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lockout {
+    /// The database accepts no connections; the role may not log in.
+    Connections,
+    /// There is a limit of connections.
+    Limit,
+    /// The owner lacks a privilege on the database.
+    Privileges,
+    /// The role's password expires.
+    ValidUntil,
+    /// A setting that sessions begin with.
+    Setting(SettingFacts),
 }
 
 /// A user or database: one whose record is to be removed, or that an action is about.
@@ -390,6 +449,35 @@ pub enum Action {
         /// What, from whom and to whom.
         transfer: Transfer,
     },
+    /// Give and take access to a database.
+    ChangeAccess {
+        /// The primary.
+        node: NodeId,
+        /// Its id.
+        database: DatabaseId,
+        /// Its OID.
+        oid: u32,
+        /// Its name.
+        name: DatabaseName,
+        /// What changes.
+        change: Box<AccessChange>,
+    },
+    /// Put back what locks people out.
+    RepairAccess {
+        /// The primary.
+        node: NodeId,
+        /// Whose access.
+        target: RepairTarget,
+        /// What is put back.
+        lockouts: Vec<Lockout>,
+    },
+    /// Drop the roles of the levels of access of a database that is gone.
+    DropAccessRoles {
+        /// The primary.
+        node: NodeId,
+        /// The database's id.
+        database: DatabaseId,
+    },
     /// Drop a database.
     DropDatabase {
         /// The primary.
@@ -429,6 +517,9 @@ impl Action {
             | Action::CreateDatabase { node, .. }
             | Action::AlterDatabase { node, .. }
             | Action::TransferObjects { node, .. }
+            | Action::ChangeAccess { node, .. }
+            | Action::DropAccessRoles { node, .. }
+            | Action::RepairAccess { node, .. }
             | Action::DropDatabase { node, .. } => *node,
         }
     }
@@ -458,6 +549,9 @@ impl Action {
             Action::CreateDatabase { .. } => "create_database",
             Action::AlterDatabase { .. } => "alter_database",
             Action::TransferObjects { .. } => "transfer_objects",
+            Action::ChangeAccess { .. } => "change_access",
+            Action::DropAccessRoles { .. } => "drop_access_roles",
+            Action::RepairAccess { .. } => "repair_access",
             Action::DropDatabase { .. } => "drop_database",
         }
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{InstanceId, UserId};
 use crate::lifecycle::{ObjectLifecycle, ObjectPhase};
 use crate::name::{Description, UserName};
+use crate::repair::Repair;
 use crate::scram::ScramVerifier;
 use crate::size::PasswordVersion;
 use crate::time::Timestamp;
@@ -25,6 +26,9 @@ pub struct UserRecord {
     /// Grows with each new password, unless the caller says what it is.
     #[serde(default)]
     pub password_version: PasswordVersion,
+    /// Repairs of its access.
+    #[serde(default)]
+    pub repair: Repair,
     /// It is to be dropped.
     pub deleting: bool,
     /// When it was asked for.

@@ -1,6 +1,7 @@
 //! Golden plans: what the planner decides in the situations that matter. To change one on purpose: `INSTA_UPDATE=always cargo test -p
 //! dbaas-core --test plans`, then read the difference.
 
+mod access;
 mod elections;
 mod electorates;
 mod objects;

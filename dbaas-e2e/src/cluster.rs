@@ -85,12 +85,7 @@ impl Cluster {
             password_version: Default::default(),
         };
         let user = plane.create_user(id, user, None).await?.record.id;
-        let database = CreateDatabase {
-            id: None,
-            name: "shop".parse()?,
-            description: "".parse()?,
-            owner: user,
-        };
+        let database = CreateDatabase::new("shop".parse()?, user);
         let database = plane.create_database(id, database, None).await?.record.id;
         Ok(Cluster { id, user, database })
     }

@@ -2,6 +2,7 @@
 
 /// What `.ci/run` has run beside all other tests, by this name.
 mod end_to_end {
+    mod access;
     mod attack;
     mod day_two;
     mod deletion;

@@ -188,12 +188,7 @@ async fn the_main_job() -> Result {
         password_version: Default::default(),
     };
     let user = plane.create_user(id, user, None).await?.record.id;
-    let database = CreateDatabase {
-        id: None,
-        name: "shop".parse()?,
-        description: "".parse()?,
-        owner: user,
-    };
+    let database = CreateDatabase::new("shop".parse()?, user);
     plane.create_database(id, database, None).await?;
     let case = Case { plane, id, uri };
     case.healed(3).await?;

@@ -12,6 +12,7 @@ use dbaas_core::instance::{InstancePhase, InstanceRecord};
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
 use dbaas_core::node::{NodeRecord, NodeRole};
 use dbaas_core::parameters::{self, Parameters, ownership};
+use dbaas_core::repair::Repair;
 use dbaas_core::size::PasswordVersion;
 use dbaas_core::store::StoredEvent;
 use dbaas_core::time::Timestamp;
@@ -113,12 +114,21 @@ pub(crate) struct DatabaseAnswer<'a> {
     name: &'a DatabaseName,
     description: &'a Description,
     owner: String,
+    access: Vec<AccessAnswer>,
     status: &'static str,
     phase: &'static str,
     reason: &'a str,
+    repair: RepairAnswer<'a>,
     deleting: bool,
     created_at: Timestamp,
     updated_at: Timestamp,
+}
+
+/// Who may use a database besides its owner.
+#[derive(Debug, Serialize)]
+struct AccessAnswer {
+    user: String,
+    level: &'static str,
 }
 
 impl<'a> DatabaseAnswer<'a> {
@@ -130,12 +140,41 @@ impl<'a> DatabaseAnswer<'a> {
             name: &record.name,
             description: &record.description,
             owner: user_uri(record.instance, record.owner),
+            access: record
+                .access
+                .entries
+                .iter()
+                .map(|entry| AccessAnswer {
+                    user: user_uri(record.instance, entry.user),
+                    level: entry.level.as_str(),
+                })
+                .collect(),
             status: record.lifecycle.as_str(),
             phase: record.phase().as_str(),
             reason: &record.reason,
+            repair: RepairAnswer::of(&record.repair),
             deleting: record.deleting,
             created_at: record.created_at,
             updated_at: record.updated_at,
+        }
+    }
+}
+
+/// The last repair of somebody's access.
+#[derive(Debug, Serialize)]
+struct RepairAnswer<'a> {
+    pending: bool,
+    done_at: Option<Timestamp>,
+    changed: &'a [String],
+}
+
+impl<'a> RepairAnswer<'a> {
+    fn of(repair: &'a Repair) -> Self {
+        let last = repair.last.as_ref();
+        RepairAnswer {
+            pending: repair.requested_at.is_some(),
+            done_at: last.map(|last| last.at),
+            changed: last.map_or(&[], |last| &last.changed),
         }
     }
 }
@@ -152,6 +191,7 @@ pub(crate) struct UserAnswer<'a> {
     status: &'static str,
     phase: &'static str,
     reason: &'a str,
+    repair: RepairAnswer<'a>,
     deleting: bool,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -169,6 +209,7 @@ impl<'a> UserAnswer<'a> {
             status: record.lifecycle.as_str(),
             phase: record.phase().as_str(),
             reason: &record.reason,
+            repair: RepairAnswer::of(&record.repair),
             deleting: record.deleting,
             created_at: record.created_at,
             updated_at: record.updated_at,

@@ -53,6 +53,12 @@ impl<'a> Object<'a> {
         })?;
         // The messages of a pass that decodes nothing quote nothing.
         let raw: &RawValue = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
+        Object::of(raw)
+    }
+
+    /// Takes a value apart that was found to be well-formed.
+    fn of(raw: &'a RawValue) -> Result<Self, Problem> {
+        let malformed = |detail: String| Problem::new(ProblemKind::MalformedBody, detail);
         if Shape::of(raw) != Shape::Object {
             let detail = format!("must be an object, was {}", Shape::of(raw));
             return Err(Problem::wrong(
@@ -357,6 +363,55 @@ impl<'a> Decoder<'a> {
         values
     }
 
+    /// A list of objects that may be left out; each is read by a decoder of its own, for `what`.
+    pub(crate) fn optional_list<T>(
+        &mut self,
+        name: &'static str,
+        items_max: usize,
+        what: &'static str,
+        read: impl Fn(&mut Decoder<'_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let raw = self.take(name)?;
+        let items: Vec<&RawValue> = match expect(raw, Shape::Array, "a list") {
+            Ok(()) => serde_json::from_str(raw.get()).unwrap_or_default(),
+            Err(detail) => {
+                self.errors.push(Wrong::field(pointer(name), detail));
+                return None;
+            }
+        };
+        if items.len() > items_max {
+            let detail = format!("may have at most {items_max} items, has {}", items.len());
+            self.errors.push(Wrong::field(pointer(name), detail));
+            return None;
+        }
+        let read_one = |(index, item): (usize, &&RawValue)| {
+            let place = format!("{}/{index}", pointer(name));
+            if let Err(detail) = expect(item, Shape::Object, "an object") {
+                self.errors.push(Wrong::field(place, detail));
+                return None;
+            }
+            let object = match Object::of(item) {
+                Ok(object) => object,
+                Err(_) => {
+                    self.errors
+                        .push(Wrong::field(place, "is no object that can be read"));
+                    return None;
+                }
+            };
+            let mut decoder = Decoder::new(what, object);
+            let value = read(&mut decoder);
+            decoder.refuse_unknown();
+            let well = decoder.errors.is_empty();
+            let within = decoder.errors.into_iter().map(|wrong| Wrong {
+                pointer: wrong.pointer.map(|inner| format!("{place}{inner}")),
+                ..wrong
+            });
+            self.errors.extend(within);
+            value.filter(|_| well)
+        };
+        items.iter().enumerate().map(read_one).collect()
+    }
+
     /// A field that must be there.
     pub(crate) fn required<T>(
         &mut self,
@@ -410,6 +465,15 @@ impl<'a> Decoder<'a> {
 
     /// What was read, if nothing was wrong. `build` returns `None` only for a field whose error was noted.
     pub(crate) fn finish<T>(mut self, build: impl FnOnce() -> Option<T>) -> Result<T, Problem> {
+        self.refuse_unknown();
+        if !self.errors.is_empty() {
+            return Err(Problem::wrong(ProblemKind::InvalidFields, self.errors));
+        }
+        build().ok_or_else(|| Problem::internal("a field is missing that was read without an error"))
+    }
+
+    /// Notes every field that nobody asked for.
+    fn refuse_unknown(&mut self) {
         for key in std::mem::take(&mut self.fields).into_keys() {
             let detail = match self.errors.len() {
                 // Beyond what is shown, the count is enough.
@@ -418,10 +482,6 @@ impl<'a> Decoder<'a> {
             };
             self.errors.push(Wrong::field(pointer(&key), detail));
         }
-        if !self.errors.is_empty() {
-            return Err(Problem::wrong(ProblemKind::InvalidFields, self.errors));
-        }
-        build().ok_or_else(|| Problem::internal("a field is missing that was read without an error"))
     }
 
     fn unknown(&self, key: &str) -> String {

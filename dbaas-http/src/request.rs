@@ -4,7 +4,9 @@ use dbaas_controller::request::{
     CreateDatabase, CreateInstance, CreateUser, CreateVersion, InstanceAction, UpdateDatabase,
     UpdateInstance, UpdateUser, UpdateVersion,
 };
+use dbaas_core::access::{AccessEntry, AccessLevel};
 use dbaas_core::id::{DatabaseId, InstanceId, NodeId, ProjectId, UserId};
+use dbaas_core::limits;
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
 use dbaas_core::password::Password;
 use dbaas_core::size::{CpuCores, DiskGb, NodeCount, PasswordVersion, RamMb, SyncReplicas};
@@ -41,11 +43,12 @@ pub(crate) const INSTANCE_READ_ONLY: [&str; 13] = [
     "updated_at",
 ];
 /// Fields of a database's or user's answer that nobody sets; the first may be chosen at creation.
-pub(crate) const OBJECT_READ_ONLY: [&str; 7] = [
+pub(crate) const OBJECT_READ_ONLY: [&str; 8] = [
     "uuid",
     "status",
     "phase",
     "reason",
+    "repair",
     "deleting",
     "created_at",
     "updated_at",
@@ -165,6 +168,7 @@ pub(crate) fn create_database(object: Object<'_>, parent: Parent) -> Result<Crea
     let name = d.required("name", parsed::<DatabaseName>);
     let description = d.optional("description", parsed::<Description>);
     let owner = d.required("owner", text(|uri| parse_user(uri, parent.instance)));
+    let access = access(&mut d, parent.instance);
     parent.repeated(&mut d);
     not_set(&mut d, &OBJECT_READ_ONLY[1..]);
     d.finish(|| {
@@ -173,6 +177,18 @@ pub(crate) fn create_database(object: Object<'_>, parent: Parent) -> Result<Crea
             name: name?,
             description: description.unwrap_or_default(),
             owner: owner?,
+            access: access.unwrap_or_default(),
+        })
+    })
+}
+
+fn access(d: &mut Decoder<'_>, instance: InstanceId) -> Option<Vec<AccessEntry>> {
+    d.optional_list("access", limits::ACCESS_ENTRIES_MAX, "an access entry", |d| {
+        let user = d.required("user", text(|uri| parse_user(uri, instance)));
+        let level = d.required("level", parsed::<AccessLevel>);
+        Some(AccessEntry {
+            user: user?,
+            level: level?,
         })
     })
 }
@@ -187,6 +203,7 @@ pub(crate) fn update_database(
     let update = UpdateDatabase {
         description: d.optional("description", parsed::<Description>),
         owner: d.optional("owner", text(|uri| parse_user(uri, parent.instance))),
+        access: access(&mut d, parent.instance),
     };
     parent.repeated(&mut d);
     OBJECT_READ_ONLY

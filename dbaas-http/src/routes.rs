@@ -135,6 +135,16 @@ pub(crate) fn routes() -> Vec<Route> {
             [(Post, op::adopt_user())],
         ),
         Route::new(
+            "/v1/types/postgres/instances/{instance}/databases/{database}/actions/repair-access",
+            post(actions::repair_database_access),
+            [(Post, op::repair_database_access())],
+        ),
+        Route::new(
+            "/v1/types/postgres/instances/{instance}/users/{user}/actions/repair-access",
+            post(actions::repair_user_access),
+            [(Post, op::repair_user_access())],
+        ),
+        Route::new(
             "/v1/types/postgres/instances/{instance}/users",
             get(users::list).post(users::create),
             [(Get, op::list_users()), (Post, op::create_user())],

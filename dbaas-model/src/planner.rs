@@ -225,6 +225,9 @@ fn act(action: &Action) -> Option<Act> {
         | Action::DropRole { .. }
         | Action::CreateDatabase { .. }
         | Action::AlterDatabase { .. }
+        | Action::ChangeAccess { .. }
+        | Action::DropAccessRoles { .. }
+        | Action::RepairAccess { .. }
         | Action::DropDatabase { .. } => return None,
     };
     Some(Act {

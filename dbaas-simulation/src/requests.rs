@@ -174,12 +174,7 @@ impl Scenario {
             if users.is_empty() {
                 return Ok(());
             }
-            let request = CreateDatabase {
-                id: None,
-                name,
-                description: Description::default(),
-                owner: users[pick % users.len()].record.id,
-            };
+            let request = CreateDatabase::new(name, users[pick % users.len()].record.id);
             control.create_database(instance, request, None).await.map(|_| ())
         });
         Ok(())

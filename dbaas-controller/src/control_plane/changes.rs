@@ -26,8 +26,10 @@ impl Intent for InstanceRecord {
 
 impl Intent for DatabaseRecord {
     fn same_intent(&self, other: &Self) -> bool {
-        (&self.description, self.owner, self.deleting, self.updated_at)
-            == (&other.description, other.owner, other.deleting, other.updated_at)
+        let of = |record: &DatabaseRecord| (record.owner, record.deleting, record.updated_at);
+        of(self) == of(other)
+            && self.description == other.description
+            && self.access.entries == other.access.entries
     }
 }
 

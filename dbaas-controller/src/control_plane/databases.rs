@@ -1,17 +1,20 @@
 //! Calls about databases.
 
+use dbaas_core::access::{Access, AccessEntry};
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{DatabaseId, InstanceId, UserId};
 use dbaas_core::instance::DesiredState;
 use dbaas_core::lifecycle::{LifecycleEvent, ObjectLifecycle};
-use dbaas_core::limits::DATABASES_PER_INSTANCE_MAX;
+use dbaas_core::limits::{ACCESS_ENTRIES_MAX, DATABASES_PER_INSTANCE_MAX};
 use dbaas_core::store::{DocumentVersion, StoreErrorKind};
 use dbaas_core::user::UserRecord;
 use uuid::Uuid;
 
 use super::changes::{Expectation, before_try, too_much_contention};
 use super::create::Creation;
-use super::{ControlPlane, Inner, Ports, instance_not_found, invalid, refuse_deleted, refuse_dropped};
+use super::{
+    ControlPlane, Inner, Ports, field_error, instance_not_found, invalid, refuse_deleted, refuse_dropped,
+};
 use crate::error::ControlError;
 use crate::repository::{Change, child_name};
 use crate::request::{CreateDatabase, IdempotencyKey, Listed, Page, ResourceRef, UpdateDatabase, Versioned};
@@ -63,6 +66,17 @@ impl ControlPlane {
         expected: Option<DocumentVersion>,
     ) -> Result<Versioned<DatabaseRecord>, ControlError> {
         self.inner.update_database(instance, id, &update, expected).await
+    }
+
+    /// Asks for what keeps the owner of a database out of it to be put back; see the record's
+    /// [`repair`](DatabaseRecord::repair) for what came of it. Asking again while that is under way changes nothing.
+    pub async fn repair_database_access(
+        &self,
+        instance: InstanceId,
+        id: DatabaseId,
+        expected: Option<DocumentVersion>,
+    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
+        self.inner.repair_database_access(instance, id, expected).await
     }
 
     /// Drops a database with its data, also while clients are connected to it. Returns as soon as that is written down, and
@@ -131,6 +145,28 @@ impl Inner {
                         .require(&owner)
                         .event(instance, None, now, "database_update_requested", message);
             }
+            let entries = update.access.as_ref().unwrap_or(&read.record.access.entries);
+            let asked = update.access.is_some() || record.owner != read.record.owner;
+            if asked {
+                let users = users_with_access(ports, instance, record.owner, entries).await?;
+                // Somebody who owns it has nothing to lose by a level.
+                record.access.taken_back.retain(|user| *user != record.owner);
+                if record.access.set(entries) {
+                    record.access.taken_back.retain(|user| *user != record.owner);
+                    record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
+                    "accepted; its access is about to change".clone_into(&mut record.reason);
+                    let message = format!(
+                        "asked for: access to database \"{}\": {}",
+                        record.name,
+                        told(&users, entries)
+                    );
+                    let change_of_access =
+                        change.event(instance, None, now, "database_update_requested", message);
+                    change = users
+                        .iter()
+                        .fold(change_of_access, |change, user| change.require(user));
+                }
+            }
             if record == read.record {
                 return Ok(read);
             }
@@ -140,6 +176,47 @@ impl Inner {
                 .commit_one(change.update(&record, read.version))
                 .await
             {
+                Ok(version) => {
+                    self.wake(instance);
+                    return Ok(Versioned { record, version });
+                }
+                Err(error) if error.kind() == StoreErrorKind::Conflict => {}
+                Err(error) => return Err(ports.store_error(error)),
+            }
+        }
+        Err(too_much_contention())
+    }
+
+    async fn repair_database_access(
+        &self,
+        instance: InstanceId,
+        id: DatabaseId,
+        expected: Option<DocumentVersion>,
+    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
+        let ports = &self.ports;
+        let mut expectation = Expectation::new(expected);
+        for attempt in 0..ports.settings.conflict_tries {
+            before_try(&self.ports, attempt).await;
+            self.load_changeable_instance(instance).await?;
+            let read = self.load_database(instance, id).await?;
+            expectation.check(&read)?;
+            if read.record.deleting {
+                return Err(being_deleted());
+            }
+            let now = ports.now();
+            let mut record = read.record.clone();
+            record.repair.request(now);
+            if record == read.record {
+                return Ok(read);
+            }
+            let message = format!(
+                "asked for: repair the owner's access to database \"{}\"",
+                record.name
+            );
+            let change = Change::new()
+                .event(instance, None, now, "repair_access_requested", message)
+                .update(&record, read.version);
+            match ports.repository.commit_one(change).await {
                 Ok(version) => {
                     self.wake(instance);
                     return Ok(Versioned { record, version });
@@ -211,6 +288,63 @@ async fn owner_of(
     }
 }
 
+/// The users of an access list, in its order. Everything that is wrong with the list, at once.
+async fn users_with_access(
+    ports: &Ports,
+    instance: InstanceId,
+    owner: UserId,
+    entries: &[AccessEntry],
+) -> Result<Vec<Versioned<UserRecord>>, ControlError> {
+    if entries.len() > ACCESS_ENTRIES_MAX {
+        return Err(invalid(
+            "/access",
+            format!("may name at most {ACCESS_ENTRIES_MAX} users"),
+        ));
+    }
+    let (mut users, mut errors) = (Vec::new(), Vec::new());
+    for (index, entry) in entries.iter().enumerate() {
+        let found = ports.repository.load_user(entry.user).await;
+        let found = found.map_err(|error| ports.store_error(error))?;
+        let found = found.filter(|found| found.record.instance == instance);
+        let named_before = entries[..index].iter().any(|before| before.user == entry.user);
+        let wrong = match &found {
+            None => Some("this instance has no such user".to_owned()),
+            Some(user) => {
+                let name = &user.record.name;
+                if user.record.deleting {
+                    Some(format!("the user \"{name}\" is being deleted"))
+                } else if entry.user == owner {
+                    Some(format!(
+                        "the user \"{name}\" is the owner, who has every right: leave the entry out"
+                    ))
+                } else if named_before {
+                    Some(format!("the user \"{name}\" is named twice"))
+                } else {
+                    None
+                }
+            }
+        };
+        errors.extend(wrong.map(|detail| field_error(&format!("/access/{index}/user"), detail)));
+        users.extend(found);
+    }
+    match errors.is_empty() {
+        true => Ok(users),
+        false => Err(ControlError::Invalid { errors }),
+    }
+}
+
+/// An access list, for people.
+fn told(users: &[Versioned<UserRecord>], entries: &[AccessEntry]) -> String {
+    let each = users.iter().zip(entries);
+    let all: Vec<String> = each
+        .map(|(user, entry)| format!("\"{}\" {}", user.record.name, entry.level))
+        .collect();
+    match all.is_empty() {
+        true => "its owner's alone".to_owned(),
+        false => all.join(", "),
+    }
+}
+
 struct NewDatabase {
     instance: InstanceId,
     request: CreateDatabase,
@@ -238,6 +372,8 @@ impl Creation for NewDatabase {
         refuse_deleted(&instance.record)?;
         refuse_dropped(&instance.record, id, "database")?;
         let owner = owner_of(ports, self.instance, self.request.owner).await?;
+        let entries = &self.request.access;
+        let users = users_with_access(ports, self.instance, self.request.owner, entries).await?;
         let count = repository
             .count::<DatabaseRecord>(self.instance.uuid(), DATABASES_PER_INSTANCE_MAX)
             .await;
@@ -253,6 +389,11 @@ impl Creation for NewDatabase {
             description: self.request.description.clone(),
             owner: owner.record.id,
             former_owners: Vec::new(),
+            access: Access {
+                entries: entries.clone(),
+                taken_back: Vec::new(),
+            },
+            repair: Default::default(),
             deleting: false,
             adopting: false,
             lost_at: None,
@@ -265,6 +406,7 @@ impl Creation for NewDatabase {
             "asked for: database \"{}\" owned by \"{}\"",
             record.name, owner.record.name
         );
+        let change = users.iter().fold(change, |change, user| change.require(user));
         let change = change
             .require(&instance)
             .require(&owner)
@@ -283,6 +425,7 @@ impl Creation for NewDatabase {
             && record.instance == self.instance
             && (&request.name, &request.description, request.owner)
                 == (&record.name, &record.description, record.owner)
+            && request.access == record.access.entries
     }
 
     fn what(&self) -> &'static str {

@@ -416,12 +416,7 @@ fn create_user(name: &str) -> CreateUser {
 }
 
 fn create_database(name: &str, owner: UserId) -> CreateDatabase {
-    CreateDatabase {
-        id: None,
-        name: DatabaseName::new(name).unwrap(),
-        description: Description::default(),
-        owner,
-    }
+    CreateDatabase::new(DatabaseName::new(name).unwrap(), owner)
 }
 
 fn key(key: &str, fingerprint: u8) -> Option<IdempotencyKey> {

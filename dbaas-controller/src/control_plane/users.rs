@@ -55,6 +55,7 @@ impl ControlPlane {
                 description: description.clone(),
                 verifier,
                 password_version,
+                repair: Default::default(),
                 deleting: false,
                 adopting: false,
                 created_at: self.inner.ports.now(),
@@ -110,7 +111,18 @@ impl ControlPlane {
         self.inner.update_user(instance, id, update, expected).await
     }
 
-    /// Drops a user. Refused while it owns databases. Returns as soon as that is written down, and also when it was before;
+    /// Asks for what keeps a user from logging in to be put back; see the record's [`repair`](UserRecord::repair) for what came of it. Asking
+    /// again while that is under way changes nothing.
+    pub async fn repair_user_access(
+        &self,
+        instance: InstanceId,
+        id: UserId,
+        expected: Option<DocumentVersion>,
+    ) -> Result<Versioned<UserRecord>, ControlError> {
+        self.inner.repair_user_access(instance, id, expected).await
+    }
+
+    /// Drops a user. Refused while it owns databases, or is in the access list of one. Returns as soon as that is written down, and also when it was before;
     /// [`ControlError::NotFound`] when it is gone.
     pub async fn delete_user(
         &self,
@@ -237,6 +249,44 @@ impl Inner {
         Err(too_much_contention())
     }
 
+    async fn repair_user_access(
+        &self,
+        instance: InstanceId,
+        id: UserId,
+        expected: Option<DocumentVersion>,
+    ) -> Result<Versioned<UserRecord>, ControlError> {
+        let ports = &self.ports;
+        let mut expectation = Expectation::new(expected);
+        for attempt in 0..ports.settings.conflict_tries {
+            before_try(&self.ports, attempt).await;
+            self.load_changeable_instance(instance).await?;
+            let read = self.load_user(instance, id).await?;
+            expectation.check(&read)?;
+            if read.record.deleting {
+                return Err(being_deleted());
+            }
+            let now = ports.now();
+            let mut record = read.record.clone();
+            record.repair.request(now);
+            if record == read.record {
+                return Ok(read);
+            }
+            let message = format!("asked for: repair the access of user \"{}\"", record.name);
+            let change = Change::new()
+                .event(instance, None, now, "repair_access_requested", message)
+                .update(&record, read.version);
+            match ports.repository.commit_one(change).await {
+                Ok(version) => {
+                    self.wake(instance);
+                    return Ok(Versioned { record, version });
+                }
+                Err(error) if error.kind() == StoreErrorKind::Conflict => {}
+                Err(error) => return Err(ports.store_error(error)),
+            }
+        }
+        Err(too_much_contention())
+    }
+
     async fn delete_user(
         &self,
         instance: InstanceId,
@@ -286,19 +336,32 @@ impl Inner {
 
 /// Names the databases that keep a user from being deleted.
 async fn owns_databases(ports: &Ports, user: &UserRecord, referrers: &[Uuid]) -> ControlError {
-    let (mut kept, mut going) = (Vec::new(), Vec::new());
+    let (mut kept, mut going, mut open) = (Vec::new(), Vec::new(), Vec::new());
     for id in referrers {
         // Gone in the meantime, or not readable now: then it is not named.
         if let Ok(Some(database)) = ports.repository.load::<DatabaseRecord>(*id).await {
             let names = if database.record.deleting {
                 &mut going
-            } else {
+            } else if database.record.owner == user.id {
                 &mut kept
+            } else {
+                &mut open
             };
             names.push(format!("\"{}\"", database.record.name));
         }
     }
     let name = &user.name;
+    if !open.is_empty() {
+        let open = open.join(", ");
+        let owned = match kept.as_slice() {
+            [] => String::new(),
+            kept => format!(" It owns databases, too: {}.", kept.join(", ")),
+        };
+        let detail = format!(
+            "the user \"{name}\" is in the access list of databases: {open}; take it out of them first.{owned}"
+        );
+        return ControlError::InUse { detail };
+    }
     let detail = match (kept.as_slice(), going.as_slice()) {
         ([], []) => format!("the user \"{name}\" owned databases a moment ago; try again"),
         ([], going) => {

@@ -505,6 +505,7 @@ impl Apply<'_> {
                 let update = UpdateDatabase {
                     description: optional(changed, "description")?,
                     owner: optional(changed, "owner")?,
+                    ..UpdateDatabase::default()
                 };
                 let id = DatabaseId::from_uuid(id);
                 plane

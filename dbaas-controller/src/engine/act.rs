@@ -9,7 +9,7 @@ use dbaas_core::infrastructure::{Endpoint, InfraError};
 use dbaas_core::instance::InstanceRecord;
 use dbaas_core::observation::Observation;
 use dbaas_core::password::Password;
-use dbaas_core::plan::{Action, GoneObject, Outcome};
+use dbaas_core::plan::{Action, GoneObject, Outcome, RepairTarget};
 use dbaas_core::scram::{Iterations, ScramVerifier};
 use dbaas_core::secret::Secret;
 use dbaas_core::sql_executor::{Rows, Script, SqlError, SqlErrorKind};
@@ -119,7 +119,13 @@ pub(super) fn object(action: &Action) -> Option<Uuid> {
         Action::CreateDatabase { database, .. }
         | Action::TransferObjects { database, .. }
         | Action::AlterDatabase { database, .. }
+        | Action::ChangeAccess { database, .. }
+        | Action::DropAccessRoles { database, .. }
         | Action::DropDatabase { database, .. } => Some(database.uuid()),
+        Action::RepairAccess { target, .. } => match target {
+            RepairTarget::Database { id, .. } => Some(id.uuid()),
+            RepairTarget::User { id, .. } => Some(id.uuid()),
+        },
         _ => None,
     }
 }
@@ -139,7 +145,9 @@ pub(super) fn deadline(action: &Action) -> Duration {
         Action::PowerOff { .. } | Action::Checkpoint { .. } | Action::CreateDatabase { .. } => {
             Duration::from_secs(90)
         }
-        Action::DropRole { .. } | Action::TransferObjects { .. } => Duration::from_secs(300),
+        Action::DropRole { .. } | Action::TransferObjects { .. } | Action::ChangeAccess { .. } => {
+            Duration::from_secs(300)
+        }
         _ => Duration::from_secs(60),
     }
 }
@@ -269,6 +277,38 @@ impl Stage {
             }
             Action::TransferObjects { node, transfer, .. } => {
                 return self.transfer(*node, transfer).await;
+            }
+            Action::ChangeAccess {
+                node,
+                database,
+                oid,
+                name,
+                change,
+            } => {
+                let id = database.uuid();
+                if change.prepare {
+                    self.run(*node, &command::create_access_roles(id)).await?;
+                }
+                for script in command::change_access(name, id, *oid, change) {
+                    self.run_in(*node, name.as_str(), &script).await?;
+                }
+            }
+            Action::RepairAccess {
+                node,
+                target,
+                lockouts,
+            } => {
+                let script = match target {
+                    RepairTarget::Database { id, name, owner } => {
+                        command::repair_database(name, id.uuid(), owner, lockouts)
+                    }
+                    RepairTarget::User { id, name } => command::repair_role(name, id.uuid(), lockouts),
+                };
+                self.run(*node, &script).await?;
+            }
+            Action::DropAccessRoles { node, database } => {
+                self.run(*node, &command::drop_access_roles(database.uuid()))
+                    .await?;
             }
             Action::DropDatabase {
                 node,

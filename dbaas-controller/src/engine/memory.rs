@@ -4,12 +4,14 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use dbaas_core::detector::{Backoff, Memory};
+use dbaas_core::id::DatabaseId;
 use dbaas_core::observation::Progress;
 use dbaas_core::plan::{Action, PlannedEvent};
 use dbaas_core::steady::Steady;
 use uuid::Uuid;
 
 use super::LiveView;
+use super::inside::InsideMemory;
 use crate::repository::Loaded;
 
 /// Events that are compared with, so that a repeated plan does not repeat them in the log.
@@ -34,6 +36,8 @@ pub(super) struct InstanceMemory {
     pub(super) object_progress: BTreeMap<Uuid, Progress>,
     pub(super) wants_catalogue: bool,
     pub(super) catalogue_read_at: Option<Steady>,
+    /// When databases were looked into.
+    pub(super) inside: BTreeMap<DatabaseId, InsideMemory>,
     /// The records as last read or written.
     pub(super) loaded: Option<Loaded>,
     pub(super) loaded_at: Option<Steady>,

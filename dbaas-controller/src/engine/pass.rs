@@ -14,6 +14,7 @@ use tracing::Instrument as _;
 
 use super::Engine;
 use super::act::{self, Done, Stage};
+use super::inside::{Sights, Wanted};
 use super::memory::{ActionMemory, InstanceMemory};
 use super::observe;
 use crate::credentials::Credentials;
@@ -105,13 +106,18 @@ impl Engine {
                 return Ok(Round::Done(Next::After(Duration::from_secs(30))));
             }
         };
-        let (wants_catalogue, silent) = self.with_memory(id, |m| {
+        let (wants_catalogue, wanted, silent) = self.with_memory(id, |m| {
             let now = self.ports.steady();
             let drift_ms = u64::try_from(self.ports.settings.drift_interval.as_millis()).unwrap_or(u64::MAX);
             let due = m.catalogue_read_at.is_none_or(|at| now.since_ms(at) >= drift_ms);
-            (m.wants_catalogue || due, m.detector.silent())
+            let interval = self.ports.settings.inside_interval.as_millis();
+            let interval_ms = u64::try_from(interval).unwrap_or(u64::MAX);
+            let wanted = Wanted::now(m, &loaded, now, interval_ms);
+            let wants_catalogue = m.wants_catalogue || due || wanted.needs_catalogue();
+            (wants_catalogue, wanted, m.detector.silent())
         });
         let look = observe::look(&self.ports, record, &credentials, wants_catalogue, &silent).await;
+        let sights = Sights::of(&self.ports, record, &look, &credentials, &wanted).await;
         let (now, steady) = (look.at, self.ports.steady());
         let observation = self.with_memory(id, |m| {
             if wants_catalogue {
@@ -123,6 +129,7 @@ impl Engine {
             let mut observation = detector::update(&mut m.detector, record, look, steady);
             observation.object_failures = m.object_failures.clone();
             observation.object_progress = m.object_progress.clone();
+            sights.remember(m, &mut observation, steady);
             m.live = observe::live_view(record, &observation, steady);
             observation
         });
@@ -148,6 +155,9 @@ impl Engine {
             m.wants_catalogue |= plan.wants_catalogue;
             if observation.catalogue.is_some() {
                 m.effects_seen(&plan.actions);
+            }
+            for database in &plan.wants_inside {
+                m.inside.entry(*database).or_default().wanted = true;
             }
             m.fresh_events(steady, &plan.events)
         });

@@ -90,7 +90,11 @@ impl Record for DatabaseRecord {
     }
 
     fn references(&self) -> Vec<Uuid> {
-        vec![self.owner.uuid(), self.instance.uuid()]
+        let users = self.access.entries.iter().map(|entry| entry.user.uuid());
+        [self.owner.uuid(), self.instance.uuid()]
+            .into_iter()
+            .chain(users)
+            .collect()
     }
 }
 

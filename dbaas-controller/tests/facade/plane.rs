@@ -291,6 +291,7 @@ impl Plane {
                 let update = UpdateDatabase {
                     description: Some(met.description.parse().unwrap()),
                     owner: met.owner.map(|owner| self.users[&owner]),
+                    ..UpdateDatabase::default()
                 };
                 let after = self
                     .plane

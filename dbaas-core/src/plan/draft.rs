@@ -6,7 +6,7 @@ use crate::boot::BootRole;
 use crate::boot_plan::{BootPlan, PreparePlan};
 use crate::cluster::{ClusterState, Epoch, slot_name, standby_name};
 use crate::config::{Configuration, HbaRules, Settings, hot_standby_floor, sync_names};
-use crate::id::NodeId;
+use crate::id::{DatabaseId, NodeId};
 use crate::infrastructure::{Endpoint, Enforcement, NodeRef, NodeSpec, PowerState};
 use crate::instance::InstanceRecord;
 use crate::node::NodeRecord;
@@ -41,6 +41,7 @@ pub(super) struct Draft<'a> {
     pub(super) warnings: Vec<String>,
     pub(super) wants_catalogue: bool,
     pub(super) try_service: Option<NodeId>,
+    pub(super) wants_inside: BTreeSet<DatabaseId>,
     pub(super) wake_after_ms: u64,
 }
 
@@ -60,6 +61,7 @@ impl<'a> Draft<'a> {
             warnings: Vec::new(),
             wants_catalogue: false,
             try_service: None,
+            wants_inside: BTreeSet::new(),
             wake_after_ms: situation.policy.heartbeat_ms,
             situation,
         }
@@ -98,6 +100,7 @@ impl<'a> Draft<'a> {
             wake_after_ms: self.wake_after_ms,
             wants_catalogue: self.wants_catalogue,
             try_service: self.try_service,
+            wants_inside: self.wants_inside,
         }
     }
 

@@ -19,9 +19,11 @@ use super::{Action, DatabaseSource, GoneObject};
 /// How many roles and databases one plan makes or changes, so that a pass stays short.
 const MOST_AT_ONCE: usize = 32;
 
+mod access;
 mod going;
 mod inheritance;
 mod leftovers;
+mod repair;
 
 pub use inheritance::{Heir, Inheritance, Registered, RoleRef, Transfer};
 
@@ -30,11 +32,11 @@ pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
     let unfinished = draft
         .users
         .iter()
-        .any(|u| u.deleting || u.lifecycle != ObjectLifecycle::Active)
+        .any(|u| u.deleting || u.lifecycle != ObjectLifecycle::Active || u.repair.requested_at.is_some())
         || draft
             .databases
             .iter()
-            .any(|d| d.deleting || d.lifecycle != ObjectLifecycle::Active);
+            .any(|d| d.deleting || d.lifecycle != ObjectLifecycle::Active || d.repair.requested_at.is_some());
     let Some(facts) = draft.facts(primary.node) else {
         return;
     };
@@ -147,6 +149,9 @@ fn users(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts, dur
             let outcome = adoption("role", ours.is_some());
             draft.event(outcome.0, None, format!("user {}: {}", user.name, outcome.1));
         }
+        if ours.is_some_and(|role| role.name == user.name.as_str()) {
+            repair::of_user(draft, primary, index);
+        }
         let (event, reason) = match (ours, other) {
             (Some(role), _) if role.name != user.name.as_str() => (
                 LifecycleEvent::Failed,
@@ -244,6 +249,12 @@ fn adopt(draft: &mut Draft<'_>, primary: NodeId, object: GoneObject, name: Strin
             why,
         );
     }
+}
+
+/// Whether PostgreSQL has the user's role, and it is ours.
+fn has_role(user: &UserRecord, catalogue: &CatalogueFacts) -> bool {
+    let role = catalogue.role(user.id.uuid());
+    role.is_some_and(|role| role.name == user.name.as_str())
 }
 
 /// An attempt that failed is an error until one succeeds; it is tried again all the time.
@@ -389,6 +400,9 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
         let as_asked = |found: &DatabaseFacts| {
             !found.public_connects && owner_role.is_some_and(|role| role.name == found.owner)
         };
+        let there = ours.filter(|found| {
+            found.name == database.name.as_str() && owner_role.is_some_and(|role| role.name == found.owner)
+        });
         let (event, reason) = match (ours, other) {
             (Some(found), _) if found.name != database.name.as_str() => (
                 LifecycleEvent::Failed,
@@ -473,6 +487,13 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
                 }
                 (LifecycleEvent::WorkBegan, "being created".to_owned())
             }
+        };
+        let (event, reason) = match there {
+            Some(found) => {
+                repair::of_database(draft, primary, index);
+                access::of_database(draft, primary, index, found, catalogue, (event, reason))
+            }
+            None => (event, reason),
         };
         if database.lifecycle == ObjectLifecycle::Active && event != LifecycleEvent::Converged {
             let what = match event {

@@ -18,7 +18,7 @@ use crate::situation::{Scene, node};
 mod borders;
 mod identity;
 
-fn user(scene: &Scene, id: UserId) -> UserRecord {
+pub(crate) fn user(scene: &Scene, id: UserId) -> UserRecord {
     let password = Password::new("12345678").unwrap();
     UserRecord {
         id,
@@ -27,6 +27,7 @@ fn user(scene: &Scene, id: UserId) -> UserRecord {
         description: Default::default(),
         password_version: Default::default(),
         verifier: ScramVerifier::derive(&password, [1; 16], Iterations::default()),
+        repair: Default::default(),
         deleting: false,
         adopting: false,
         created_at: scene.observation.at,
@@ -36,7 +37,7 @@ fn user(scene: &Scene, id: UserId) -> UserRecord {
     }
 }
 
-fn database(scene: &Scene, id: DatabaseId, owner: UserId) -> DatabaseRecord {
+pub(crate) fn database(scene: &Scene, id: DatabaseId, owner: UserId) -> DatabaseRecord {
     DatabaseRecord {
         id,
         instance: scene.record.id,
@@ -44,6 +45,8 @@ fn database(scene: &Scene, id: DatabaseId, owner: UserId) -> DatabaseRecord {
         description: Default::default(),
         owner,
         former_owners: Vec::new(),
+        access: Default::default(),
+        repair: Default::default(),
         deleting: false,
         adopting: false,
         lost_at: None,
@@ -55,7 +58,7 @@ fn database(scene: &Scene, id: DatabaseId, owner: UserId) -> DatabaseRecord {
 }
 
 /// A database as most are, without what tells one from another.
-fn database_facts() -> DatabaseFacts {
+pub(crate) fn database_facts() -> DatabaseFacts {
     DatabaseFacts {
         name: String::new(),
         oid: 2,
@@ -70,7 +73,7 @@ fn database_facts() -> DatabaseFacts {
 }
 
 /// The user's role as it is to be.
-fn role_of(user: &UserRecord) -> RoleFacts {
+pub(crate) fn role_of(user: &UserRecord) -> RoleFacts {
     RoleFacts {
         name: user.name.to_string(),
         verifier_sha256: Some(user.verifier.fingerprint()),

@@ -35,12 +35,7 @@ async fn user(stack: &Stack, cluster: &Cluster, name: &str) -> Result<UserId> {
 
 async fn database(stack: &Stack, cluster: &Cluster, name: &str, owner: UserId) -> Result<DatabaseId> {
     let plane = stack.plane()?;
-    let request = CreateDatabase {
-        id: None,
-        name: name.parse()?,
-        description: "".parse()?,
-        owner,
-    };
+    let request = CreateDatabase::new(name.parse()?, owner);
     let id = plane.create_database(cluster.id, request, None).await?.record.id;
     plane
         .wait_for_database(cluster.id, id, ObjectLifecycle::Active, HEAL)

@@ -141,12 +141,7 @@ impl House {
     }
 
     pub(crate) async fn create_database(&self, name: &str, owner: UserId) -> anyhow::Result<DatabaseId> {
-        let database = CreateDatabase {
-            id: None,
-            name: name.parse()?,
-            description: "".parse()?,
-            owner,
-        };
+        let database = CreateDatabase::new(name.parse()?, owner);
         let plane = self.plane()?;
         Ok(plane
             .create_database(self.cluster.id, database, None)

@@ -6,13 +6,13 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
-use super::one;
+use super::{one, project_of};
 use crate::access::Caller;
-use crate::answer::InstanceAnswer;
+use crate::answer::{DatabaseAnswer, InstanceAnswer, UserAnswer};
 use crate::app::App;
 use crate::body::OptionalJsonBody;
 use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
-use crate::path::InstancePath;
+use crate::path::{DatabasePath, InstancePath, UserPath};
 use crate::problem::Problem;
 use crate::query::NoQuery;
 use crate::reference::instance_uri;
@@ -48,6 +48,38 @@ action!(failover, Failover);
 action!(restart, Restart);
 action!(start, Start);
 action!(stop, Stop);
+
+pub(crate) async fn repair_database_access(
+    State(app): State<Arc<App>>,
+    DatabasePath(instance, id): DatabasePath,
+    _: NoQuery,
+    headers: HeaderMap,
+    body: OptionalJsonBody,
+) -> Result<Response, Problem> {
+    let precondition = Precondition::read(&headers)?;
+    request::nothing(body.object()?)?;
+    let present = app.control.database(instance, id).await?;
+    let expected = precondition.check(present.version)?;
+    let after = app.control.repair_database_access(instance, id, expected).await?;
+    let answer = DatabaseAnswer::of(&after.record, project_of(&app, instance).await?);
+    Ok(one(StatusCode::ACCEPTED, after.version, &answer))
+}
+
+pub(crate) async fn repair_user_access(
+    State(app): State<Arc<App>>,
+    UserPath(instance, id): UserPath,
+    _: NoQuery,
+    headers: HeaderMap,
+    body: OptionalJsonBody,
+) -> Result<Response, Problem> {
+    let precondition = Precondition::read(&headers)?;
+    request::nothing(body.object()?)?;
+    let present = app.control.user(instance, id).await?;
+    let expected = precondition.check(present.version)?;
+    let after = app.control.repair_user_access(instance, id, expected).await?;
+    let answer = UserAnswer::of(&after.record, project_of(&app, instance).await?);
+    Ok(one(StatusCode::ACCEPTED, after.version, &answer))
+}
 
 async fn act(
     name: ActionName,

@@ -377,6 +377,43 @@ pub(crate) fn stop() -> Operation {
     action("stop", "Switch the nodes off; data is kept", "Nothing")
 }
 
+fn repair(
+    operation_id: &str,
+    summary: &str,
+    tag: &str,
+    resource: &str,
+    of: &'static [&'static str],
+) -> Operation {
+    Call::new(tag, operation_id, summary)
+        .about("Once; the field repair says what was put back. Asking again while one is under way changes nothing.")
+        .of(of)
+        .with([if_match()])
+        .body("Nothing", Required::False)
+        .answers_resource(202, resource, "Accepted; the field repair says how it goes.", &[])
+        .errors(&[409, 412])
+        .done()
+}
+
+pub(crate) fn repair_database_access() -> Operation {
+    repair(
+        "repairDatabaseAccess",
+        "Put back what keeps the owner of a database out: connections, limit, privileges, settings",
+        "databases",
+        "Database",
+        &["instance", "database"],
+    )
+}
+
+pub(crate) fn repair_user_access() -> Operation {
+    repair(
+        "repairUserAccess",
+        "Put back what keeps a user from logging in: LOGIN, limit, expiry, settings",
+        "users",
+        "User",
+        &["instance", "user"],
+    )
+}
+
 pub(crate) fn list_nodes() -> Operation {
     let call = Call::new(
         "operations",
@@ -471,7 +508,7 @@ pub(crate) fn replace_database() -> Operation {
     update(
         "databases",
         "replaceDatabase",
-        "Change a database's owner or description",
+        "Change a database's owner, access list or description",
         "Database",
         "DatabaseUpdate",
     )
@@ -483,7 +520,7 @@ pub(crate) fn patch_database() -> Operation {
     update(
         "databases",
         "patchDatabase",
-        "Change a database's owner or description",
+        "Change a database's owner, access list or description",
         "Database",
         "DatabaseUpdate",
     )

@@ -5,6 +5,7 @@ mod elements;
 
 use std::ops::RangeInclusive;
 
+use dbaas_core::access::AccessLevel;
 use dbaas_core::lifecycle::ObjectPhase;
 use dbaas_core::limits;
 use serde_json::Value;
@@ -444,6 +445,11 @@ fn object_found() -> Vec<Property> {
             "Why it is in that state, and what happens next.",
             text(),
         ),
+        property(
+            "repair",
+            "The last repair of access that was asked for.",
+            repair(),
+        ),
         property("deleting", "It is being dropped.", boolean()),
         property("created_at", "When it was asked for.", timestamp()),
         property(
@@ -472,6 +478,25 @@ fn object_place() -> Vec<Property> {
     ]
 }
 
+fn repair() -> ObjectBuilder {
+    answer(
+        "The last repair of access that was asked for.",
+        vec![
+            property("pending", "One is under way.", boolean()),
+            property(
+                "done_at",
+                "When the last one was seen to be done; null if there was none.",
+                or_null(timestamp(), Type::String),
+            ),
+            list_property(
+                "changed",
+                "What the last one put back; empty if everything was as it is to be.",
+                array(text()),
+            ),
+        ],
+    )
+}
+
 fn database_settable() -> Vec<Property> {
     vec![
         name_of(
@@ -483,7 +508,32 @@ fn database_settable() -> Vec<Property> {
         property("owner", "A user of the same instance.", user_reference()).example(format!(
             "/v1/types/postgres/instances/{UUID_EXAMPLE}/users/{UUID_EXAMPLE}"
         )),
+        list_property(
+            "access",
+            "Other users of the same instance who may use it, each once; a change names all of them.",
+            array(access_entry()).max_items(Some(limits::ACCESS_ENTRIES_MAX)),
+        ),
     ]
+}
+
+fn access_entry() -> ObjectBuilder {
+    let levels = AccessLevel::ALL.map(AccessLevel::as_str);
+    answer(
+        "What a user may do in a database that somebody else owns.",
+        vec![
+            property(
+                "user",
+                "A user of the same instance, not the owner.",
+                user_reference(),
+            ),
+            property(
+                "level",
+                "read: SELECT on everything, also on what is made later, by whomever. write: INSERT, UPDATE and DELETE, too. owner: every \
+                 privilege that can be granted, CREATE among them; what others made can be altered by its owner only.",
+                words(levels),
+            ),
+        ],
+    )
 }
 
 fn user_settable() -> Vec<Property> {

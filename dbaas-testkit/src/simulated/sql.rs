@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use dbaas_core::access::AccessLevel;
 use dbaas_core::boot::HEIR_ROLE;
 use dbaas_core::cluster::Lsn;
 use dbaas_core::command::SPARE_DATABASE;
 use dbaas_core::infrastructure::{Endpoint, NodeRef};
 use dbaas_core::observation::{
-    CatalogueFacts, DatabaseFacts, ReceiverFacts, RoleFacts, SlotFacts, StandbyFacts,
+    AccessFacts, AccessMember, CatalogueFacts, DatabaseFacts, InsideFacts, ReceiverFacts, RoleFacts,
+    SlotFacts, StandbyFacts,
 };
 use dbaas_core::password::Password;
 use dbaas_core::scram::ScramVerifier;
@@ -494,6 +496,10 @@ impl Job {
                 Answer::Rows(Vec::new())
             }
             Command::ObserveCatalogue => observe_catalogue(server, wal.end(&disk.log)),
+            Command::ObserveInside(roles) => observe_inside(open_transaction(transaction, server), roles),
+            Command::ObserveLockouts => value(
+                json!({"connections": true, "limit": -1, "privileges": true, "settings": []}).to_string(),
+            ),
             Command::Nothing | Command::Answers(None) => Answer::Rows(Vec::new()),
             Command::Answers(Some(text)) => value(*text),
             Command::SettingUpTo(setting) => {
@@ -520,7 +526,7 @@ impl Job {
                 None => write_catalogue(&mut world.wal, server, disk, next),
             }
         }
-        if !matches!(command, Command::ObserveCatalogue) {
+        if !matches!(command, Command::ObserveCatalogue | Command::ObserveInside(_)) {
             world.stir(self.node.instance);
         }
         if let Some(what) = touched_foreign {
@@ -736,6 +742,26 @@ fn change(catalogue: &mut Catalogue, command: &Command, here: &str) -> Result<Ch
                 ));
             }
             catalogue.roles.remove(name);
+            for members in catalogue.levels.values_mut() {
+                members.remove(name);
+            }
+        }
+        Command::CreateLevel(name) => {
+            catalogue.levels.entry(name.clone()).or_default();
+        }
+        Command::JoinLevel(role, member) => {
+            if !catalogue.roles.contains_key(member) && !catalogue.levels.contains_key(member) {
+                return Err(no_role());
+            }
+            let members = catalogue.levels.get_mut(role).ok_or_else(no_role)?;
+            members.insert(member.clone());
+        }
+        Command::LeaveLevel(role, member) => {
+            let members = catalogue.levels.get_mut(role).ok_or_else(no_role)?;
+            members.remove(member);
+        }
+        Command::DropLevel(role) => {
+            catalogue.levels.remove(role);
         }
         Command::CreateDatabase(name) => {
             if catalogue.databases.contains_key(name) {
@@ -864,6 +890,31 @@ fn observe_node(world: &World, node: NodeRef, session: u64) -> Result<Answer, Sq
 /// The nodes' clocks: this many milliseconds since 1970 when the world begins.
 pub(super) const EPOCH_MS: u64 = 1_750_000_000_000;
 
+/// Who has which level; everything else that can be missing inside of a database is there.
+fn observe_inside(catalogue: &Catalogue, roles: &[String; 3]) -> Answer {
+    let levels = AccessLevel::ALL.into_iter().zip(roles);
+    let members = levels.flat_map(|(level, role)| {
+        let members = catalogue.levels.get(role).into_iter().flatten();
+        members
+            .filter(|name| !roles.contains(name))
+            .map(move |name| AccessMember {
+                level,
+                name: name.clone(),
+            })
+    });
+    let facts = InsideFacts {
+        access: AccessFacts {
+            prepared: roles.iter().all(|role| catalogue.levels.contains_key(role)),
+            members: members.collect(),
+            ..AccessFacts::default()
+        },
+    };
+    match serde_json::to_string(&facts) {
+        Ok(text) => value(text),
+        Err(_) => Answer::Rows(Vec::new()),
+    }
+}
+
 fn observe_catalogue(server: &Server, end: u64) -> Answer {
     if server.in_recovery {
         return Answer::Rows(Vec::new());
@@ -891,6 +942,13 @@ fn observe_catalogue(server: &Server, end: u64) -> Answer {
                 attributes_ok: role.can_login,
                 id: server.catalogue.registered(role.oid),
             })
+            .chain(server.catalogue.levels.keys().map(|name| RoleFacts {
+                name: name.clone(),
+                verifier_sha256: None,
+                oid: 0,
+                attributes_ok: false,
+                id: None,
+            }))
             .collect(),
         databases: server
             .catalogue

@@ -61,6 +61,15 @@ pub(super) enum Command {
     Answers(Option<&'static str>),
     /// Asks for what is so in every simulated world.
     True,
+    /// Makes the role of a level of access, if it is not there.
+    CreateLevel(String),
+    JoinLevel(String, String),
+    LeaveLevel(String, String),
+    DropLevel(String),
+    /// The three roles of the levels.
+    ObserveInside([String; 3]),
+    /// Nobody is locked out: nothing that could do that is simulated.
+    ObserveLockouts,
     /// Changes nothing that is simulated.
     Nothing,
 }
@@ -204,6 +213,32 @@ pub(super) fn parse(statement: &Statement) -> Option<Command> {
         Command::RenameDatabase(next(), next())
     } else if begins("DROP DATABASE <identifier>") {
         Command::DropDatabase(next())
+    } else if begins("SELECT set_config('dbaas.role', <literal>, true)") {
+        Command::CreateLevel(next())
+    } else if shape == "GRANT <identifier> TO <identifier>" {
+        Command::JoinLevel(next(), next())
+    } else if shape == "REVOKE <identifier> FROM <identifier>" {
+        Command::LeaveLevel(next(), next())
+    } else if begins("DROP ROLE IF EXISTS <identifier>") {
+        Command::DropLevel(next())
+    } else if begins("SELECT json_build_object('connections', ") {
+        Command::ObserveLockouts
+    } else if begins("WITH levels AS MATERIALIZED") {
+        Command::ObserveInside([next(), next(), next()])
+    } else if begins("SET LOCAL lock_timeout")
+        || begins("SET LOCAL ROLE")
+        || begins("REVOKE ALL ON")
+        || begins("REVOKE CREATE ON SCHEMA public")
+        || begins("ALTER DEFAULT PRIVILEGES FOR ROLE <identifier> GRANT ")
+        || begins("ALTER DATABASE <identifier> CONNECTION LIMIT -1")
+        || begins("ALTER DATABASE <identifier> RESET <identifier>")
+        || begins("ALTER ROLE <identifier> CONNECTION LIMIT -1")
+        || begins("ALTER ROLE <identifier> VALID UNTIL 'infinity'")
+        || begins("ALTER ROLE <identifier> RESET <identifier>")
+        || begins("ALTER ROLE <identifier> IN DATABASE <identifier> RESET <identifier>")
+        || shape == "ALTER ROLE <identifier> LOGIN"
+    {
+        Command::Nothing
     } else if begins("SELECT json_build_object('in_recovery'") {
         Command::ObserveNode
     } else if begins("SELECT json_build_object('lsn'") {
@@ -286,13 +321,19 @@ fn quoted(body: &str, quote: char, escapes: bool) -> Option<(String, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use dbaas_core::access::AccessLevel;
     use dbaas_core::cluster::Epoch;
     use dbaas_core::command;
     use dbaas_core::config::{Configuration, HbaRules, Settings};
     use dbaas_core::id::{DatabaseId, UserId};
     use dbaas_core::name::{DatabaseName, UserName};
+    use dbaas_core::observation::{
+        AccessMember, AccessObject, ForeignGrant, ObjectKind, ObjectName, SettingFacts,
+    };
     use dbaas_core::password::Password;
-    use dbaas_core::plan::{DatabaseSource, GoneObject, Heir, Inheritance, Registered, RoleRef, Transfer};
+    use dbaas_core::plan::{
+        AccessChange, DatabaseSource, GoneObject, Heir, Inheritance, Lockout, Registered, RoleRef, Transfer,
+    };
     use dbaas_core::scram::{Iterations, ScramVerifier};
     use dbaas_core::sql_executor::Script;
     use dbaas_core::version::PostgresMajor;
@@ -308,6 +349,69 @@ mod tests {
                 parse(&step.statement).unwrap_or_else(|| panic!("{}: {:?}", script.name, step.statement))
             })
             .collect()
+    }
+
+    fn every_lockout() -> Vec<Lockout> {
+        let setting = |role: Option<&str>, database: Option<&str>| {
+            Lockout::Setting(SettingFacts {
+                role: role.map(str::to_owned),
+                database: database.map(str::to_owned),
+                name: "search_path".to_owned(),
+                value: "nowhere".to_owned(),
+            })
+        };
+        vec![
+            Lockout::Connections,
+            Lockout::Limit,
+            Lockout::Privileges,
+            Lockout::ValidUntil,
+            setting(None, Some("shop")),
+            setting(Some("it"), Some("shop")),
+            setting(Some("it"), None),
+        ]
+    }
+
+    /// Something of everything.
+    fn whole_change() -> AccessChange {
+        let member = |level| AccessMember {
+            level,
+            name: "it".to_owned(),
+        };
+        let object = |kind| ObjectName {
+            kind,
+            schema: "public".to_owned(),
+            name: "t".to_owned(),
+        };
+        let kinds = [
+            ObjectKind::Database,
+            ObjectKind::Schema,
+            ObjectKind::Table,
+            ObjectKind::Sequence,
+            ObjectKind::Routines,
+        ];
+        let foreign = kinds.map(|kind| ForeignGrant {
+            grantor: "app".to_owned(),
+            grantee: "it".to_owned(),
+            object: object(kind),
+        });
+        let missing = AccessLevel::ALL
+            .into_iter()
+            .flat_map(|level| kinds.map(|kind| (level, kind)))
+            .map(|(level, kind)| AccessObject {
+                level,
+                object: object(kind),
+                locked: kind == ObjectKind::Table,
+            });
+        AccessChange {
+            prepare: true,
+            join: vec![member(AccessLevel::Read)],
+            leave: vec![member(AccessLevel::Write)],
+            foreign: foreign.to_vec(),
+            close_public: true,
+            evict: vec!["it".to_owned()],
+            creators: vec!["app".to_owned()],
+            objects: missing.collect(),
+        }
     }
 
     #[test]
@@ -392,9 +496,17 @@ mod tests {
             command::transfer_objects(&transfer),
             command::drop_database("shop", DatabaseId::from_uuid(id), true),
             command::drop_database("shop", DatabaseId::from_uuid(id), false),
+            command::create_access_roles(id),
+            command::drop_access_roles(id),
+            command::observe_inside(id, &[&user]),
+            command::observe_database_lockouts(&database),
+            command::observe_role_lockouts(&user),
+            command::repair_database(&database, id, &user, &every_lockout()),
+            command::repair_role(&user, id, &every_lockout()),
             command::observe_node(1_000),
             command::observe_catalogue(),
         ];
+        scripts.extend(command::change_access(&database, id, 9, &whole_change()));
         for source in [DatabaseSource::Template, DatabaseSource::Spare] {
             scripts.extend(command::create_database(&database, id, &user, source));
         }

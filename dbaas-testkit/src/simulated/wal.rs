@@ -118,6 +118,8 @@ pub(super) struct Catalogue {
     pub(super) setting: u64,
     pub(super) roles: BTreeMap<String, Role>,
     pub(super) databases: BTreeMap<String, Database>,
+    /// Roles of levels of access, with their members.
+    pub(super) levels: BTreeMap<String, BTreeSet<String>>,
     /// The register of what is the control plane's, if there is one: OIDs by id.
     pub(super) register: Option<BTreeMap<Uuid, u32>>,
     pub(super) last_oid: u32,

@@ -61,7 +61,7 @@ async fn a_database_never_loses_its_owner_to_a_race() {
             let world = world.clone();
             let update = UpdateDatabase {
                 owner: Some(owner),
-                description: None,
+                ..UpdateDatabase::default()
             };
             tokio::spawn(async move { world.control.update_database(id, moved, update, None).await })
         };
@@ -267,7 +267,7 @@ async fn an_owner_that_goes_right_before_the_write_gets_no_database() {
         } else {
             let update = UpdateDatabase {
                 owner: Some(owner),
-                description: None,
+                ..UpdateDatabase::default()
             };
             world.control.update_database(id, database, update, None).await
         };

@@ -187,7 +187,7 @@ async fn what_is_another_instances_is_not_found() {
     let own_database = world.database(mine, "shop", own).await;
     let update = UpdateDatabase {
         owner: Some(user),
-        description: None,
+        ..UpdateDatabase::default()
     };
     assert_eq!(
         pointers(
@@ -290,7 +290,7 @@ async fn an_owner_cannot_be_deleted_and_the_databases_are_named() {
 
     let update = UpdateDatabase {
         owner: Some(heir),
-        description: None,
+        ..UpdateDatabase::default()
     };
     let after = world
         .control

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use crate::access::AccessLevel;
 use crate::command::staging_database_name;
 use crate::id::{DatabaseId, NodeId, UserId};
 use crate::observation::CatalogueFacts;
@@ -54,6 +55,18 @@ pub(super) fn drop_again(draft: &mut Draft<'_>, primary: NodeId, catalogue: &Cat
             ] {
                 forget(draft, primary, object);
             }
+        }
+        let levels = AccessLevel::ALL.map(|level| level.role(id));
+        if catalogue.roles.iter().any(|role| levels.contains(&role.name)) {
+            let database = DatabaseId::from_uuid(id);
+            let why = "roles of the levels of access to a database that is gone";
+            draft.act(
+                Action::DropAccessRoles {
+                    node: primary,
+                    database,
+                },
+                why,
+            );
         }
     }
 }
