@@ -24,7 +24,7 @@ pub struct Parsed {
     pub warnings: Vec<Finding>,
 }
 
-/// Parses one YAML (or JSON) document within the [limits](crate::limits).
+/// Parses one YAML (or JSON) document within the [limits].
 pub fn parse(text: &str) -> Result<Parsed, Finding> {
     if text.len() > limits::BYTES_MAX {
         let message = format!("a manifest has at most {} bytes", limits::BYTES_MAX);

@@ -16,7 +16,7 @@ pub const LOCK_WAIT_MS: u32 = 100;
 /// The sessions whose locks one transaction of ours may use up: each has room for `max_locks_per_transaction` in the lock table.
 const SESSIONS_WORTH_OF_LOCKS: i64 = 8;
 
-/// What one [`release`] came to.
+/// What one `release` came to.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Released {
     /// How many objects and privileges it took out of the way.
@@ -92,7 +92,7 @@ pub(super) fn release(script: Script, role_oid: u32, heir: &str, what: Whole) ->
         .within_ms(1_000, 30_000)
 }
 
-/// Reads the answer of a script that ends with [`release`].
+/// Reads the answer of a script that ends with `release`.
 pub fn parse_release(answer: &[Rows]) -> Result<Released, UnreadableAnswer> {
     read("release", answer)
 }
