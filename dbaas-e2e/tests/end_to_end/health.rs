@@ -144,9 +144,17 @@ async fn a_backend_stopped_while_it_writes_the_wal() -> Result {
 
 /// Stops backends until one is stopped that others wait for.
 async fn stop_a_writer(client: &mut Client) -> Result {
-    // PostgreSQL 17 spells them another way.
-    const WRITERS: &str = "SELECT pid FROM pg_stat_activity WHERE usename = 'app' AND wait_event_type = 'IO' \
-                           AND lower(wait_event) IN ('walsync', 'walwrite')";
+    // Whoever writes the WAL for the others waits a while before that, with the lock held: there is somebody to catch.
+    for setting in [
+        "ALTER SYSTEM SET commit_delay = 100000",
+        "ALTER SYSTEM SET commit_siblings = 1",
+        "SELECT pg_reload_conf()",
+    ] {
+        column(client, setting).await?;
+    }
+    const WRITERS: &str = "SELECT pid FROM pg_stat_activity WHERE usename = 'app' AND state = 'active' \
+                           AND wait_event_type IS DISTINCT FROM 'LWLock' AND wait_event_type IS DISTINCT FROM 'IPC'";
+    // PostgreSQL 17 spells it another way.
     const WAITERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND wait_event_type = 'LWLock' \
                            AND lower(wait_event) = 'walwrite'";
     let until = Instant::now() + HEAL;
