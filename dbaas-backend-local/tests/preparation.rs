@@ -74,7 +74,6 @@ async fn seeds_stream(major: u32) {
         return;
     };
     let backend = fixture.open();
-    let started = Instant::now();
     let nodes = three(&fixture, &backend).await;
     let primary = fixture.observe(&backend, nodes[0]).await;
     until(
@@ -84,7 +83,6 @@ async fn seeds_stream(major: u32) {
         "2",
     )
     .await;
-    eprintln!("three nodes streaming after {:?}", started.elapsed());
     fixture
         .sql(&backend, nodes[0], "CREATE TABLE t AS SELECT 42 AS a")
         .await;
@@ -109,13 +107,9 @@ async fn seeds_stream(major: u32) {
     backend.start(nodes[1], &follow).await.unwrap();
     let seen = fixture.observe(&backend, nodes[1]).await;
     until(&fixture, &seen, "SELECT a FROM t", "42").await;
-    let before = Instant::now();
     for _ in 0..100 {
         assert_eq!(backend.observe(fixture.instance).await.unwrap().len(), 3);
     }
-    let each = before.elapsed() / 100;
-    assert!(each < Duration::from_millis(5), "observe takes {each:?}");
-    eprintln!("observe of three nodes takes {each:?}");
     stop(&fixture, &backend).await;
 }
 
