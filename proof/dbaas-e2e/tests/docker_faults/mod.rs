@@ -57,7 +57,7 @@ pub(crate) fn own_engine() -> anyhow::Result<Option<OwnEngine>> {
         eprintln!("SKIPPED: DBAAS_DOCKER_ENGINE_DIR names no engine that a test may do anything to");
         return Ok(None);
     };
-    let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../ci/docker/engine");
+    let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../ci/docker/engine");
     Ok(Some(OwnEngine {
         program,
         directory: directory.into(),

@@ -16,7 +16,7 @@ use dbaas_workload::client::{Client, ClientOptions, Target};
 
 type Result<T = ()> = anyhow::Result<T>;
 
-const DEMO: &str = include_str!("../../../dbaas-manifest/examples/demo.yaml");
+const DEMO: &str = include_str!("../../../../dbaas-manifest/examples/demo.yaml");
 const LONG: Duration = Duration::from_secs(180);
 
 /// The example, with the version that this machine has.
