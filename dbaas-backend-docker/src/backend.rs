@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use dbaas_core::config::{Cidr, HbaRules};
 use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::{
     Endpoint, InfraError, InfraErrorKind, InfraEvent, Infrastructure, NodeRef, ObservedNode, PowerOff,
@@ -100,18 +99,6 @@ impl DockerBackend {
             inner.spawn(events::clean(weak));
         }
         Ok(DockerBackend { inner })
-    }
-
-    /// Who may log in at nodes of this backend: clients and the control plane from everywhere that the published port can be reached from
-    /// (the engine shows most of them as coming from the network's gateway), other nodes from private networks, which Docker's are. Always
-    /// with a SCRAM password.
-    pub fn hba_rules() -> HbaRules {
-        let private = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
-        HbaRules {
-            control: Cidr::everywhere().to_vec(),
-            peers: private.iter().filter_map(|text| text.parse().ok()).collect(),
-            clients: Cidr::everywhere().to_vec(),
-        }
     }
 
     /// Switches every node off, all at the same time: as [`PowerOff::Graceful`] with this deadline.

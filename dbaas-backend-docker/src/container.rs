@@ -378,12 +378,7 @@ impl Inner {
         let found_image = image::ensure(self, &image, node.instance).await?;
         self.ensure_network(docker, node.instance).await?;
         // A first guess at the spec, good enough to read the true one.
-        let guess = NodeSpec {
-            node,
-            name: label(names::NODE_NAME),
-            image,
-            resources: smallest()?,
-        };
+        let guess = NodeSpec::new(node, label(names::NODE_NAME), image, smallest()?);
         self.create_container(docker, &guess, &place, &found_image)
             .await?;
         let Some(found) = self.find(docker, node).await? else {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dbaas_core::boot::BootRecipe;
+use dbaas_core::config::{Cidr, HbaRules};
 use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::{
     AvailableVersion, Capabilities, DataDisposal, Enforcement, InfraError, InfraErrorKind, InfraEvent,
-    InfraEvents, Infrastructure, NodeRef, NodeSpec, ObservedNode, PowerOff, Resources,
+    InfraEvents, Infrastructure, NodeRef, NodeSpec, ObservedNode, ObservedNodes, PowerOff,
 };
 use futures_util::StreamExt;
 use futures_util::future::try_join_all;
@@ -59,16 +60,21 @@ impl Infrastructure for DockerBackend {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            cpu: Enforcement::Enforced,
-            ram: Enforcement::Enforced,
-            disk: match self.inner.disks {
-                Some(_) => Enforcement::Enforced,
-                None => Enforcement::NotEnforced,
-            },
-            // A disk grows while the node is off.
-            live_resize: self.inner.disks.is_none(),
-            node_events: true,
+        let disk = match self.inner.disks {
+            Some(_) => Enforcement::Enforced,
+            None => Enforcement::NotEnforced,
+        };
+        Capabilities::new(Enforcement::Enforced, Enforcement::Enforced, disk).with_node_events()
+    }
+
+    /// Clients and the control plane from everywhere that the published port can be reached from (the engine shows most of them as
+    /// coming from the network's gateway), other nodes from private networks, which Docker's are.
+    fn hba_rules(&self) -> HbaRules {
+        let private = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+        HbaRules {
+            control: Cidr::everywhere().to_vec(),
+            peers: private.iter().filter_map(|text| text.parse().ok()).collect(),
+            clients: Cidr::everywhere().to_vec(),
         }
     }
 
@@ -76,9 +82,9 @@ impl Infrastructure for DockerBackend {
         image::versions(&self.inner).await
     }
 
-    async fn observe(&self, instance: InstanceId) -> Result<Vec<ObservedNode>, InfraError> {
+    async fn observe(&self, instance: InstanceId) -> Result<ObservedNodes, InfraError> {
         if let Some(seen) = self.inner.all_remembered(instance) {
-            return Ok(seen);
+            return Ok(seen.into());
         }
         let changes = self.inner.changes();
         let docker = self.inner.engine.docker().await?;
@@ -99,7 +105,8 @@ impl Infrastructure for DockerBackend {
                 observe::observe(&self.inner, docker, &handle, node).await
             }
         });
-        Ok(try_join_all(seen).await?.into_iter().flatten().collect())
+        let found: Vec<ObservedNode> = try_join_all(seen).await?.into_iter().flatten().collect();
+        Ok(found.into())
     }
 
     async fn list(&self) -> Result<Vec<NodeRef>, InfraError> {
@@ -164,13 +171,6 @@ impl Infrastructure for DockerBackend {
         }
         self.alone(node, move |inner, handle| async move {
             stop::power_off(&inner, &handle, node, mode).await
-        })
-        .await
-    }
-
-    async fn resize(&self, node: NodeRef, resources: Resources) -> Result<(), InfraError> {
-        self.alone(node, move |inner, handle| async move {
-            start::resize(&inner, &handle, node, resources).await
         })
         .await
     }

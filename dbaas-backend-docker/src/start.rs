@@ -8,9 +8,7 @@ use bollard::query_parameters::LogsOptionsBuilder;
 use dbaas_core::boot::{BootRecipe, Prepare};
 use dbaas_core::cluster::Epoch;
 use dbaas_core::config::AutoConf;
-use dbaas_core::infrastructure::{
-    DataState, InfraError, InfraErrorKind, NodeRef, NodeSpec, PowerState, Resources,
-};
+use dbaas_core::infrastructure::{DataState, InfraError, InfraErrorKind, NodeRef, NodeSpec, PowerState};
 use futures_util::StreamExt;
 
 use crate::backend::{Handle, Inner};
@@ -96,31 +94,6 @@ async fn grow_disk(
         }
         _ => Ok(()),
     }
-}
-
-pub(crate) async fn resize(
-    inner: &Arc<Inner>,
-    handle: &Handle,
-    node: NodeRef,
-    resources: Resources,
-) -> Result<(), InfraError> {
-    let docker = inner.engine.docker().await?;
-    let found = existing(inner, &docker, node).await?;
-    let known = control(inner, &docker, handle, &found).await?;
-    let spec = known.spec.filter(|_| known.ticket != Ticket::Kept);
-    let mut spec = spec.ok_or_else(|| not_found(node))?;
-    if spec.resources == resources {
-        return Ok(());
-    }
-    inner.update_limits(&docker, &found.id, &resources).await?;
-    spec.resources = resources;
-    let account = inner.account(&docker, &found).await?;
-    handle.forget();
-    let written = inner
-        .upload(&docker, &found, spec_upload(account, &spec, None)?)
-        .await;
-    handle.forget();
-    written
 }
 
 pub(crate) fn not_found(node: NodeRef) -> InfraError {

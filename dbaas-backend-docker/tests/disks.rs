@@ -80,7 +80,7 @@ async fn the_life_of_a_disk() {
 
     // It grows while the node is off, and only then.
     let larger = sized(&fixture, node, 12);
-    backend.resize(node, larger.resources).await.unwrap();
+    backend.apply(&larger).await.unwrap();
     assert_eq!(size_inside(&fixture, node), size);
     backend.power_off(node, PowerOff::Immediate).await.unwrap();
     backend.apply(&larger).await.unwrap();

@@ -63,7 +63,9 @@ async fn behind_the_backends_back() {
     );
 
     // Limits are the engine's, and change while it runs.
-    backend.resize(node, resources(1024)).await.unwrap();
+    let mut larger = spec(&fixture, node);
+    larger.resources = resources(1024);
+    backend.apply(&larger).await.unwrap();
     let memory = fixture.docker(&[
         "inspect",
         "-f",
@@ -102,7 +104,7 @@ async fn behind_the_backends_back() {
     // Its volume removed too, there is nothing left of it.
     fixture.docker(&["rm", "-f", &name]).unwrap();
     fixture.docker(&["volume", "rm", &name]).unwrap();
-    assert!(backend.observe(node.instance).await.unwrap().is_empty());
+    assert!(backend.observe(node.instance).await.unwrap().found.is_empty());
 
     // A volume that the engine made for a container whose volume was removed at that moment is nobody's data.
     let labels = [
@@ -116,7 +118,7 @@ async fn behind_the_backends_back() {
     }
     hollow.push(&name);
     fixture.docker(&hollow).unwrap();
-    assert!(backend.observe(node.instance).await.unwrap().is_empty());
+    assert!(backend.observe(node.instance).await.unwrap().found.is_empty());
     fixture.docker(&hollow).unwrap();
     backend.apply(&spec(&fixture, node)).await.unwrap();
     assert_eq!(observe(&backend, node).await.data, DataState::Empty);
@@ -152,7 +154,7 @@ async fn initialisation_interrupted() {
     let (first, ()) = tokio::join!(backend.start(node, &recipe), kill);
     first.unwrap();
     let seen = loop {
-        let seen = backend.observe(node.instance).await.unwrap();
+        let seen = backend.observe(node.instance).await.unwrap().found;
         let seen = seen.into_iter().find(|n| n.node == node).unwrap();
         if matches!(seen.power, PowerState::Exited(_)) {
             break seen;
@@ -164,7 +166,7 @@ async fn initialisation_interrupted() {
     backend.start(node, &start()).await.unwrap();
     let begin = Instant::now();
     loop {
-        let seen = backend.observe(node.instance).await.unwrap();
+        let seen = backend.observe(node.instance).await.unwrap().found;
         let seen = seen.into_iter().find(|n| n.node == node).unwrap();
         if seen.power == PowerState::Running {
             break;
@@ -287,7 +289,7 @@ async fn nothing_of_others_is_touched() {
     backend.apply(&spec(&fixture, ours)).await.unwrap();
     let other = theirs.open();
     assert!(other.list().await.unwrap().is_empty());
-    assert!(other.observe(ours.instance).await.unwrap().is_empty());
+    assert!(other.observe(ours.instance).await.unwrap().found.is_empty());
     assert_eq!(backend.list().await.unwrap(), [ours]);
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use dbaas_core::config::{Cidr, HbaRules};
 use dbaas_core::infrastructure::{InfraError, InfraErrorKind, InfraEvent, Infrastructure, NodeRef, PowerOff};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -80,17 +79,6 @@ impl LibvirtBackend {
         });
         inner.spawn(events::watch(Arc::downgrade(&inner)));
         Ok(LibvirtBackend { inner })
-    }
-
-    /// Who may log in at nodes of this backend: clients and the control plane from wherever the network lets them come, other nodes from private
-    /// networks, which libvirt's are. Always with a SCRAM password.
-    pub fn hba_rules() -> HbaRules {
-        let private = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
-        HbaRules {
-            control: Cidr::everywhere().to_vec(),
-            peers: private.iter().filter_map(|text| text.parse().ok()).collect(),
-            clients: Cidr::everywhere().to_vec(),
-        }
     }
 
     /// Switches every node off, all at the same time: as [`PowerOff::Graceful`] with this deadline.

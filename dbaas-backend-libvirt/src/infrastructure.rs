@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dbaas_core::boot::BootRecipe;
+use dbaas_core::config::{Cidr, HbaRules};
 use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::{
     AvailableVersion, Capabilities, DataDisposal, Enforcement, InfraError, InfraErrorKind, InfraEvent,
-    InfraEvents, Infrastructure, NodeRef, NodeSpec, ObservedNode, PowerOff, Resources,
+    InfraEvents, Infrastructure, NodeRef, NodeSpec, ObservedNodes, PowerOff,
 };
 use futures_util::StreamExt;
 use tokio_stream::wrappers::BroadcastStream;
@@ -51,13 +52,17 @@ impl Infrastructure for LibvirtBackend {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            cpu: Enforcement::Enforced,
-            ram: Enforcement::Enforced,
-            disk: Enforcement::Enforced,
-            // The disk grows at once, processors and memory with the next start.
-            live_resize: false,
-            node_events: true,
+        let held = Enforcement::Enforced;
+        Capabilities::new(held, held, held).with_node_events()
+    }
+
+    /// Clients and the control plane from wherever the network lets them come, other nodes from private networks, which libvirt's are.
+    fn hba_rules(&self) -> HbaRules {
+        let private = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+        HbaRules {
+            control: Cidr::everywhere().to_vec(),
+            peers: private.iter().filter_map(|text| text.parse().ok()).collect(),
+            clients: Cidr::everywhere().to_vec(),
         }
     }
 
@@ -66,8 +71,8 @@ impl Infrastructure for LibvirtBackend {
         self.inner.versions().await
     }
 
-    async fn observe(&self, instance: InstanceId) -> Result<Vec<ObservedNode>, InfraError> {
-        observe::observe(&self.inner, instance).await
+    async fn observe(&self, instance: InstanceId) -> Result<ObservedNodes, InfraError> {
+        observe::observe(&self.inner, instance).await.map(Into::into)
     }
 
     async fn list(&self) -> Result<Vec<NodeRef>, InfraError> {
@@ -109,13 +114,6 @@ impl Infrastructure for LibvirtBackend {
         }
         self.alone(node, move |inner, handle| async move {
             stop::power_off(&inner, &handle, node, mode).await
-        })
-        .await
-    }
-
-    async fn resize(&self, node: NodeRef, resources: Resources) -> Result<(), InfraError> {
-        self.alone(node, move |inner, handle| async move {
-            start::resize(&inner, &handle, node, resources).await
         })
         .await
     }

@@ -1,4 +1,4 @@
-//! `apply`, `resize` and `start`.
+//! `apply` and `start`.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -220,28 +220,6 @@ async fn grow_data(inner: &Inner, look: &Look, known: &Record, record: &Record) 
     inner
         .grow_volume(&names::volume(look.node, Volume::Data), bytes)
         .await
-}
-
-pub(crate) async fn resize(
-    inner: &Arc<Inner>,
-    handle: &Handle,
-    node: NodeRef,
-    resources: Resources,
-) -> Result<(), InfraError> {
-    let look = inner.look_alone(node).await?.ok_or_else(|| not_found(node))?;
-    let known = look.existing()?;
-    if known.spec.resources == resources {
-        return Ok(());
-    }
-    check_disk(&known, &resources)?;
-    let mut record = known.clone();
-    record.spec.resources = resources;
-    if look.has(Volume::Data) {
-        grow_data(inner, &look, &known, &record).await?;
-    }
-    inner.define(&record).await?;
-    handle.change();
-    Ok(())
 }
 
 /// What a start does before PostgreSQL.

@@ -297,19 +297,19 @@ mod tests {
         Record {
             format: FORMAT,
             owner: "o<&'".into(),
-            spec: NodeSpec {
-                node: NodeRef {
+            spec: NodeSpec::new(
+                NodeRef {
                     instance: InstanceId::from_uuid(uuid::Uuid::from_u128(1)),
                     node: NodeId::from_uuid(uuid::Uuid::from_u128(2)),
                 },
-                name: "n1 <\"&'>".into(),
-                image: "postgres:15".parse().unwrap(),
-                resources: Resources {
+                "n1 <\"&'>",
+                "postgres:15".parse().unwrap(),
+                Resources {
                     cpu: CpuCores::new(2).unwrap(),
                     ram: RamMb::new(512).unwrap(),
                     disk: DiskGb::new(8).unwrap(),
                 },
-            },
+            ),
             address: "10.76.0.2/24".into(),
             wanted: Wanted::Off,
             boot: None,

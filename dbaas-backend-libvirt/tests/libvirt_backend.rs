@@ -22,19 +22,19 @@ const PASSWORD: &str = "not-to-be-found-anywhere";
 
 fn spec(fixture: &Fixture) -> NodeSpec {
     let _ = fixture;
-    NodeSpec {
-        node: NodeRef {
+    NodeSpec::new(
+        NodeRef {
             instance: InstanceId::from_uuid(Uuid::now_v7()),
             node: NodeId::from_uuid(Uuid::now_v7()),
         },
-        name: "n1".into(),
-        image: "postgres:15".parse().unwrap(),
-        resources: Resources {
+        "n1",
+        "postgres:15".parse().unwrap(),
+        Resources {
             cpu: CpuCores::new(1).unwrap(),
             ram: RamMb::new(512).unwrap(),
             disk: DiskGb::new(8).unwrap(),
         },
-    }
+    )
 }
 
 fn recipe(epoch: u64, prepare: Prepare) -> BootRecipe {
@@ -42,20 +42,16 @@ fn recipe(epoch: u64, prepare: Prepare) -> BootRecipe {
         name: name.into(),
         content: Secret::new(content),
     };
-    BootRecipe {
-        epoch: Epoch(epoch),
-        prepare,
-        role: BootRole::Primary,
-        files: vec![
-            file(
-                "postgresql.conf",
-                "listen_addresses = ''\nshared_buffers = 16MB\n".into(),
-            ),
-            file("pg_hba.conf", "host all all all scram-sha-256\n".into()),
-            file("postgresql.auto.conf", format!("dbaas.epoch = '{epoch}'\n")),
-            file("dbaas.pgpass", format!("*:*:*:u:{PASSWORD}\n")),
-        ],
-    }
+    let files = vec![
+        file(
+            "postgresql.conf",
+            "listen_addresses = ''\nshared_buffers = 16MB\n".into(),
+        ),
+        file("pg_hba.conf", "host all all all scram-sha-256\n".into()),
+        file("postgresql.auto.conf", format!("dbaas.epoch = '{epoch}'\n")),
+        file("dbaas.pgpass", format!("*:*:*:u:{PASSWORD}\n")),
+    ];
+    BootRecipe::new(Epoch(epoch), prepare, BootRole::Primary, files)
 }
 
 fn init(epoch: u64) -> BootRecipe {
@@ -67,7 +63,7 @@ fn init(epoch: u64) -> BootRecipe {
 }
 
 async fn observe(backend: &dyn Infrastructure, node: NodeRef) -> Option<ObservedNode> {
-    let seen = backend.observe(node.instance).await.unwrap();
+    let seen = backend.observe(node.instance).await.unwrap().found;
     seen.into_iter().find(|o| o.node == node)
 }
 
@@ -117,18 +113,16 @@ async fn behind_its_back() {
     assert!(mode.contains("<mode>0600</mode>"), "{mode}");
 
     // The disk grows while it runs, and the file system with it; it never shrinks.
-    let larger = Resources {
-        disk: DiskGb::new(9).unwrap(),
-        ..spec.resources
-    };
+    let mut larger = spec.clone();
+    larger.resources.disk = DiskGb::new(9).unwrap();
     let free = |o: ObservedNode| o.disk_free_bytes.unwrap_or(0);
-    backend.resize(node, larger).await.unwrap();
+    backend.apply(&larger).await.unwrap();
     let deadline = Instant::now() + PATIENCE;
     while free(observe(&backend, node).await.unwrap()) < 8 << 30 {
         assert!(Instant::now() < deadline, "the file system follows the disk");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    let smaller = backend.resize(node, spec.resources).await.unwrap_err();
+    let smaller = backend.apply(&spec).await.unwrap_err();
     assert_eq!(smaller.kind(), InfraErrorKind::Unsupported);
 
     // Undefined by hand while it runs: it runs on, and is known when it ends.
@@ -159,7 +153,7 @@ async fn behind_its_back() {
 
     // Another control plane does not see it, and does not touch it.
     let other = Fixture::new().unwrap().open();
-    assert!(other.observe(node.instance).await.unwrap().is_empty());
+    assert!(other.observe(node.instance).await.unwrap().found.is_empty());
     assert!(!other.list().await.unwrap().contains(&node));
     other.remove(node, DataDisposal::Delete).await.unwrap();
     assert_eq!(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use dbaas_core::config::HbaRules;
 use dbaas_core::id::{InstanceId, NodeId};
 use dbaas_core::infrastructure::{
     DataState, Exit, ExitReason, InfraError, InfraErrorKind, InfraEvent, NodeRef, PowerState,
@@ -20,6 +21,7 @@ use tokio::sync::broadcast;
 use crate::LocalOptions;
 use crate::account::Account;
 use crate::cgroup::Cgroups;
+use crate::clients::hba_rules;
 use crate::discovery::{Installation, Installations, discover_all};
 use crate::fetch::{FetchProgress, fetch};
 use crate::files;
@@ -53,6 +55,8 @@ pub(crate) fn invalid(message: impl Into<String>) -> InfraError {
 pub(crate) struct Inner {
     pub(crate) root: PathBuf,
     pub(crate) options: LocalOptions,
+    /// Who may connect; worked out once, as it may ask for the address of a name.
+    pub(crate) hba: HbaRules,
     pub(crate) account: Account,
     pub(crate) cgroups: Cgroups,
     pub(crate) pool: Arc<Pool>,
@@ -96,6 +100,7 @@ impl Inner {
             tracing::info!(why, "{what} is not enforced");
         }
         let inner = Inner {
+            hba: hba_rules(&options),
             cgroups,
             installations: RwLock::new(discover_all(&options.postgres_dirs, &downloads)),
             options: LocalOptions {

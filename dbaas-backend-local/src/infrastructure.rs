@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dbaas_core::boot::BootRecipe;
+use dbaas_core::config::HbaRules;
 use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::{
     AvailableVersion, BootMark, Capabilities, DataDisposal, DataState, Endpoint, Enforcement, InfraError,
-    InfraErrorKind, InfraEvent, InfraEvents, Infrastructure, NodeRef, NodeSpec, ObservedNode, PowerOff,
-    Resources,
+    InfraErrorKind, InfraEvent, InfraEvents, Infrastructure, NodeRef, NodeSpec, ObservedNode, ObservedNodes,
+    PowerOff,
 };
 use dbaas_core::version::PostgresMajor;
 use futures_util::StreamExt;
@@ -24,7 +25,7 @@ use crate::apply::apply;
 use crate::backend::{Inner, io_error, lock, not_found};
 use crate::discovery::Installation;
 use crate::fetch::FetchProgress;
-use crate::files::{self, Durability};
+use crate::files;
 use crate::node::{Node, Wanted};
 use crate::start::start;
 use crate::stop::{cancel_preparation, kill_processes, power_off, remove};
@@ -170,13 +171,11 @@ impl Infrastructure for LocalBackend {
             None => Enforcement::Enforced,
             Some(_) => Enforcement::NotEnforced,
         };
-        Capabilities {
-            cpu: held(&lacks.cpu),
-            ram: held(&lacks.ram),
-            disk: Enforcement::NotEnforced,
-            live_resize: true,
-            node_events: true,
-        }
+        Capabilities::new(held(&lacks.cpu), held(&lacks.ram), Enforcement::NotEnforced).with_node_events()
+    }
+
+    fn hba_rules(&self) -> HbaRules {
+        self.inner.hba.clone()
     }
 
     async fn versions(&self) -> Result<Vec<AvailableVersion>, InfraError> {
@@ -203,14 +202,12 @@ impl Infrastructure for LocalBackend {
         .await
     }
 
-    async fn observe(&self, instance: InstanceId) -> Result<Vec<ObservedNode>, InfraError> {
+    async fn observe(&self, instance: InstanceId) -> Result<ObservedNodes, InfraError> {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
             let nodes = inner.nodes_of(instance);
-            nodes
-                .iter()
-                .filter_map(|node| observe(&inner, node).transpose())
-                .collect()
+            let found = nodes.iter().filter_map(|node| observe(&inner, node).transpose());
+            found.collect::<Result<Vec<_>, _>>().map(Into::into)
         })
         .await
     }
@@ -253,28 +250,6 @@ impl Infrastructure for LocalBackend {
         }
         self.alone(node, move |inner, node| power_off(inner, node, mode))
             .await
-    }
-
-    async fn resize(&self, node: NodeRef, resources: Resources) -> Result<(), InfraError> {
-        let node = self.inner.known(node).ok_or_else(|| not_found(node))?;
-        self.alone(node, move |inner, node| {
-            let mut record = node
-                .state
-                .lock()
-                .record
-                .clone()
-                .ok_or_else(|| not_found(node.id))?;
-            if record.spec.resources != resources {
-                record.spec.resources = resources;
-                node.save(record, Durability::Disk)
-                    .map_err(|e| io_error("writing node.json", &e))?;
-            }
-            inner
-                .cgroups
-                .limit(node.id.node, resources)
-                .map_err(|e| io_error("setting the limits", &e))
-        })
-        .await
     }
 
     async fn remove(&self, node: NodeRef, data: DataDisposal) -> Result<(), InfraError> {

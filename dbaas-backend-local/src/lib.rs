@@ -28,6 +28,7 @@ mod account;
 mod apply;
 mod backend;
 mod cgroup;
+mod clients;
 mod command;
 mod discovery;
 mod fetch;
@@ -49,6 +50,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use dbaas_core::config::Cidr;
+
 pub use discovery::{Installation, discover};
 pub use fetch::{FetchProgress, FetchStep, fetch};
 pub use infrastructure::LocalBackend;
@@ -67,6 +70,8 @@ pub struct LocalOptions {
     /// The host name or address that clients and the other nodes are told. `None`: the listen address, or the loopback address where
     /// that is unspecified (`0.0.0.0`).
     pub advertise_host: Option<String>,
+    /// Networks that clients may come from, besides this machine. Nodes have to listen there, too.
+    pub allow_clients: Vec<Cidr>,
     /// Ports for nodes. The default lies outside the range that Linux takes for outgoing connections.
     pub port_range: RangeInclusive<u16>,
     /// A cgroup v2 directory that was delegated to this program and holds no process: nodes get groups below it that hold their cpu and ram.
@@ -87,6 +92,7 @@ impl Default for LocalOptions {
             run_as: None,
             listen_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             advertise_host: None,
+            allow_clients: Vec::new(),
             port_range: 15432..=25431,
             cgroup: None,
             warm_pool: WarmPool::default(),

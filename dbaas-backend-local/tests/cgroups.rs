@@ -8,10 +8,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use dbaas_core::boot::{BootRole, Prepare};
-use dbaas_core::infrastructure::{
-    DataDisposal, Enforcement, Infrastructure, PowerOff, PowerState, Resources,
-};
-use dbaas_core::size::{CpuCores, DiskGb, RamMb};
+use dbaas_core::infrastructure::{DataDisposal, Enforcement, Infrastructure, PowerOff, PowerState};
+use dbaas_core::size::{CpuCores, RamMb};
 use fixture::{Fixture, pid_of, processes_below, recipe};
 
 /// A server's life below a delegated directory; `looks` at the node's group and its processes while it runs.
@@ -47,12 +45,10 @@ async fn a_life(parent: &Path, looks: impl Fn(&Path, &[u32])) -> Option<PathBuf>
     );
     looks(&group, &processes);
 
-    let larger = Resources {
-        cpu: CpuCores::new(2).unwrap(),
-        ram: RamMb::new(1024).unwrap(),
-        disk: DiskGb::new(8).unwrap(),
-    };
-    backend.resize(node, larger).await.unwrap();
+    let mut larger = fixture.spec(node);
+    larger.resources.cpu = CpuCores::new(2).unwrap();
+    larger.resources.ram = RamMb::new(1024).unwrap();
+    backend.apply(&larger).await.unwrap();
     assert_eq!(
         (limit("cpu.max"), limit("memory.max")),
         ("200000 100000".into(), "1073741824".into())

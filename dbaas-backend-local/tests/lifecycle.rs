@@ -26,7 +26,7 @@ async fn init_start_restart_and_removal(major: u32) {
     let node = fixture.node();
     let spec = fixture.spec(node);
 
-    assert!(backend.observe(node.instance).await.unwrap().is_empty());
+    assert!(backend.observe(node.instance).await.unwrap().found.is_empty());
     assert_eq!(
         backend.start(node, &existing(1)).await.unwrap_err().kind(),
         InfraErrorKind::NotFound

@@ -108,7 +108,7 @@ async fn seeds_stream(major: u32) {
     let seen = fixture.observe(&backend, nodes[1]).await;
     until(&fixture, &seen, "SELECT a FROM t", "42").await;
     for _ in 0..100 {
-        assert_eq!(backend.observe(fixture.instance).await.unwrap().len(), 3);
+        assert_eq!(backend.observe(fixture.instance).await.unwrap().found.len(), 3);
     }
     stop(&fixture, &backend).await;
 }

@@ -137,6 +137,7 @@ impl Engine {
     pub(crate) fn spawn(ports: Arc<Ports>) -> EngineHandle {
         let mut policy = ports.settings.policy.clone();
         policy.capabilities = ports.infrastructure.capabilities();
+        policy.hba = (ports.settings.hba.clone()).unwrap_or_else(|| ports.infrastructure.hba_rules());
         let holder = ports
             .settings
             .lease_holder

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dbaas_core::config::HbaRules;
 use dbaas_core::plan::Policy;
 use dbaas_core::scram::Iterations;
 
@@ -23,8 +24,10 @@ pub struct ControllerSettings {
     pub wait_poll: Duration,
     /// How many change hints a slow reader may be behind before it is told that it missed some.
     pub change_hints: usize,
-    /// How long things may take before they are judged, and who may connect. The backend's capabilities are filled in at the start.
+    /// How long things may take before they are judged. The backend's capabilities, and who may connect, are filled in at the start.
     pub policy: Policy,
+    /// Who may connect to nodes, in place of what the backend says ([`Infrastructure::hba_rules`](dbaas_core::infrastructure::Infrastructure::hba_rules)).
+    pub hba: Option<HbaRules>,
     /// Who holds the lease, for people, and for taking it over at once: a control plane whose data directory is locked against others
     /// gives the same name at each start. `None`: a name of its own, so that a restart waits until the lease runs out.
     pub lease_holder: Option<String>,
@@ -55,6 +58,7 @@ impl Default for ControllerSettings {
             wait_poll: Duration::from_secs(1),
             change_hints: 1_024,
             policy: Policy::default(),
+            hba: None,
             lease_holder: None,
             lease_ttl: Duration::from_secs(15),
             concurrency: 64,

@@ -16,12 +16,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Epoch;
+use crate::endpoint::Endpoint;
 use crate::id::NodeId;
-use crate::infrastructure::{Endpoint, InfraError, InfraErrorKind};
+use crate::infrastructure_error::{InfraError, InfraErrorKind};
 use crate::secret::Secret;
 
 /// What a node does when it starts. See the module's documentation for the order of steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BootRecipe {
     /// The epoch in which this start was decided. Kept by the backend as the node's boot mark.
     pub epoch: Epoch,
@@ -35,6 +37,16 @@ pub struct BootRecipe {
 }
 
 impl BootRecipe {
+    /// A start in this epoch, that writes these files.
+    pub fn new(epoch: Epoch, prepare: Prepare, role: BootRole, files: Vec<BootFile>) -> Self {
+        BootRecipe {
+            epoch,
+            prepare,
+            role,
+            files,
+        }
+    }
+
     /// Whether every file is a plain name within the data directory, and none that PostgreSQL's life hangs on. A backend asks before it
     /// writes any of them.
     pub fn check_files(&self) -> Result<(), InfraError> {
@@ -50,7 +62,8 @@ impl BootRecipe {
     }
 }
 
-/// How the data directory comes to be.
+/// How the data directory comes to be. Exhaustive on purpose: a backend that does not know a new way is to fail when it is compiled,
+/// not when a node is to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prepare {
     /// It is there and complete; anything else is an error.

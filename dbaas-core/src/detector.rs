@@ -9,11 +9,11 @@ mod backoff;
 mod fitness;
 mod node;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::standby_name;
 use crate::id::NodeId;
-use crate::infrastructure::{ObservedNode, PowerState};
+use crate::infrastructure::{ObservedNode, ObservedNodes, PowerState};
 use crate::instance::InstanceRecord;
 use crate::observation::{CatalogueFacts, NodeFacts, NodeObservation, Observation, Seen, Silence};
 use crate::steady::Steady;
@@ -30,7 +30,7 @@ pub struct Look {
     /// The time of day, for the record.
     pub at: Timestamp,
     /// The infrastructure's word, or why there is none.
-    pub infrastructure: Result<Vec<ObservedNode>, String>,
+    pub infrastructure: Result<ObservedNodes, String>,
     /// What PostgreSQL on each node that was asked said.
     pub sql: BTreeMap<NodeId, Result<NodeFacts, Silence>>,
     /// Roles and databases, if they were looked at.
@@ -83,11 +83,15 @@ pub fn update(memory: &mut Memory, record: &InstanceRecord, look: Look, now: Ste
     let mut observation = Observation::empty(look.at);
     observation.catalogue = look.catalogue;
     let mut found: BTreeMap<NodeId, ObservedNode> = BTreeMap::new();
+    let mut out_of_sight = BTreeSet::new();
     match look.infrastructure {
-        Ok(nodes) => found.extend(nodes.into_iter().map(|n| (n.node.node, n))),
+        Ok(nodes) => {
+            found.extend(nodes.found.into_iter().map(|n| (n.node.node, n)));
+            out_of_sight.extend(nodes.unknown);
+        }
         Err(error) => observation.infrastructure_error = Some(error),
     }
-    let unknown = observation.infrastructure_error.is_some();
+    let blind = observation.infrastructure_error.is_some();
     let mut sql = look.sql;
     let epoch = record.cluster.as_ref().map(|c| c.epoch).unwrap_or_default();
     let primary = record.cluster.as_ref().map(|c| c.primary);
@@ -101,6 +105,7 @@ pub fn update(memory: &mut Memory, record: &InstanceRecord, look: Look, now: Ste
         .iter()
         .map(|n| n.id)
         .chain(found.keys().copied())
+        .chain(out_of_sight.iter().copied())
         .collect();
     for id in ids {
         if observation.nodes.contains_key(&id) {
@@ -108,7 +113,7 @@ pub fn update(memory: &mut Memory, record: &InstanceRecord, look: Look, now: Ste
         }
         let infra = match found.remove(&id) {
             Some(node) => Seen::Present(node),
-            None if unknown => Seen::Unknown,
+            None if blind || out_of_sight.contains(&id) => Seen::Unknown,
             None => Seen::Absent,
         };
         let answer = sql.remove(&id).unwrap_or(Err(Silence::NotAsked));

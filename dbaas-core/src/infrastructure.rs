@@ -20,8 +20,6 @@
 //! [`boot_output`](crate::boot_output), the same way for all backends; [`AutoConf::parse_epoch`](crate::config::AutoConf::parse_epoch)
 //! finds the epoch of a data directory. `dbaas_testkit::infrastructure_conformance` tells whether the contract is kept.
 
-use std::fmt;
-use std::net::IpAddr;
 use std::pin::Pin;
 
 use async_trait::async_trait;
@@ -29,11 +27,16 @@ use futures_core::Stream;
 use serde::{Deserialize, Serialize};
 
 use crate::boot::BootRecipe;
-use crate::cluster::Epoch;
+use crate::config::HbaRules;
 use crate::id::{InstanceId, NodeId};
-use crate::secret::Secret;
 use crate::size::{CpuCores, DiskGb, RamMb};
 use crate::version::{ImageRef, PostgresVersion};
+
+mod observed;
+
+pub use crate::endpoint::{Endpoint, ipv4_of};
+pub use crate::infrastructure_error::{InfraError, InfraErrorKind};
+pub use observed::{BootMark, DataState, Exit, ExitReason, ObservedNode, ObservedNodes, PowerState};
 
 /// A node of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -57,6 +60,7 @@ pub struct Resources {
 
 /// What a node is to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct NodeSpec {
     /// Which node.
     pub node: NodeRef,
@@ -68,111 +72,16 @@ pub struct NodeSpec {
     pub resources: Resources,
 }
 
-/// A TCP address.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Endpoint {
-    /// Host name or IP address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
+impl NodeSpec {
+    /// A node of this name and image, with these resources.
+    pub fn new(node: NodeRef, name: impl Into<String>, image: ImageRef, resources: Resources) -> Self {
+        NodeSpec {
+            node,
+            name: name.into(),
+            image,
+            resources,
         }
     }
-}
-
-/// Whether a node runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PowerState {
-    /// Made, never started, or switched off by us.
-    Off,
-    /// A preparation (initdb, base backup, rewind) is running; the server has not been started.
-    Preparing,
-    /// The server's process (container, machine) runs. Says nothing of whether PostgreSQL answers.
-    Running,
-    /// Runs but cannot make progress: stopped by SIGSTOP, paused container, suspended machine.
-    Frozen,
-    /// Ended by itself, was killed, or its preparation failed.
-    Exited(Exit),
-}
-
-/// How a node came to be off.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exit {
-    /// Why, for deciding.
-    pub reason: ExitReason,
-    /// For people: exit code or signal, and the last line of the log. No secrets.
-    pub message: String,
-}
-
-/// Why a node is off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ExitReason {
-    /// The server ended: crash, kill, out of memory, power cut of the machine.
-    Died,
-    /// A preparation failed; trying again may help.
-    PreparationFailed,
-    /// [`Prepare::SeedOf`](crate::boot::Prepare): there is no copy of the source.
-    SeedGone,
-    /// `pg_rewind` said that it cannot; a base backup is needed.
-    CannotRewind,
-    /// The disk is full.
-    DiskFull,
-    /// The server said that files of its data are gone or broken; only a base backup helps.
-    Damaged,
-}
-
-/// What the data disk holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DataState {
-    /// Nothing.
-    Empty,
-    /// A complete PostgreSQL data directory.
-    Initialised,
-    /// A preparation was begun and did not end: never to be started, may be replaced.
-    Incomplete,
-}
-
-/// The last start of a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BootMark {
-    /// [`BootRecipe::epoch`] of that start.
-    pub epoch: Epoch,
-    /// Differs from start to start.
-    pub boot_id: String,
-}
-
-/// A node as found.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ObservedNode {
-    /// Which node.
-    pub node: NodeRef,
-    /// Runs or not.
-    pub power: PowerState,
-    /// What the disk holds.
-    pub data: DataState,
-    /// What `apply` last made of it.
-    pub applied: Option<NodeSpec>,
-    /// Where clients, and the control plane itself, reach PostgreSQL. Stable over restarts.
-    pub endpoint: Option<Endpoint>,
-    /// Where the other nodes of the instance reach it; often the same.
-    pub peer_endpoint: Option<Endpoint>,
-    /// The last start, as long as the data exists.
-    pub boot: Option<BootMark>,
-    /// The superuser's password that the data directory was initialised with, if the backend chose it (see
-    /// [`Prepare::Init`](crate::boot::Prepare)).
-    pub bootstrap_password: Option<Secret>,
-    /// Bytes free for the data directory, where that is known cheaply.
-    pub disk_free_bytes: Option<u64>,
-    /// What an operator looks for: a process id, a container id, a domain name.
-    pub backend_ref: Option<String>,
 }
 
 /// How to switch a node off.
@@ -209,6 +118,7 @@ pub enum Enforcement {
 
 /// What a backend can do. What it cannot enforce is shown to the user, not pretended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Capabilities {
     /// Processor limit.
     pub cpu: Enforcement,
@@ -216,10 +126,35 @@ pub struct Capabilities {
     pub ram: Enforcement,
     /// Size of the data disk.
     pub disk: Enforcement,
-    /// `resize` works on a running node without a restart of the node (PostgreSQL's own settings may still need one).
-    pub live_resize: bool,
     /// `events` reports the death of a node by itself.
     pub node_events: bool,
+}
+
+impl Capabilities {
+    /// None of the limits is held, and nobody tells of deaths.
+    pub const NONE: Capabilities = Capabilities {
+        cpu: Enforcement::NotEnforced,
+        ram: Enforcement::NotEnforced,
+        disk: Enforcement::NotEnforced,
+        node_events: false,
+    };
+
+    /// Who holds which limit; nobody tells of deaths.
+    pub fn new(cpu: Enforcement, ram: Enforcement, disk: Enforcement) -> Self {
+        Capabilities {
+            cpu,
+            ram,
+            disk,
+            ..Capabilities::NONE
+        }
+    }
+
+    /// `events` reports the death of a node by itself.
+    #[must_use]
+    pub fn with_node_events(mut self) -> Self {
+        self.node_events = true;
+        self
+    }
 }
 
 /// A PostgreSQL that the backend can run.
@@ -245,72 +180,8 @@ pub enum InfraEvent {
 /// Stream of hints.
 pub type InfraEvents = Pin<Box<dyn Stream<Item = InfraEvent> + Send>>;
 
-/// What went wrong, for deciding what to do about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum InfraErrorKind {
-    /// There is no such node.
-    NotFound,
-    /// The call does not fit the node's state (start of a running node with another recipe, remove of a running one).
-    InvalidState,
-    /// The node's persisted epoch is greater than the recipe's.
-    StaleEpoch,
-    /// Something of that name or address exists and is not ours.
-    Collision,
-    /// The image (PostgreSQL version) is not to be had.
-    ImageUnavailable,
-    /// Not enough disk, ports, memory or other resources.
-    Exhausted,
-    /// This backend cannot do that.
-    Unsupported,
-    /// The infrastructure cannot be reached or is overloaded; nothing was done.
-    Unavailable,
-    /// The request was sent, no answer came: it may have been carried out.
-    OutcomeUnknown,
-    /// Anything else.
-    Other,
-}
-
-/// Failure of an infrastructure call.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
-pub struct InfraError {
-    kind: InfraErrorKind,
-    message: String,
-}
-
-impl InfraError {
-    /// An error of a kind; the message is for people, says what to do next where that is known, and holds no secrets.
-    pub fn new(kind: InfraErrorKind, message: impl Into<String>) -> Self {
-        InfraError {
-            kind,
-            message: message.into(),
-        }
-    }
-
-    /// The class of this error.
-    pub fn kind(&self) -> InfraErrorKind {
-        self.kind
-    }
-
-    /// Whether the same call may succeed later without any change by the caller.
-    pub fn is_retryable(&self) -> bool {
-        match self.kind {
-            InfraErrorKind::Unavailable
-            | InfraErrorKind::OutcomeUnknown
-            | InfraErrorKind::Exhausted
-            | InfraErrorKind::ImageUnavailable
-            | InfraErrorKind::Other => true,
-            InfraErrorKind::NotFound
-            | InfraErrorKind::InvalidState
-            | InfraErrorKind::StaleEpoch
-            | InfraErrorKind::Collision
-            | InfraErrorKind::Unsupported => false,
-        }
-    }
-}
-
 /// Nodes and their disks. See the module's contract.
+#[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Infrastructure: Send + Sync + 'static {
     /// A short name: `local`, `docker`, `libvirt`.
@@ -319,11 +190,16 @@ pub trait Infrastructure: Send + Sync + 'static {
     /// What this backend can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// From where the control plane, the other nodes and clients reach PostgreSQL on these nodes: what its `pg_hba.conf` lets in, with a
+    /// password. A rule too many opens nodes to strangers; one too few closes them to the control plane.
+    fn hba_rules(&self) -> HbaRules;
+
     /// The PostgreSQL versions that it can run now.
     async fn versions(&self) -> Result<Vec<AvailableVersion>, InfraError>;
 
-    /// Every node of the instance that exists in any form. A node that is not in the answer does not exist.
-    async fn observe(&self, instance: InstanceId) -> Result<Vec<ObservedNode>, InfraError>;
+    /// Every node of the instance that exists in any form. A node that is neither found nor unknown in the answer does not exist; an
+    /// error says that all of them are unknown.
+    async fn observe(&self, instance: InstanceId) -> Result<ObservedNodes, InfraError>;
 
     /// Every node that this control plane ever made and that still exists in any form; finds orphans.
     async fn list(&self) -> Result<Vec<NodeRef>, InfraError>;
@@ -338,9 +214,6 @@ pub trait Infrastructure: Send + Sync + 'static {
     /// already, or gone: `Ok`.
     async fn power_off(&self, node: NodeRef, mode: PowerOff) -> Result<(), InfraError>;
 
-    /// Changes the limits of a node that exists.
-    async fn resize(&self, node: NodeRef, resources: Resources) -> Result<(), InfraError>;
-
     /// Removes a node. A running one is refused with `InvalidState`: switch it off first. Gone already: `Ok`.
     async fn remove(&self, node: NodeRef, data: DataDisposal) -> Result<(), InfraError>;
 
@@ -349,13 +222,4 @@ pub trait Infrastructure: Send + Sync + 'static {
 
     /// Hints from now on. A slow reader gets [`InfraEvent::Missed`] instead of an ever longer queue.
     fn events(&self) -> InfraEvents;
-}
-
-/// Address families that an endpoint's host may be resolved to by a caller that wants `ipsv4`.
-pub fn ipv4_of(endpoint: &Endpoint) -> Option<std::net::Ipv4Addr> {
-    match endpoint.host.parse() {
-        Ok(IpAddr::V4(ip)) => Some(ip),
-        _ if endpoint.host == "localhost" => Some(std::net::Ipv4Addr::LOCALHOST),
-        _ => None,
-    }
 }

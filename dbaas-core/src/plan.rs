@@ -15,7 +15,7 @@ use crate::cluster::{ClusterPhase, Epoch};
 use crate::config::{Configuration, HbaRules};
 use crate::database::DatabaseRecord;
 use crate::id::{DatabaseId, NodeId};
-use crate::infrastructure::{Capabilities, DataDisposal, Enforcement, NodeSpec, PowerOff};
+use crate::infrastructure::{Capabilities, DataDisposal, NodeSpec, PowerOff};
 use crate::instance::InstanceRecord;
 use crate::name::{DatabaseName, UserName};
 use crate::observation::{AccessMember, AccessObject, ForeignGrant, Observation, SettingFacts};
@@ -73,7 +73,6 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        let loose = Enforcement::NotEnforced;
         Policy {
             frozen_ms: time_limits::FROZEN_MS,
             silent_ms: time_limits::SILENT_MS,
@@ -87,13 +86,7 @@ impl Default for Policy {
             heartbeat_ms: time_limits::HEARTBEAT_MS,
             progress_ms: time_limits::PROGRESS_MS,
             hba: HbaRules::loopback(),
-            capabilities: Capabilities {
-                cpu: loose,
-                ram: loose,
-                disk: loose,
-                live_resize: false,
-                node_events: false,
-            },
+            capabilities: Capabilities::NONE,
             low_disk_percent: 10,
         }
     }

@@ -245,6 +245,7 @@ impl SqlError {
 }
 
 /// Runs SQL on nodes. See the module's contract.
+#[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait SqlExecutor: Send + Sync + 'static {
     /// Runs the script; the answer has one entry per step.

@@ -238,6 +238,7 @@ impl StoreError {
 }
 
 /// Where records, events and leases are kept. See the module's contract.
+#[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The document, or `None`.

@@ -6,6 +6,7 @@ mod elections;
 mod electorates;
 mod objects;
 mod rolling;
+mod sight;
 mod situation;
 mod standbys;
 

@@ -400,17 +400,9 @@ fn the_phase_tells_what_is_going_on() {
 fn warnings_name_what_is_not_held_and_what_would_stop_writes() {
     let mut scene = Scene::running(3, 1);
     let record = told(&scene);
-    let enforced = Capabilities {
-        cpu: Enforcement::Enforced,
-        ram: Enforcement::Enforced,
-        disk: Enforcement::Enforced,
-        ..scene.policy.capabilities
-    };
-    scene.policy.capabilities = Capabilities {
-        ram: Enforcement::NotEnforced,
-        disk: Enforcement::NotEnforced,
-        ..enforced.clone()
-    };
+    let (yes, no) = (Enforcement::Enforced, Enforcement::NotEnforced);
+    let enforced = Capabilities::new(yes, yes, yes);
+    scene.policy.capabilities = Capabilities::new(yes, no, no);
     assert_eq!(
         told(&scene).status.warnings,
         ["not enforced by this backend: ram, disk_size"]

@@ -381,15 +381,11 @@ mod tests {
             user: "u:".into(),
             password: Secret::new("hunter:22"),
         };
-        BootRecipe {
-            epoch: Epoch(3),
-            prepare: Prepare::Rewind { source },
-            role: BootRole::Standby,
-            files: vec![BootFile {
-                name: "postgresql.conf".into(),
-                content: Secret::new("a = 1\n"),
-            }],
-        }
+        let files = vec![BootFile {
+            name: "postgresql.conf".into(),
+            content: Secret::new("a = 1\n"),
+        }];
+        BootRecipe::new(Epoch(3), Prepare::Rewind { source }, BootRole::Standby, files)
     }
 
     /// The files as they are read back, without the directory around.

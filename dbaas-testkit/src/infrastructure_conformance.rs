@@ -158,12 +158,7 @@ impl<'a> Case<'a> {
     }
 
     fn spec(&self, node: NodeRef) -> NodeSpec {
-        NodeSpec {
-            node,
-            name: "n1".into(),
-            image: self.image.clone(),
-            resources: resources(1),
-        }
+        NodeSpec::new(node, "n1", self.image.clone(), resources(1))
     }
 
     /// A node that is made and off.
@@ -182,7 +177,12 @@ impl<'a> Case<'a> {
     }
 
     async fn find(&self, node: NodeRef) -> Option<ObservedNode> {
-        let all = self.backend().observe(self.instance).await.expect("observe");
+        let all = self
+            .backend()
+            .observe(self.instance)
+            .await
+            .expect("observe")
+            .found;
         assert!(
             all.iter().all(|o| o.node.instance == self.instance),
             "observe tells of another instance"
@@ -264,7 +264,13 @@ impl<'a> Case<'a> {
 
     /// Takes everything away and makes sure that it is gone.
     async fn end(self) {
-        for seen in self.backend().observe(self.instance).await.expect("observe") {
+        for seen in self
+            .backend()
+            .observe(self.instance)
+            .await
+            .expect("observe")
+            .found
+        {
             self.backend()
                 .power_off(seen.node, PowerOff::Immediate)
                 .await
@@ -280,6 +286,7 @@ impl<'a> Case<'a> {
                 .observe(self.instance)
                 .await
                 .expect("observe")
+                .found
                 .is_empty(),
             "something is left"
         );
@@ -330,12 +337,7 @@ fn recipe(epoch: u64, prepare: Prepare, role: BootRole) -> BootRecipe {
         file("pg_hba.conf", "host all all all scram-sha-256\n".into()),
         file("postgresql.auto.conf", format!("dbaas.epoch = '{epoch}'\n")),
     ];
-    BootRecipe {
-        epoch: Epoch(epoch),
-        prepare,
-        role,
-        files,
-    }
+    BootRecipe::new(Epoch(epoch), prepare, role, files)
 }
 
 /// PostgreSQL answers an `SSLRequest` (Frontend/Backend Protocol, "Message Formats") with one letter, before anything else.

@@ -273,6 +273,21 @@ impl SimWorld {
         });
     }
 
+    /// The infrastructure knows nothing of this node any more, while it knows of others; or it does again. The node itself goes on.
+    pub fn set_hidden(&self, node: NodeRef, hidden: bool) {
+        self.with(|world| {
+            world.note(format!(
+                "{} hidden from the infrastructure: {hidden}",
+                world.label(node)
+            ));
+            if hidden {
+                world.hidden.insert(node);
+            } else {
+                world.hidden.remove(&node);
+            }
+        });
+    }
+
     /// Clients write about every so many milliseconds to every node of the instance that takes writes; 0: they stop.
     pub fn set_clients(&self, instance: InstanceId, every_ms: u64) {
         self.with(|world| {

@@ -32,12 +32,7 @@ pub(crate) fn resources(ram: u64) -> Resources {
 }
 
 pub(crate) fn spec(fixture: &Fixture, node: NodeRef) -> NodeSpec {
-    NodeSpec {
-        node,
-        name: "n1".into(),
-        image: fixture.image().parse().unwrap(),
-        resources: resources(512),
-    }
+    NodeSpec::new(node, "n1", fixture.image().parse().unwrap(), resources(512))
 }
 
 pub(crate) fn recipe(epoch: u64, prepare: Prepare) -> BootRecipe {
@@ -45,19 +40,15 @@ pub(crate) fn recipe(epoch: u64, prepare: Prepare) -> BootRecipe {
         name: name.into(),
         content: Secret::new(content),
     };
-    BootRecipe {
-        epoch: Epoch(epoch),
-        prepare,
-        role: BootRole::Primary,
-        files: vec![
-            file(
-                "postgresql.conf",
-                "listen_addresses = ''\nshared_buffers = 16MB\n".into(),
-            ),
-            file("postgresql.auto.conf", format!("dbaas.epoch = '{epoch}'\n")),
-            file("dbaas.pgpass", format!("*:*:*:x:{PASSWORD}\n")),
-        ],
-    }
+    let files = vec![
+        file(
+            "postgresql.conf",
+            "listen_addresses = ''\nshared_buffers = 16MB\n".into(),
+        ),
+        file("postgresql.auto.conf", format!("dbaas.epoch = '{epoch}'\n")),
+        file("dbaas.pgpass", format!("*:*:*:x:{PASSWORD}\n")),
+    ];
+    BootRecipe::new(Epoch(epoch), prepare, BootRole::Primary, files)
 }
 
 pub(crate) fn init() -> BootRecipe {
@@ -69,7 +60,7 @@ pub(crate) fn init() -> BootRecipe {
 }
 
 pub(crate) async fn observe(backend: &DockerBackend, node: NodeRef) -> ObservedNode {
-    let mut all = backend.observe(node.instance).await.unwrap();
+    let mut all = backend.observe(node.instance).await.unwrap().found;
     assert_eq!(all.len(), 1);
     all.remove(0)
 }

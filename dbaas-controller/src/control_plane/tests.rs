@@ -11,22 +11,19 @@ mod wait;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dbaas_core::cluster::{ClusterState, Electorate};
+use dbaas_core::config::HbaRules;
 use dbaas_core::id::{DatabaseId, NodeId, ProjectId, UserId, VersionId};
-use dbaas_core::infrastructure::{
-    AvailableVersion, DataDisposal, Enforcement, InfraError, InfraErrorKind, InfraEvents, NodeRef, NodeSpec,
-    ObservedNode, PowerOff, Resources,
-};
+use dbaas_core::infrastructure::{AvailableVersion, InfraError, InfraErrorKind, MockInfrastructure};
 use dbaas_core::lifecycle::Lifecycle;
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
 use dbaas_core::node::{NodeRole, Rejoin};
 use dbaas_core::password::Password;
 use dbaas_core::secret::UnsealError;
 use dbaas_core::size::{CpuCores, DiskGb, NodeCount, RamMb, SyncReplicas};
-use dbaas_core::sql_executor::{Rows, Script, SqlError, SqlErrorKind, SqlTarget};
+use dbaas_core::sql_executor::{MockSqlExecutor, SqlError, SqlErrorKind};
 use dbaas_core::store::{DocumentVersion, Store};
 use dbaas_testkit::memory_store::{Fault, MemoryStore, StoreCall};
 use futures_util::FutureExt as _;
@@ -72,36 +69,15 @@ impl Clock for TestClock {
 }
 
 /// Knows versions; runs nothing.
+/// What an infrastructure knows that only knows versions.
 #[derive(Default)]
-struct VersionsOnly {
+struct Catalogue {
     versions: Mutex<Vec<&'static str>>,
     broken: AtomicBool,
 }
 
-fn unsupported<T>() -> Result<T, InfraError> {
-    Err(InfraError::new(
-        InfraErrorKind::Unsupported,
-        "this backend runs nothing",
-    ))
-}
-
-#[async_trait]
-impl Infrastructure for VersionsOnly {
-    fn name(&self) -> &str {
-        "versions-only"
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            cpu: Enforcement::NotEnforced,
-            ram: Enforcement::NotEnforced,
-            disk: Enforcement::NotEnforced,
-            live_resize: false,
-            node_events: false,
-        }
-    }
-
-    async fn versions(&self) -> Result<Vec<AvailableVersion>, InfraError> {
+impl Catalogue {
+    fn available(&self) -> Result<Vec<AvailableVersion>, InfraError> {
         if self.broken.load(Ordering::SeqCst) {
             return Err(InfraError::new(InfraErrorKind::Unavailable, "not now"));
         }
@@ -112,59 +88,33 @@ impl Infrastructure for VersionsOnly {
         };
         Ok(self.versions.lock().iter().map(available).collect())
     }
-
-    async fn observe(&self, _: InstanceId) -> Result<Vec<ObservedNode>, InfraError> {
-        Ok(Vec::new())
-    }
-
-    async fn list(&self) -> Result<Vec<NodeRef>, InfraError> {
-        Ok(Vec::new())
-    }
-
-    async fn apply(&self, _: &NodeSpec) -> Result<(), InfraError> {
-        unsupported()
-    }
-
-    async fn start(&self, _: NodeRef, _: &dbaas_core::boot::BootRecipe) -> Result<(), InfraError> {
-        unsupported()
-    }
-
-    async fn power_off(&self, _: NodeRef, _: PowerOff) -> Result<(), InfraError> {
-        unsupported()
-    }
-
-    async fn resize(&self, _: NodeRef, _: Resources) -> Result<(), InfraError> {
-        unsupported()
-    }
-
-    async fn remove(&self, _: NodeRef, _: DataDisposal) -> Result<(), InfraError> {
-        unsupported()
-    }
-
-    async fn logs(&self, _: NodeRef, _: usize) -> Result<String, InfraError> {
-        unsupported()
-    }
-
-    fn events(&self) -> InfraEvents {
-        Box::pin(futures_util::stream::pending())
-    }
 }
 
-struct NoSql;
+/// An infrastructure of which nothing but this is asked.
+fn infrastructure(catalogue: &Arc<Catalogue>) -> MockInfrastructure {
+    let catalogue = Arc::clone(catalogue);
+    let mut mock = MockInfrastructure::new();
+    mock.expect_name().return_const("versions-only".to_owned());
+    mock.expect_capabilities().return_const(Capabilities::NONE);
+    mock.expect_hba_rules().returning(HbaRules::loopback);
+    mock.expect_events()
+        .returning(|| Box::pin(futures_util::stream::pending()));
+    mock.expect_versions().returning(move || catalogue.available());
+    mock
+}
 
-#[async_trait]
-impl SqlExecutor for NoSql {
-    async fn run(&self, _: &SqlTarget, _: &Script) -> Result<Vec<Rows>, SqlError> {
-        Err(SqlError::new(SqlErrorKind::Refused, "nothing listens"))
-    }
-
-    fn forget(&self, _: &Endpoint) {}
+fn nothing_listens() -> MockSqlExecutor {
+    let mut mock = MockSqlExecutor::new();
+    mock.expect_run()
+        .returning(|_, _| Err(SqlError::new(SqlErrorKind::Refused, "nothing listens")));
+    mock.expect_forget().return_const(());
+    mock
 }
 
 /// A control plane whose engine is the test.
 struct World {
     store: Arc<MemoryStore>,
-    infrastructure: Arc<VersionsOnly>,
+    infrastructure: Arc<Catalogue>,
     clock: Arc<TestClock>,
     control: ControlPlane,
     /// 15.17, 15.18, 16.3.
@@ -174,7 +124,7 @@ struct World {
 impl World {
     async fn new() -> World {
         let store = Arc::new(MemoryStore::new());
-        let infrastructure = Arc::new(VersionsOnly::default());
+        let infrastructure = Arc::new(Catalogue::default());
         *infrastructure.versions.lock() = vec!["16.3", "15.18", "15.17"];
         let clock = Arc::new(TestClock(AtomicI64::new(1_750_000_000_000)));
         // Another controller acts, forever: the engine of this one leaves the records to the test.
@@ -341,14 +291,10 @@ impl World {
     }
 }
 
-async fn start(
-    store: &Arc<MemoryStore>,
-    infrastructure: &Arc<VersionsOnly>,
-    clock: &Arc<TestClock>,
-) -> ControlPlane {
+async fn start(store: &Arc<MemoryStore>, catalogue: &Arc<Catalogue>, clock: &Arc<TestClock>) -> ControlPlane {
     ControlPlane::builder()
-        .infrastructure(infrastructure.clone())
-        .sql(Arc::new(NoSql))
+        .infrastructure(Arc::new(infrastructure(catalogue)))
+        .sql(Arc::new(nothing_listens()))
         .store(store.clone())
         .sealer(Arc::new(TestSealer))
         .clock(clock.clone())
@@ -486,5 +432,5 @@ async fn health_says_whether_the_store_answers() {
     let health = world.control.health().await;
     assert!(!health.store_ok && health.detail.contains("store"), "{health:?}");
     assert_eq!(world.control.backend_name(), "versions-only");
-    assert!(!world.control.capabilities().live_resize);
+    assert_eq!(world.control.capabilities(), Capabilities::NONE);
 }

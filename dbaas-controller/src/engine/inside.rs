@@ -135,7 +135,7 @@ impl Sights {
         wanted: &Wanted,
     ) -> Self {
         let primary = record.cluster.as_ref().map(|cluster| cluster.primary);
-        let seen = look.infrastructure.iter().flatten();
+        let seen = look.infrastructure.iter().flat_map(|nodes| &nodes.found);
         let endpoint = seen
             .filter(|node| Some(node.node.node) == primary)
             .find_map(|node| node.endpoint.clone())

@@ -5,7 +5,7 @@ use dbaas_core::cluster::{ClusterPhase, standby_name};
 use dbaas_core::command;
 use dbaas_core::detector::{Look, Outcome, is_damage, outcome_of};
 use dbaas_core::id::NodeId;
-use dbaas_core::infrastructure::{Endpoint, NodeRef, ObservedNode, PowerState};
+use dbaas_core::infrastructure::{Endpoint, NodeRef, ObservedNodes, PowerState};
 use dbaas_core::instance::InstanceRecord;
 use dbaas_core::observation::{CatalogueFacts, Fitness, NodeFacts, Observation, Silence};
 use dbaas_core::secret::Secret;
@@ -42,7 +42,7 @@ pub(super) async fn look(
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("no answer in time".to_owned()),
         };
-    let asked = whom_to_ask(record, infrastructure.as_deref().ok());
+    let asked = whom_to_ask(record, infrastructure.as_ref().ok());
     let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).max(1);
     let primary = record.cluster.as_ref().map(|c| c.primary);
     // First, so that what it shows lies before the positions that the standbys are then seen at.
@@ -70,20 +70,17 @@ pub(super) async fn look(
     }
 }
 
-/// Nodes that may answer, and where. Where the infrastructure gives no answer PostgreSQL still may.
-fn whom_to_ask(record: &InstanceRecord, infrastructure: Option<&[ObservedNode]>) -> Vec<(NodeId, Endpoint)> {
-    match infrastructure {
-        Some(nodes) => nodes
-            .iter()
-            .filter(|n| n.power == PowerState::Running)
-            .filter_map(|n| Some((n.node.node, n.endpoint.clone()?)))
-            .collect(),
-        None => record
-            .nodes
-            .iter()
-            .filter_map(|n| Some((n.id, n.endpoint.clone()?)))
-            .collect(),
-    }
+/// Nodes that may answer, and where. Where the infrastructure tells nothing of a node PostgreSQL still may.
+fn whom_to_ask(record: &InstanceRecord, infrastructure: Option<&ObservedNodes>) -> Vec<(NodeId, Endpoint)> {
+    let running = infrastructure.iter().flat_map(|nodes| &nodes.found);
+    let running = running
+        .filter(|n| n.power == PowerState::Running)
+        .filter_map(|n| Some((n.node.node, n.endpoint.clone()?)));
+    let is_unknown = |id| infrastructure.is_none_or(|nodes| nodes.unknown.contains(id));
+    let unknown = record.nodes.iter().filter(|n| is_unknown(&n.id));
+    running
+        .chain(unknown.filter_map(|n| Some((n.id, n.endpoint.clone()?))))
+        .collect()
 }
 
 async fn facts(

@@ -106,15 +106,15 @@ impl Scene {
                 },
                 power: PowerState::Off,
                 data: DataState::Empty,
-                applied: Some(NodeSpec {
-                    node: NodeRef {
+                applied: Some(NodeSpec::new(
+                    NodeRef {
                         instance: self.record.id,
                         node: id,
                     },
-                    name: record.name.clone(),
-                    image: self.record.spec.image.clone(),
-                    resources: self.record.spec.resources,
-                }),
+                    record.name.clone(),
+                    self.record.spec.image.clone(),
+                    self.record.spec.resources,
+                )),
                 endpoint: Some(endpoint(id)),
                 peer_endpoint: Some(endpoint(id)),
                 boot: None,

@@ -13,10 +13,11 @@ use base64::engine::general_purpose::STANDARD;
 use dbaas_controller::ControlPlane;
 use dbaas_controller::settings::ControllerSettings;
 use dbaas_core::boot::BootRecipe;
+use dbaas_core::config::HbaRules;
 use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::{
-    AvailableVersion, Capabilities, DataDisposal, Endpoint, Enforcement, InfraError, InfraErrorKind,
-    InfraEvents, Infrastructure, NodeRef, NodeSpec, ObservedNode, PowerOff, Resources,
+    AvailableVersion, Capabilities, DataDisposal, Endpoint, InfraError, InfraErrorKind, InfraEvents,
+    Infrastructure, NodeRef, NodeSpec, ObservedNodes, PowerOff,
 };
 use dbaas_core::secret::{SecretSealer, UnsealError};
 use dbaas_core::sql_executor::{Rows, Script, SqlError, SqlErrorKind, SqlExecutor, SqlTarget};
@@ -37,14 +38,11 @@ impl Infrastructure for NothingRuns {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let no = Enforcement::NotEnforced;
-        Capabilities {
-            cpu: no,
-            ram: no,
-            disk: no,
-            live_resize: false,
-            node_events: false,
-        }
+        Capabilities::NONE
+    }
+
+    fn hba_rules(&self) -> HbaRules {
+        HbaRules::loopback()
     }
 
     async fn versions(&self) -> Result<Vec<AvailableVersion>, InfraError> {
@@ -56,8 +54,8 @@ impl Infrastructure for NothingRuns {
         Ok(vec![version("15.18"), version("18.4")])
     }
 
-    async fn observe(&self, _: InstanceId) -> Result<Vec<ObservedNode>, InfraError> {
-        Ok(Vec::new())
+    async fn observe(&self, _: InstanceId) -> Result<ObservedNodes, InfraError> {
+        Ok(ObservedNodes::default())
     }
 
     async fn list(&self) -> Result<Vec<NodeRef>, InfraError> {
@@ -80,13 +78,6 @@ impl Infrastructure for NothingRuns {
 
     async fn power_off(&self, _: NodeRef, _: PowerOff) -> Result<(), InfraError> {
         Ok(())
-    }
-
-    async fn resize(&self, _: NodeRef, _: Resources) -> Result<(), InfraError> {
-        Err(InfraError::new(
-            InfraErrorKind::Unavailable,
-            "no node ever runs here",
-        ))
     }
 
     async fn remove(&self, _: NodeRef, _: DataDisposal) -> Result<(), InfraError> {

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dbaas_core::infrastructure::{
-    DataDisposal, DataState, InfraErrorKind, NodeSpec, PowerOff, PowerState, Resources,
-};
+use dbaas_core::infrastructure::{DataDisposal, DataState, InfraErrorKind, PowerOff, PowerState, Resources};
 use dbaas_core::size::DiskGb;
 
 use super::{Case, GRACEFUL, Site, existing, init, refused, resources};
@@ -14,18 +12,18 @@ pub(super) async fn what_does_not_exist(site: &dyn Site) {
     let case = Case::new(site).await;
     let (backend, node) = (case.backend(), case.node());
     assert!(
-        backend.observe(case.instance).await.expect("observe").is_empty(),
+        backend
+            .observe(case.instance)
+            .await
+            .expect("observe")
+            .found
+            .is_empty(),
         "a new instance has no node"
     );
     refused(
         backend.start(node, &existing(1)).await,
         InfraErrorKind::NotFound,
         "start",
-    );
-    refused(
-        backend.resize(node, resources(1)).await,
-        InfraErrorKind::NotFound,
-        "resize",
     );
     refused(backend.logs(node, 1).await, InfraErrorKind::NotFound, "logs");
     for mode in [PowerOff::Immediate, GRACEFUL] {
@@ -64,20 +62,13 @@ pub(super) async fn apply_converges(site: &dyn Site) {
         "two nodes at one address"
     );
 
-    case.backend().resize(node, resources(2)).await.expect("resize");
-    case.backend()
-        .resize(node, resources(2))
-        .await
-        .expect("resize again");
-    let grown = NodeSpec {
-        resources: resources(2),
-        ..spec
-    };
+    let mut grown = spec;
+    grown.resources = resources(2);
+    case.backend().apply(&grown).await.expect("other resources");
+    case.backend().apply(&grown).await.expect("them again");
     assert_eq!(case.observe(node).await.applied.as_ref(), Some(&grown));
-    let renamed = NodeSpec {
-        name: "n7".into(),
-        ..grown
-    };
+    let mut renamed = grown;
+    renamed.name = "n7".into();
     case.backend()
         .apply(&renamed)
         .await
@@ -104,15 +95,13 @@ pub(super) async fn sizes_of_a_running_node(site: &dyn Site) {
         disk: DiskGb::new(9).expect("in bounds"),
         ..resources(2)
     };
+    let mut spec = case.spec(node);
+    spec.resources = larger;
     for _ in 0..2 {
-        case.backend().resize(node, larger).await.expect("resize");
+        case.backend().apply(&spec).await.expect("other resources");
     }
     let seen = case.until_answers(node).await;
-    assert_eq!(seen.boot, before.boot, "a resize restarts nothing");
-    let spec = NodeSpec {
-        resources: larger,
-        ..case.spec(node)
-    };
+    assert_eq!(seen.boot, before.boot, "other resources restart nothing");
     assert_eq!(seen.applied.as_ref(), Some(&spec));
     case.off(node, GRACEFUL).await;
     case.reopen().await;

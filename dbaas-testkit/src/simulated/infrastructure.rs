@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dbaas_core::boot::{BootRecipe, Prepare};
+use dbaas_core::config::HbaRules;
 use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::{
     AvailableVersion, Capabilities, DataDisposal, DataState, Enforcement, InfraError, InfraErrorKind,
-    InfraEvent, InfraEvents, Infrastructure, NodeRef, NodeSpec, ObservedNode, PowerOff, Resources,
+    InfraEvent, InfraEvents, Infrastructure, NodeRef, NodeSpec, ObservedNode, ObservedNodes, PowerOff,
 };
 use dbaas_core::version::PostgresVersion;
 use futures_util::stream;
@@ -82,9 +83,10 @@ impl SimInfrastructure {
         })
     }
 
-    /// A call that changes something.
+    /// A call that changes something of a node.
     async fn call(
         &self,
+        node: NodeRef,
         name: String,
         effect: impl FnOnce(&mut World) -> Result<(), InfraError> + Send + 'static,
     ) -> Result<(), InfraError> {
@@ -113,7 +115,14 @@ impl SimInfrastructure {
         let effect = tokio::spawn(async move {
             sleep(delay_ms).await;
             world.with(|world| {
-                let result = effect(world);
+                let result = if world.hidden.contains(&node) {
+                    Err(error(
+                        InfraErrorKind::Unavailable,
+                        "simulated: the node's host does not answer",
+                    ))
+                } else {
+                    effect(world)
+                };
                 let outcome = match &result {
                     Ok(()) => "ok".to_owned(),
                     Err(error) => error.to_string(),
@@ -234,13 +243,12 @@ impl Infrastructure for SimInfrastructure {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            cpu: Enforcement::Enforced,
-            ram: Enforcement::Enforced,
-            disk: Enforcement::Enforced,
-            live_resize: false,
-            node_events: true,
-        }
+        let held = Enforcement::Enforced;
+        Capabilities::new(held, held, held).with_node_events()
+    }
+
+    fn hba_rules(&self) -> HbaRules {
+        HbaRules::loopback()
     }
 
     async fn versions(&self) -> Result<Vec<AvailableVersion>, InfraError> {
@@ -254,7 +262,7 @@ impl Infrastructure for SimInfrastructure {
         Ok(available.collect())
     }
 
-    async fn observe(&self, instance: InstanceId) -> Result<Vec<ObservedNode>, InfraError> {
+    async fn observe(&self, instance: InstanceId) -> Result<ObservedNodes, InfraError> {
         self.controller.gate().await;
         match self.fate() {
             Fate::Fine(there, back) => {
@@ -284,7 +292,7 @@ impl Infrastructure for SimInfrastructure {
     async fn apply(&self, spec: &NodeSpec) -> Result<(), InfraError> {
         let spec = spec.clone();
         let name = format!("apply {}", spec.name);
-        self.call(name, move |world| {
+        self.call(spec.node, name, move |world| {
             let node = world.add_node(spec.node, &spec.name);
             node.spec = Some(spec);
             Ok(())
@@ -306,7 +314,8 @@ impl Infrastructure for SimInfrastructure {
             "start {label} {how} as {:?} (epoch {})",
             recipe.role, recipe.epoch
         );
-        self.call(name, move |world| start(world, node, recipe)).await
+        self.call(node, name, move |world| start(world, node, recipe))
+            .await
     }
 
     async fn power_off(&self, node: NodeRef, mode: PowerOff) -> Result<(), InfraError> {
@@ -315,7 +324,7 @@ impl Infrastructure for SimInfrastructure {
             PowerOff::Immediate => format!("power off {label}"),
             PowerOff::Graceful { .. } => format!("shut down {label}"),
         };
-        self.call(name, move |world| {
+        self.call(node, name, move |world| {
             power_off(world, node, mode);
             Ok(())
         })
@@ -324,27 +333,11 @@ impl Infrastructure for SimInfrastructure {
         Ok(())
     }
 
-    async fn resize(&self, node: NodeRef, resources: Resources) -> Result<(), InfraError> {
-        let label = self.world().with(|world| world.label(node));
-        self.call(format!("resize {label}"), move |world| {
-            let found = world
-                .nodes
-                .get_mut(&node)
-                .ok_or_else(|| error(InfraErrorKind::NotFound, "there is no such node"))?;
-            if let Some(spec) = &mut found.spec {
-                spec.resources = resources;
-            }
-            Ok(())
-        })
-        .await
-    }
-
     async fn remove(&self, node: NodeRef, data: DataDisposal) -> Result<(), InfraError> {
         let label = self.world().with(|world| world.label(node));
-        self.call(format!("remove {label} ({data:?})"), move |world| {
-            remove(world, node, data)
-        })
-        .await
+        let name = format!("remove {label} ({data:?})");
+        self.call(node, name, move |world| remove(world, node, data))
+            .await
     }
 
     async fn logs(&self, node: NodeRef, _lines: usize) -> Result<String, InfraError> {
@@ -376,10 +369,13 @@ impl Infrastructure for SimInfrastructure {
     }
 }
 
-fn observed(world: &World, instance: InstanceId) -> Vec<ObservedNode> {
-    world
+fn observed(world: &World, instance: InstanceId) -> ObservedNodes {
+    let bounds = super::world::bounds(instance);
+    let unknown = world.hidden.range(bounds.clone()).map(|node| node.node);
+    let found = world
         .nodes
-        .range(super::world::bounds(instance))
+        .range(bounds)
+        .filter(|(node, _)| !world.hidden.contains(node))
         .map(|(node, n)| ObservedNode {
             node: *node,
             power: world.power(n),
@@ -394,6 +390,6 @@ fn observed(world: &World, instance: InstanceId) -> Vec<ObservedNode> {
             bootstrap_password: None,
             disk_free_bytes: None,
             backend_ref: Some(n.label.clone()),
-        })
-        .collect()
+        });
+    ObservedNodes::with_unknown(found.collect(), unknown.collect())
 }

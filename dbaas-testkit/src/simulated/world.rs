@@ -35,6 +35,8 @@ pub(super) struct World {
     pub(super) wal: Wal,
     pub(super) cut: BTreeSet<(Place, Place)>,
     pub(super) infra_down: BTreeSet<u8>,
+    /// Nodes whose hosts do not answer the infrastructure, while others do.
+    pub(super) hidden: BTreeSet<NodeRef>,
     pub(super) clients: BTreeMap<InstanceId, u64>,
     pub(super) ledgers: BTreeMap<InstanceId, Ledger>,
     pub(super) names: BTreeMap<InstanceId, String>,
@@ -70,6 +72,7 @@ impl World {
             wal: Wal::default(),
             cut: BTreeSet::new(),
             infra_down: BTreeSet::new(),
+            hidden: BTreeSet::new(),
             clients: BTreeMap::new(),
             ledgers: BTreeMap::new(),
             names: BTreeMap::new(),

@@ -29,7 +29,7 @@ use async_trait::async_trait;
 use dbaas_core::boot::{ADMIN_ROLE, BootRecipe, BootRole, Prepare, ReplicationSource};
 use dbaas_core::boot_output::{first_error, preparation_failure, rewind_failure, says_disk_full, telling_line};
 use dbaas_core::cluster::Epoch;
-use dbaas_core::config::AutoConf;
+use dbaas_core::config::{AutoConf, HbaRules};
 use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::*;
 use dbaas_core::version::PostgresVersion;
@@ -199,8 +199,12 @@ impl Infrastructure for ScriptBackend {
 
     /// Nobody holds the limits, and nobody tells of deaths: said, not pretended. Failover then begins with the controller's next look.
     fn capabilities(&self) -> Capabilities {
-        let nobody = Enforcement::NotEnforced;
-        Capabilities { cpu: nobody, ram: nobody, disk: nobody, live_resize: true, node_events: false }
+        Capabilities::NONE
+    }
+
+    /// Nodes listen on this machine only.
+    fn hba_rules(&self) -> HbaRules {
+        HbaRules::loopback()
     }
 
     fn events(&self) -> InfraEvents {
@@ -214,10 +218,11 @@ impl Infrastructure for ScriptBackend {
         Ok(vec![AvailableVersion { version, image, source: self.shared.bin.display().to_string() }])
     }
 
-    async fn observe(&self, instance: InstanceId) -> Result<Vec<ObservedNode>, InfraError> {
+    async fn observe(&self, instance: InstanceId) -> Result<ObservedNodes, InfraError> {
         self.blocking(move |shared| {
             let nodes = shared.nodes()?.into_iter().filter(|node| node.instance == instance);
-            nodes.filter_map(|node| shared.observe(node).transpose()).collect()
+            let found: Result<Vec<_>, _> = nodes.filter_map(|node| shared.observe(node).transpose()).collect();
+            Ok(found?.into())
         })
         .await
     }
@@ -247,15 +252,6 @@ impl Infrastructure for ScriptBackend {
             self.blocking(move |shared| kill_all(&shared.dir(node))).await?;
         }
         self.alone(node, move |shared| shared.power_off(node, mode)).await
-    }
-
-    async fn resize(&self, node: NodeRef, resources: Resources) -> Result<(), InfraError> {
-        self.alone(node, move |shared| {
-            let mut record = shared.existing(node)?;
-            record.spec.resources = resources;
-            shared.write(node, &record)
-        })
-        .await
     }
 
     async fn remove(&self, node: NodeRef, data: DataDisposal) -> Result<(), InfraError> {

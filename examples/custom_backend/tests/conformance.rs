@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use dbaas_controller::request::{CreateInstance, Page};
+use dbaas_core::config::HbaRules;
 use dbaas_core::infrastructure::{Infrastructure, NodeRef, ObservedNode};
 use dbaas_core::lifecycle::Lifecycle;
 use dbaas_example_custom_backend::ScriptBackend;
@@ -100,7 +101,8 @@ async fn another_configuration_reaches_a_running_node() {
     let place = place(bin);
     let open = async |clients: &str| {
         let mut settings = dbaas_controller::settings::ControllerSettings::default();
-        settings.policy.hba.clients = vec![clients.parse().expect("a network")];
+        let clients = vec![clients.parse().expect("a network")];
+        settings.hba = Some(HbaRules { clients, ..HbaRules::loopback() });
         let backend = async { ScriptBackend::open(place.root.path(), &place.bin) };
         let state = place.root.path().join("state");
         dbaas_embedded::open_on(&state, backend, settings).await.expect("opens").control_plane

@@ -9,7 +9,6 @@ mod greeting;
 mod serve;
 
 use std::io::{IsTerminal as _, Write as _};
-use std::net::{IpAddr, ToSocketAddrs};
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,7 +18,6 @@ use dbaas_backend_libvirt::{LibvirtBackend, LibvirtOptions};
 use dbaas_backend_local::{LocalOptions, WarmPool};
 use dbaas_controller::ControlPlane;
 use dbaas_controller::settings::ControllerSettings;
-use dbaas_core::config::{Cidr, HbaRules};
 use dbaas_core::infrastructure::InfraError;
 use dbaas_embedded::{Embedded, EmbeddedOptions, OpenError};
 use dbaas_http::HttpOptions;
@@ -202,10 +200,8 @@ async fn open_on_docker(cli: &Cli, directory: &Path) -> Result<Running, OpenErro
         disk_limits: cli.docker_disk_limits.clone(),
         ..DockerOptions::default()
     };
-    let mut controller = ControllerSettings::default();
-    controller.policy.hba = DockerBackend::hba_rules();
     let backend = async { DockerBackend::connect(options) };
-    dbaas_embedded::open_on(directory, backend, controller)
+    dbaas_embedded::open_on(directory, backend, ControllerSettings::default())
         .await
         .map(Running::Docker)
 }
@@ -218,10 +214,8 @@ async fn open_on_libvirt(cli: &Cli, directory: &Path) -> Result<Running, OpenErr
         owner: dbaas_embedded::owner(directory)?,
         ..LibvirtOptions::default()
     };
-    let mut controller = ControllerSettings::default();
-    controller.policy.hba = LibvirtBackend::hba_rules();
     let backend = async { LibvirtBackend::connect(options) };
-    dbaas_embedded::open_on(directory, backend, controller)
+    dbaas_embedded::open_on(directory, backend, ControllerSettings::default())
         .await
         .map(Running::Libvirt)
 }
@@ -232,6 +226,7 @@ fn embedded_options(cli: &Cli) -> EmbeddedOptions {
         run_as: cli.run_as.clone(),
         listen_address: cli.node_address,
         advertise_host: cli.advertise_host.clone(),
+        allow_clients: cli.allow_clients.clone(),
         port_range: cli.node_ports.clone(),
         cgroup: cli.cgroup.clone(),
         warm_pool: WarmPool {
@@ -241,37 +236,10 @@ fn embedded_options(cli: &Cli) -> EmbeddedOptions {
         allow_download: !cli.no_download,
         ..LocalOptions::default()
     };
-    let mut controller = ControllerSettings::default();
-    controller.policy.hba = hba(cli);
-    EmbeddedOptions { local, controller }
-}
-
-/// Who may connect to nodes: this machine, also by the address that nodes have, and the clients that were allowed.
-fn hba(cli: &Cli) -> HbaRules {
-    let mut rules = HbaRules::loopback();
-    let mut own: Vec<IpAddr> = Vec::new();
-    if !cli.node_address.is_unspecified() && !cli.node_address.is_loopback() {
-        own.push(cli.node_address);
+    EmbeddedOptions {
+        local,
+        ..EmbeddedOptions::default()
     }
-    if let Some(host) = &cli.advertise_host {
-        match (host.as_str(), 0).to_socket_addrs() {
-            Ok(found) => own.extend(found.map(|address| address.ip()).filter(|ip| !ip.is_loopback())),
-            Err(error) => {
-                tracing::warn!(host, %error, "the advertised host has no address that this machine knows")
-            }
-        }
-    }
-    for ip in own {
-        let bits = if ip.is_ipv4() { 32 } else { 128 };
-        // A whole address has no bits beyond its prefix.
-        if let Ok(host) = Cidr::new(ip, bits) {
-            for list in [&mut rules.control, &mut rules.peers, &mut rules.clients] {
-                list.push(host);
-            }
-        }
-    }
-    rules.clients.extend(cli.allow_clients.iter().copied());
-    rules
 }
 
 async fn end_all(embedded: Running, stop_instances: bool) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use dbaas_backend_docker::DockerBackend;
 use dbaas_backend_local::{FetchProgress, LocalOptions, WarmPool, discover, fetch};
 use dbaas_controller::ControlPlane;
 use dbaas_controller::request::Page;
-use dbaas_core::config::Cidr;
+use dbaas_core::config::{Cidr, HbaRules};
 use dbaas_core::id::VersionId;
 use dbaas_core::version::{PostgresMajor, PostgresVersion, VersionRecord};
 use dbaas_embedded::{Embedded, EmbeddedOptions};
@@ -116,7 +116,6 @@ impl Stack {
                 );
                 return Ok(None);
             }
-            embedded.controller.policy.hba = DockerBackend::hba_rules();
             match options.docker_disks {
                 Some(directory) => place.map(|place| place.with_disks(directory)),
                 None => place,
@@ -211,14 +210,29 @@ impl Stack {
 
     /// Opens the control plane anew with other networks that clients may come from.
     pub async fn allow_clients(&mut self, clients: Vec<Cidr>) -> anyhow::Result<()> {
-        self.options.controller.policy.hba.clients = clients;
+        let ours = self.default_clients();
+        self.options.controller.hba = Some(HbaRules {
+            control: ours.clone(),
+            peers: ours,
+            clients,
+        });
         self.close().await;
         self.open().await
     }
 
     /// The networks that clients may come from.
     pub fn allowed_clients(&self) -> Vec<Cidr> {
-        self.options.controller.policy.hba.clients.clone()
+        match &self.options.controller.hba {
+            Some(rules) => rules.clients.clone(),
+            None => self.default_clients(),
+        }
+    }
+
+    fn default_clients(&self) -> Vec<Cidr> {
+        match self.docker {
+            Some(_) => Cidr::everywhere().to_vec(),
+            None => Cidr::loopback().to_vec(),
+        }
     }
 
     /// The engine that its nodes run on, if they do.

@@ -148,10 +148,8 @@ async fn the_main_job() -> Result {
         owner: dbaas_embedded::owner(directory.path())?,
         ..LibvirtOptions::default()
     };
-    let mut settings = ControllerSettings::default();
-    settings.policy.hba = LibvirtBackend::hba_rules();
     let backend = async { LibvirtBackend::connect(options) };
-    let embedded = dbaas_embedded::open_on(directory.path(), backend, settings).await?;
+    let embedded = dbaas_embedded::open_on(directory.path(), backend, ControllerSettings::default()).await?;
     let plane = &embedded.control_plane;
     let page = Page {
         after: None,

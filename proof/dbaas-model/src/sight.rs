@@ -203,7 +203,8 @@ fn look_of(record: &InstanceRecord, views: &[View; MOST_NODES], sight: Sight) ->
         Err("no answer".to_owned())
     } else {
         let exist = there().filter(|(_, view)| view.exists);
-        Ok(exist.map(|(i, view)| infra(record, i, view)).collect())
+        let found: Vec<ObservedNode> = exist.map(|(i, view)| infra(record, i, view)).collect();
+        Ok(found.into())
     };
     let sql = there().map(|(i, view)| {
         let answer = match &view.facts {
@@ -296,12 +297,12 @@ fn infra(record: &InstanceRecord, index: usize, view: &View) -> ObservedNode {
             Data::Full => DataState::Initialised,
             Data::Incomplete => DataState::Incomplete,
         },
-        applied: Some(NodeSpec {
+        applied: Some(NodeSpec::new(
             node,
-            name: name(index),
-            image: record.spec.image.clone(),
-            resources: record.spec.resources,
-        }),
+            name(index),
+            record.spec.image.clone(),
+            record.spec.resources,
+        )),
         endpoint: Some(endpoint(index)),
         peer_endpoint: Some(endpoint(index)),
         boot: None,

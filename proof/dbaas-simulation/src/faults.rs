@@ -65,6 +65,13 @@ impl Scenario {
             }
             3 => self.cut(instance),
             4 => self.lose_disk(instance).await,
+            5 if self.rng.random() => {
+                if let Some(node) = self.some_node(instance) {
+                    let ms = self.rng.random_range(200..10_000);
+                    self.world.set_hidden(node, true);
+                    after(&self.world, ms, move |world| world.set_hidden(node, false));
+                }
+            }
             5 => {
                 let id = self.seats[0].sim.id();
                 let ms = self.rng.random_range(200..10_000);

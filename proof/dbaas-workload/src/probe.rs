@@ -1,6 +1,8 @@
 //! [`TwoWritersProbe`]: writes to every node directly, all the time, and looks whether two nodes acknowledged against the order of epochs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dbaas_core::infrastructure::Endpoint;
@@ -67,7 +69,15 @@ pub struct TwoWritersProbe {
     endpoints: Vec<Endpoint>,
     login: Target,
     stop: watch::Sender<bool>,
+    counts: Vec<Arc<Counts>>,
     writers: JoinSet<WriterRecord>,
+}
+
+/// What came of the writes to one node up to now.
+#[derive(Debug, Default)]
+struct Counts {
+    acknowledged: AtomicU64,
+    failed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +107,7 @@ impl TwoWritersProbe {
         let run = Uuid::new_v4();
         let (stop, stopped) = watch::channel(false);
         let mut writers = JoinSet::new();
+        let counts: Vec<Arc<Counts>> = endpoints.iter().map(|_| Arc::default()).collect();
         for (node, endpoint) in endpoints.iter().enumerate() {
             for writer in 0..options.writers_per_node {
                 let client_options = ClientOptions {
@@ -114,6 +125,7 @@ impl TwoWritersProbe {
                     writer,
                     client,
                     options: options.clone(),
+                    counts: Arc::clone(&counts[node]),
                 };
                 writers.spawn(job.write_until(stopped.clone()));
             }
@@ -123,8 +135,19 @@ impl TwoWritersProbe {
             endpoints: endpoints.to_vec(),
             login: login.clone(),
             stop,
+            counts,
             writers,
         })
+    }
+
+    /// How many writes this node acknowledged up to now.
+    pub fn acknowledged(&self, node: usize) -> u64 {
+        (self.counts.get(node)).map_or(0, |counts| counts.acknowledged.load(Ordering::Relaxed))
+    }
+
+    /// How many writes to this node failed up to now.
+    pub fn failed(&self, node: usize) -> u64 {
+        (self.counts.get(node)).map_or(0, |counts| counts.failed.load(Ordering::Relaxed))
     }
 
     /// Stops the tasks and hands the record over.
@@ -153,6 +176,7 @@ struct Writer {
     writer: u32,
     client: Client,
     options: ProbeOptions,
+    counts: Arc<Counts>,
 }
 
 impl Writer {
@@ -170,8 +194,14 @@ impl Writer {
             };
             seq += 1;
             match written {
-                Ok(ack) => record.acks.push(ack),
-                Err(failure) => *record.errors.entry(failure.label()).or_default() += 1,
+                Ok(ack) => {
+                    record.acks.push(ack);
+                    self.counts.acknowledged.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(failure) => {
+                    *record.errors.entry(failure.label()).or_default() += 1;
+                    self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                }
             }
             sleep(self.options.pause_between).await;
         }

@@ -81,6 +81,7 @@ pub struct SetWorkload {
     started: Instant,
     stop: watch::Sender<bool>,
     acknowledged: Arc<AtomicU64>,
+    unknown: Arc<AtomicU64>,
     writers: JoinSet<WriterRecord>,
 }
 
@@ -111,6 +112,7 @@ impl SetWorkload {
         let run = Uuid::new_v4();
         let (stop, stopped) = watch::channel(false);
         let acknowledged = Arc::new(AtomicU64::new(0));
+        let unknown = Arc::new(AtomicU64::new(0));
         let started = Instant::now();
         let mut writers = JoinSet::new();
         for writer in 0..options.writers {
@@ -121,6 +123,7 @@ impl SetWorkload {
                 client,
                 options: options.clone(),
                 acknowledged: Arc::clone(&acknowledged),
+                unknown: Arc::clone(&unknown),
             };
             writers.spawn(job.write_until(stopped.clone()));
         }
@@ -129,6 +132,7 @@ impl SetWorkload {
             started,
             stop,
             acknowledged,
+            unknown,
             writers,
         })
     }
@@ -136,6 +140,11 @@ impl SetWorkload {
     /// How many writes were acknowledged up to now.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Of how many writes nobody knows, up to now, whether they were carried out.
+    pub fn unknown(&self) -> u64 {
+        self.unknown.load(Ordering::Relaxed)
     }
 
     /// Waits until `more` further writes were acknowledged; `false` if that was not so within the time.
@@ -179,6 +188,7 @@ struct Writer {
     client: Client,
     options: SetOptions,
     acknowledged: Arc<AtomicU64>,
+    unknown: Arc<AtomicU64>,
 }
 
 impl Writer {
@@ -213,7 +223,10 @@ impl Writer {
                     *record.errors.entry(failure.label()).or_default() += 1;
                     match failure {
                         Failure::Refused { .. } => record.outcomes.push(Outcome::Refused),
-                        Failure::Unknown(_) => record.outcomes.push(Outcome::Unknown),
+                        Failure::Unknown(_) => {
+                            record.outcomes.push(Outcome::Unknown);
+                            self.unknown.fetch_add(1, Ordering::Relaxed);
+                        }
                         Failure::NotConnected(_) => {}
                     }
                 }
