@@ -23,6 +23,7 @@ use crate::sql::Statement;
 use crate::sql_executor::{Rows, Script};
 
 mod access;
+mod extensions;
 mod objects;
 mod observe;
 mod ownership;
@@ -32,6 +33,7 @@ mod release;
 mod repair;
 
 pub use access::{change_access, create_access_roles, drop_access_roles, observe_inside, parse_inside};
+pub use extensions::{change_extension, observe_extensions, parse_extensions};
 pub use objects::{
     SPARE_DATABASE, allow_connections, alter_database_owner, alter_role, clear_database, create_database,
     create_role, create_spare_database, drop_database, drop_role, lock_out_role, staging_database_name,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
+use crate::extension::Extensions;
 use crate::id::{DatabaseId, InstanceId, UserId};
 use crate::lifecycle::{ObjectLifecycle, ObjectPhase};
 use crate::name::{DatabaseName, Description};
@@ -25,6 +26,9 @@ pub struct DatabaseRecord {
     /// Who may use it besides its owner.
     #[serde(default)]
     pub access: Access,
+    /// Which extensions it is to have.
+    #[serde(default)]
+    pub extensions: Extensions,
     /// Repairs of its owner's access.
     #[serde(default)]
     pub repair: Repair,

@@ -13,6 +13,7 @@ pub mod connection;
 pub mod database;
 pub mod detector;
 mod endpoint;
+pub mod extension;
 pub mod id;
 pub mod infrastructure;
 mod infrastructure_error;

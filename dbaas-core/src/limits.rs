@@ -59,5 +59,7 @@ pub const DATABASES_PER_INSTANCE_MAX: usize = 1000;
 pub const USERS_PER_INSTANCE_MAX: usize = 1000;
 /// Users in a database's access list at most.
 pub const ACCESS_ENTRIES_MAX: usize = 100;
+/// Extensions that a database may be asked to have, and that a version may allow.
+pub const EXTENSIONS_MAX: usize = 64;
 /// Events that are kept for one instance.
 pub const EVENTS_PER_INSTANCE_MAX: usize = 1000;

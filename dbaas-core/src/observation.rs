@@ -14,7 +14,8 @@ mod inside;
 mod lockout;
 
 pub use inside::{
-    AccessFacts, AccessMember, AccessObject, ForeignGrant, InsideFacts, ObjectKind, ObjectName,
+    AccessFacts, AccessMember, AccessObject, ExtensionFacts, ExtensionPlace, ForeignGrant, InsideFacts,
+    InstalledExtension, ObjectKind, ObjectName,
 };
 
 pub use lockout::{LockoutFacts, SettingFacts};

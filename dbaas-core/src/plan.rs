@@ -14,11 +14,14 @@ use crate::boot_plan::BootPlan;
 use crate::cluster::{ClusterPhase, Epoch};
 use crate::config::{Configuration, HbaRules};
 use crate::database::DatabaseRecord;
+use crate::extension::ExtensionName;
 use crate::id::{DatabaseId, NodeId};
 use crate::infrastructure::{Capabilities, DataDisposal, NodeSpec, PowerOff};
 use crate::instance::InstanceRecord;
 use crate::name::{DatabaseName, UserName};
-use crate::observation::{AccessMember, AccessObject, ForeignGrant, Observation, SettingFacts};
+use crate::observation::{
+    AccessMember, AccessObject, ExtensionPlace, ForeignGrant, Observation, SettingFacts,
+};
 use crate::patience as time_limits;
 use crate::user::UserRecord;
 
@@ -181,6 +184,47 @@ pub struct AccessChange {
     pub creators: Vec<String>,
     /// What is there already and is not accessible.
     pub objects: Vec<AccessObject>,
+}
+
+/// A change of one of a database's extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExtensionChange {
+    /// Make it.
+    Create {
+        /// Which one.
+        name: ExtensionName,
+        /// Whose it is to be: the database's owner's.
+        owner: RoleRef,
+        /// Where it can be made.
+        place: ExtensionPlace,
+    },
+    /// Bring it to the version that the server offers.
+    Update {
+        /// Which one.
+        name: ExtensionName,
+        /// Whose it is.
+        owner: String,
+        /// The schema that it is in, and stays in.
+        schema: String,
+    },
+    /// Drop it, unless something depends on it.
+    Drop {
+        /// Which one.
+        name: ExtensionName,
+        /// Whose it is.
+        owner: String,
+    },
+}
+
+impl ExtensionChange {
+    /// Which one is changed.
+    pub fn name(&self) -> &ExtensionName {
+        match self {
+            ExtensionChange::Create { name, .. }
+            | ExtensionChange::Update { name, .. }
+            | ExtensionChange::Drop { name, .. } => name,
+        }
+    }
 }
 
 /// Whose access is to be repaired.
@@ -455,6 +499,19 @@ pub enum Action {
         /// What changes.
         change: Box<AccessChange>,
     },
+    /// Make, update and drop extensions of a database, one after the other: none keeps the next one waiting.
+    ChangeExtensions {
+        /// The primary.
+        node: NodeId,
+        /// Its id.
+        database: DatabaseId,
+        /// Its OID.
+        oid: u32,
+        /// Its name.
+        name: DatabaseName,
+        /// What changes.
+        changes: Vec<ExtensionChange>,
+    },
     /// Put back what locks people out.
     RepairAccess {
         /// The primary.
@@ -511,6 +568,7 @@ impl Action {
             | Action::AlterDatabase { node, .. }
             | Action::TransferObjects { node, .. }
             | Action::ChangeAccess { node, .. }
+            | Action::ChangeExtensions { node, .. }
             | Action::DropAccessRoles { node, .. }
             | Action::RepairAccess { node, .. }
             | Action::DropDatabase { node, .. } => *node,
@@ -543,6 +601,7 @@ impl Action {
             Action::AlterDatabase { .. } => "alter_database",
             Action::TransferObjects { .. } => "transfer_objects",
             Action::ChangeAccess { .. } => "change_access",
+            Action::ChangeExtensions { .. } => "change_extensions",
             Action::DropAccessRoles { .. } => "drop_access_roles",
             Action::RepairAccess { .. } => "repair_access",
             Action::DropDatabase { .. } => "drop_database",

@@ -14,6 +14,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::extension::ExtensionName;
 use crate::id::VersionId;
 use crate::limits;
 use crate::name::{Description, InstanceName};
@@ -395,6 +396,9 @@ pub struct VersionRecord {
     pub updated_at: Timestamp,
     /// New instances cannot have it; those that have it keep it.
     pub deprecated: bool,
+    /// The extensions that databases may be asked to have; `None`: every one that the server says to be trusted.
+    #[serde(default)]
+    pub extensions: Option<Vec<ExtensionName>>,
 }
 
 impl VersionRecord {
@@ -411,6 +415,7 @@ impl VersionRecord {
             created_at: now,
             updated_at: now,
             deprecated: false,
+            extensions: None,
         }
     }
 

@@ -44,7 +44,7 @@ fn owns_nothing_here(name: &str) -> Statement {
 }
 
 /// Whether the role owns this database, and has no rights beyond a tenant's.
-fn is_owner_here(role: &RoleRef) -> Statement {
+pub(super) fn is_owner_here(role: &RoleRef) -> Statement {
     Statement::fixed(
         "SELECT NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls) \
          FROM pg_roles r JOIN pg_database d ON d.datdba = r.oid WHERE d.datname = current_database() AND r.oid = ",

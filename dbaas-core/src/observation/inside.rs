@@ -3,12 +3,64 @@
 use serde::{Deserialize, Serialize};
 
 use crate::access::AccessLevel;
+use crate::extension::ExtensionName;
 
 /// What a look into a database found. What is missing is listed up to a bound; the next look shows the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct InsideFacts {
     /// The roles that carry the levels, all of the database's own privileges with them.
+    #[serde(default)]
     pub access: AccessFacts,
+    /// The extensions that were looked for.
+    #[serde(default)]
+    pub extensions: Vec<ExtensionFacts>,
+}
+
+/// What there is of an extension in a database, and what the server offers of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtensionFacts {
+    /// Which one.
+    pub name: ExtensionName,
+    /// The version that the server makes if none is named; `None`: it has not got it.
+    pub available: Option<String>,
+    /// An owner of a database may create that version.
+    pub trusted: bool,
+    /// Where it can be made.
+    pub place: ExtensionPlace,
+    /// What it needs and is not there, or not in `pg_catalog`.
+    #[serde(default)]
+    pub needs: Vec<String>,
+    /// The database has it.
+    pub installed: Option<InstalledExtension>,
+}
+
+/// Where an extension can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExtensionPlace {
+    /// In any schema, from which it can be moved to another one.
+    Any,
+    /// In `pg_catalog`.
+    Catalog,
+    /// In a schema of its own choice, or in one where it has to stay.
+    Fixed,
+}
+
+/// An extension that is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstalledExtension {
+    /// Its version.
+    pub version: String,
+    /// Who owns it.
+    pub owner: String,
+    /// The schema that it is in.
+    pub schema: String,
+    /// Members of it that somebody has added, for people, the first of them: they belong to a role of a tenant's.
+    #[serde(default)]
+    pub added: Vec<String>,
+    /// What depends on it besides its own members, for people, the first of it.
+    #[serde(default)]
+    pub dependents: Vec<String>,
 }
 
 /// What of a database's access is there, and what is missing.

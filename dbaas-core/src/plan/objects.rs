@@ -20,6 +20,7 @@ use super::{Action, DatabaseSource, GoneObject};
 const MOST_AT_ONCE: usize = 32;
 
 mod access;
+mod extensions;
 mod going;
 mod inheritance;
 mod leftovers;
@@ -491,7 +492,11 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
         let (event, reason) = match there {
             Some(found) => {
                 repair::of_database(draft, primary, index);
-                access::of_database(draft, primary, index, found, catalogue, (event, reason))
+                let told = access::of_database(draft, primary, index, found, catalogue, (event, reason));
+                match owner_role.map(inheritance::RoleRef::of) {
+                    Some(owner) => extensions::of_database(draft, primary, index, found, &owner, told),
+                    None => told,
+                }
             }
             None => (event, reason),
         };

@@ -64,7 +64,10 @@ impl World {
     }
 
     fn sees(&mut self, access: AccessFacts) -> &mut Self {
-        let seen = Inside::Seen(Box::new(InsideFacts { access }));
+        let seen = Inside::Seen(Box::new(InsideFacts {
+            access,
+            ..InsideFacts::default()
+        }));
         self.scene.observation.inside.insert(self.database.id, seen);
         self
     }

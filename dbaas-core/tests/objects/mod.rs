@@ -39,6 +39,7 @@ pub(crate) fn user(scene: &Scene, id: UserId) -> UserRecord {
 
 pub(crate) fn database(scene: &Scene, id: DatabaseId, owner: UserId) -> DatabaseRecord {
     DatabaseRecord {
+        extensions: Default::default(),
         id,
         instance: scene.record.id,
         name: "shop".parse().unwrap(),

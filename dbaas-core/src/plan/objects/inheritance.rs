@@ -20,7 +20,7 @@ pub struct RoleRef {
 }
 
 impl RoleRef {
-    fn of(role: &RoleFacts) -> Self {
+    pub(super) fn of(role: &RoleFacts) -> Self {
         RoleRef {
             name: role.name.clone(),
             oid: role.oid,
