@@ -8,6 +8,7 @@ pub use kept::{CreateConfig, CreatePassword, CreateVariable, UpdateConfig, Updat
 use std::collections::BTreeMap;
 
 use dbaas_core::access::AccessEntry;
+use dbaas_core::extension::ExtensionName;
 use dbaas_core::id::{DatabaseId, InstanceId, NodeId, ProjectId, UserId, VersionId};
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
 use dbaas_core::parameters::Parameters;
@@ -122,6 +123,8 @@ pub struct CreateDatabase {
     pub owner: UserId,
     /// Other users of the same instance who may use it; each once.
     pub access: Vec<AccessEntry>,
+    /// Extensions that it is to have; each once.
+    pub extensions: Vec<ExtensionName>,
 }
 
 impl CreateDatabase {
@@ -133,6 +136,7 @@ impl CreateDatabase {
             description: Description::default(),
             owner,
             access: Vec::new(),
+            extensions: Vec::new(),
         }
     }
 }
@@ -146,6 +150,8 @@ pub struct UpdateDatabase {
     pub owner: Option<UserId>,
     /// Who may use it besides its owner, all of them; who is left out may no longer.
     pub access: Option<Vec<AccessEntry>>,
+    /// Extensions that it is to have, all of them; what is left out is dropped, unless something depends on it.
+    pub extensions: Option<Vec<ExtensionName>>,
 }
 
 /// A new user.
@@ -199,6 +205,8 @@ pub struct CreateVersion {
     pub image: ImageRef,
     /// Keeps serving the instances that have it, takes no new ones.
     pub deprecated: bool,
+    /// The extensions that databases may be asked to have; `None`: every one that the server says to be trusted.
+    pub extensions: Option<Vec<ExtensionName>>,
 }
 
 /// Changes of a version; `None` leaves a field as it is.
@@ -210,6 +218,8 @@ pub struct UpdateVersion {
     pub description: Option<Description>,
     /// Takes no new instances.
     pub deprecated: Option<bool>,
+    /// The extensions that databases may be asked to have; `Some(None)`: every one that the server says to be trusted. What databases have stays.
+    pub extensions: Option<Option<Vec<ExtensionName>>>,
 }
 
 /// Which instances a listing wants: an empty filter matches everything, several values of one filter match any of them.

@@ -46,8 +46,8 @@ pub use ownership::{
 pub use reconfigure::{CONFIGURATION_REFUSED, reconfigure};
 pub use register::{adopt_database, adopt_role, forget, make_register};
 pub use release::{
-    LOCK_WAIT_MS, Obstacles, Released, database_obstacles, lock_holders, parse_obstacles, parse_release,
-    parse_sessions, sessions_in,
+    LOCK_WAIT_MS, Obstacles, Released, database_obstacles, holders_here, lock_holders, parse_obstacles,
+    parse_release, parse_sessions, sessions_in,
 };
 pub use repair::{
     observe_database_lockouts, observe_role_lockouts, parse_lockouts, repair_database, repair_role,

@@ -257,7 +257,9 @@ mod tests {
                 Err(InvalidExtensionName::Length { .. })
             ));
         }
-        for text in ["PG_trgm", "-a", "a--b", "a-", "1a", "a b", "a;b", "a\"", "../a", "ä"] {
+        for text in [
+            "PG_trgm", "-a", "a--b", "a-", "1a", "a b", "a;b", "a\"", "../a", "ä",
+        ] {
             assert_eq!(
                 text.parse::<ExtensionName>(),
                 Err(InvalidExtensionName::Characters),

@@ -4,6 +4,7 @@
 mod access;
 mod elections;
 mod electorates;
+mod extensions;
 mod objects;
 mod rolling;
 mod sight;

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 
 use dbaas_controller::control_plane::NodeView;
 use dbaas_core::database::DatabaseRecord;
+use dbaas_core::extension::{ExtensionName, ExtensionStatus};
 use dbaas_core::id::ProjectId;
 use dbaas_core::infrastructure::{Endpoint, ipv4_of};
 use dbaas_core::instance::{InstancePhase, InstanceRecord};
@@ -115,6 +116,8 @@ pub(crate) struct DatabaseAnswer<'a> {
     description: &'a Description,
     owner: String,
     access: Vec<AccessAnswer>,
+    extensions: Vec<&'a str>,
+    extension_status: Vec<ExtensionAnswer<'a>>,
     status: &'static str,
     phase: &'static str,
     reason: &'a str,
@@ -122,6 +125,29 @@ pub(crate) struct DatabaseAnswer<'a> {
     deleting: bool,
     created_at: Timestamp,
     updated_at: Timestamp,
+}
+
+/// What was last seen of an extension.
+#[derive(Debug, Serialize)]
+struct ExtensionAnswer<'a> {
+    name: &'a str,
+    installed_version: Option<&'a str>,
+    available_version: Option<&'a str>,
+    update_available: bool,
+    problem: Option<&'a str>,
+}
+
+impl<'a> ExtensionAnswer<'a> {
+    fn of(seen: &'a ExtensionStatus) -> Self {
+        let (installed, available) = (seen.installed.as_deref(), seen.available.as_deref());
+        ExtensionAnswer {
+            name: seen.name.as_str(),
+            installed_version: installed,
+            available_version: available,
+            update_available: installed.is_some() && available.is_some() && installed != available,
+            problem: seen.problem.as_deref(),
+        }
+    }
 }
 
 /// Who may use a database besides its owner.
@@ -149,6 +175,13 @@ impl<'a> DatabaseAnswer<'a> {
                     level: entry.level.as_str(),
                 })
                 .collect(),
+            extensions: record
+                .extensions
+                .names
+                .iter()
+                .map(ExtensionName::as_str)
+                .collect(),
+            extension_status: record.extensions.seen.iter().map(ExtensionAnswer::of).collect(),
             status: record.lifecycle.as_str(),
             phase: record.phase().as_str(),
             reason: &record.reason,
@@ -225,6 +258,7 @@ pub(crate) struct VersionAnswer<'a> {
     description: &'a Description,
     image: &'a str,
     deprecated: bool,
+    extensions: Option<Vec<&'a str>>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -237,6 +271,10 @@ impl<'a> VersionAnswer<'a> {
             description: &record.description,
             image: record.image.as_str(),
             deprecated: record.deprecated,
+            extensions: record
+                .extensions
+                .as_ref()
+                .map(|names| names.iter().map(ExtensionName::as_str).collect()),
             created_at: record.created_at,
             updated_at: record.updated_at,
         }

@@ -412,6 +412,51 @@ impl<'a> Decoder<'a> {
         items.iter().enumerate().map(read_one).collect()
     }
 
+    /// A list of values that may be left out; each that is wrong is named.
+    pub(crate) fn values<T>(
+        &mut self,
+        name: &'static str,
+        items_max: usize,
+        read: impl Fn(&RawValue) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let raw = self.take(name)?;
+        let items: Vec<&RawValue> = match expect(raw, Shape::Array, "a list") {
+            Ok(()) => serde_json::from_str(raw.get()).unwrap_or_default(),
+            Err(detail) => {
+                self.errors.push(Wrong::field(pointer(name), detail));
+                return None;
+            }
+        };
+        if items.len() > items_max {
+            let detail = format!("may have at most {items_max} items, has {}", items.len());
+            self.errors.push(Wrong::field(pointer(name), detail));
+            return None;
+        }
+        let read_one = |(index, item): (usize, &&RawValue)| {
+            let place = format!("{}/{index}", pointer(name));
+            let result = read(item);
+            result
+                .map_err(|detail| self.errors.push(Wrong::field(place, detail)))
+                .ok()
+        };
+        items.iter().enumerate().map(read_one).collect()
+    }
+
+    /// The same, or null, which is something else than leaving it out.
+    pub(crate) fn values_or_null<T>(
+        &mut self,
+        name: &'static str,
+        items_max: usize,
+        read: impl Fn(&RawValue) -> Result<T, String>,
+    ) -> Option<Option<Vec<T>>> {
+        let raw = self.fields.get(name)?;
+        if Shape::of(raw) == Shape::Null {
+            self.take(name);
+            return Some(None);
+        }
+        self.values(name, items_max, read).map(Some)
+    }
+
     /// A field that must be there.
     pub(crate) fn required<T>(
         &mut self,

@@ -5,6 +5,7 @@ use dbaas_controller::request::{
     UpdateInstance, UpdateUser, UpdateVersion,
 };
 use dbaas_core::access::{AccessEntry, AccessLevel};
+use dbaas_core::extension::ExtensionName;
 use dbaas_core::id::{DatabaseId, InstanceId, NodeId, ProjectId, UserId};
 use dbaas_core::limits;
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
@@ -53,11 +54,14 @@ pub(crate) const OBJECT_READ_ONLY: [&str; 8] = [
     "created_at",
     "updated_at",
 ];
+/// The same of a database's answer besides.
+pub(crate) const DATABASE_READ_ONLY: &str = "extension_status";
 /// Fields of a version's answer that nobody sets.
 pub(crate) const VERSION_READ_ONLY: [&str; 3] = ["uuid", "created_at", "updated_at"];
 
 /// What a field that nobody sets may be in a creation besides null: the value that the original's clients send by default.
-const DEFAULTS: [(&str, &str); 5] = [
+const DEFAULTS: [(&str, &str); 6] = [
+    ("extension_status", "[]"),
     ("status", "\"NEW\""),
     ("ipsv4", "[]"),
     ("nodes", "[]"),
@@ -169,8 +173,10 @@ pub(crate) fn create_database(object: Object<'_>, parent: Parent) -> Result<Crea
     let description = d.optional("description", parsed::<Description>);
     let owner = d.required("owner", text(|uri| parse_user(uri, parent.instance)));
     let access = access(&mut d, parent.instance);
+    let extensions = extensions(&mut d);
     parent.repeated(&mut d);
     not_set(&mut d, &OBJECT_READ_ONLY[1..]);
+    not_set(&mut d, &[DATABASE_READ_ONLY]);
     d.finish(|| {
         Some(CreateDatabase {
             id,
@@ -178,6 +184,7 @@ pub(crate) fn create_database(object: Object<'_>, parent: Parent) -> Result<Crea
             description: description.unwrap_or_default(),
             owner: owner?,
             access: access.unwrap_or_default(),
+            extensions: extensions.unwrap_or_default(),
         })
     })
 }
@@ -193,6 +200,10 @@ fn access(d: &mut Decoder<'_>, instance: InstanceId) -> Option<Vec<AccessEntry>>
     })
 }
 
+fn extensions(d: &mut Decoder<'_>) -> Option<Vec<ExtensionName>> {
+    d.values("extensions", limits::EXTENSIONS_MAX, parsed::<ExtensionName>)
+}
+
 pub(crate) fn update_database(
     object: Object<'_>,
     parent: Parent,
@@ -204,7 +215,9 @@ pub(crate) fn update_database(
         description: d.optional("description", parsed::<Description>),
         owner: d.optional("owner", text(|uri| parse_user(uri, parent.instance))),
         access: access(&mut d, parent.instance),
+        extensions: extensions(&mut d),
     };
+    d.unchanged(DATABASE_READ_ONLY, present.get(DATABASE_READ_ONLY), READ_ONLY);
     parent.repeated(&mut d);
     OBJECT_READ_ONLY
         .iter()
@@ -257,6 +270,7 @@ pub(crate) fn create_version(object: Object<'_>) -> Result<CreateVersion, Proble
     let description = d.optional("description", parsed::<Description>);
     let image = d.required("image", parsed::<ImageRef>);
     let deprecated = d.optional("deprecated", boolean);
+    let extensions = d.values_or_null("extensions", limits::EXTENSIONS_MAX, parsed::<ExtensionName>);
     not_set(&mut d, &VERSION_READ_ONLY);
     d.finish(|| {
         Some(CreateVersion {
@@ -264,6 +278,7 @@ pub(crate) fn create_version(object: Object<'_>) -> Result<CreateVersion, Proble
             description: description.unwrap_or_default(),
             image: image?,
             deprecated: deprecated.unwrap_or_default(),
+            extensions: extensions.flatten(),
         })
     })
 }
@@ -274,6 +289,7 @@ pub(crate) fn update_version(object: Object<'_>, present: &Present) -> Result<Up
         name: d.optional("name", parsed::<InstanceName>),
         description: d.optional("description", parsed::<Description>),
         deprecated: d.optional("deprecated", boolean),
+        extensions: d.values_or_null("extensions", limits::EXTENSIONS_MAX, parsed::<ExtensionName>),
     };
     d.unchanged("image", present.get("image"), IMAGE_IS_FIXED);
     VERSION_READ_ONLY

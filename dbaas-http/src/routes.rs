@@ -140,6 +140,11 @@ pub(crate) fn routes() -> Vec<Route> {
             [(Post, op::repair_database_access())],
         ),
         Route::new(
+            "/v1/types/postgres/instances/{instance}/databases/{database}/actions/update-extensions",
+            post(actions::update_extensions),
+            [(Post, op::update_extensions())],
+        ),
+        Route::new(
             "/v1/types/postgres/instances/{instance}/users/{user}/actions/repair-access",
             post(actions::repair_user_access),
             [(Post, op::repair_user_access())],

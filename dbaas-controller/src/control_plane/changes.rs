@@ -30,6 +30,7 @@ impl Intent for DatabaseRecord {
         of(self) == of(other)
             && self.description == other.description
             && self.access.entries == other.access.entries
+            && self.extensions.names == other.extensions.names
     }
 }
 

@@ -2,10 +2,11 @@
 
 use dbaas_core::access::{Access, AccessEntry};
 use dbaas_core::database::DatabaseRecord;
+use dbaas_core::extension::{ExtensionName, Extensions};
 use dbaas_core::id::{DatabaseId, InstanceId, UserId};
-use dbaas_core::instance::DesiredState;
+use dbaas_core::instance::{DesiredState, InstanceRecord};
 use dbaas_core::lifecycle::{LifecycleEvent, ObjectLifecycle};
-use dbaas_core::limits::{ACCESS_ENTRIES_MAX, DATABASES_PER_INSTANCE_MAX};
+use dbaas_core::limits::{ACCESS_ENTRIES_MAX, DATABASES_PER_INSTANCE_MAX, EXTENSIONS_MAX};
 use dbaas_core::store::{DocumentVersion, StoreErrorKind};
 use dbaas_core::user::UserRecord;
 use uuid::Uuid;
@@ -79,6 +80,17 @@ impl ControlPlane {
         self.inner.repair_database_access(instance, id, expected).await
     }
 
+    /// Asks for the extensions of a database to be brought to the versions that its server offers. Asking again while that is under way changes nothing, nor does
+    /// asking where it is to have none.
+    pub async fn update_extensions(
+        &self,
+        instance: InstanceId,
+        id: DatabaseId,
+        expected: Option<DocumentVersion>,
+    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
+        self.inner.update_extensions(instance, id, expected).await
+    }
+
     /// Drops a database with its data, also while clients are connected to it. Returns as soon as that is written down, and
     /// also when it was before; [`ControlError::NotFound`] when it is gone.
     pub async fn delete_database(
@@ -115,7 +127,7 @@ impl Inner {
         let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
             before_try(&self.ports, attempt).await;
-            self.load_changeable_instance(instance).await?;
+            let of = self.load_changeable_instance(instance).await?;
             let read = self.load_database(instance, id).await?;
             expectation.check(&read)?;
             if read.record.deleting {
@@ -167,6 +179,19 @@ impl Inner {
                         .fold(change_of_access, |change, user| change.require(user));
                 }
             }
+            if let Some(names) = &update.extensions {
+                allowed_extensions(ports, &of.record, names, &read.record.extensions.names).await?;
+                if record.extensions.set(names) {
+                    record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
+                    "accepted; its extensions are about to change".clone_into(&mut record.reason);
+                    let message = format!(
+                        "asked for: extensions of database \"{}\": {}",
+                        record.name,
+                        listed(names)
+                    );
+                    change = change.event(instance, None, now, "database_update_requested", message);
+                }
+            }
             if record == read.record {
                 return Ok(read);
             }
@@ -215,6 +240,45 @@ impl Inner {
             );
             let change = Change::new()
                 .event(instance, None, now, "repair_access_requested", message)
+                .update(&record, read.version);
+            match ports.repository.commit_one(change).await {
+                Ok(version) => {
+                    self.wake(instance);
+                    return Ok(Versioned { record, version });
+                }
+                Err(error) if error.kind() == StoreErrorKind::Conflict => {}
+                Err(error) => return Err(ports.store_error(error)),
+            }
+        }
+        Err(too_much_contention())
+    }
+
+    async fn update_extensions(
+        &self,
+        instance: InstanceId,
+        id: DatabaseId,
+        expected: Option<DocumentVersion>,
+    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
+        let ports = &self.ports;
+        let mut expectation = Expectation::new(expected);
+        for attempt in 0..ports.settings.conflict_tries {
+            before_try(&self.ports, attempt).await;
+            self.load_changeable_instance(instance).await?;
+            let read = self.load_database(instance, id).await?;
+            expectation.check(&read)?;
+            if read.record.deleting {
+                return Err(being_deleted());
+            }
+            let now = ports.now();
+            let mut record = read.record.clone();
+            if !record.extensions.request_update(now) {
+                return Ok(read);
+            }
+            record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
+            "accepted; its extensions are about to be updated".clone_into(&mut record.reason);
+            let message = format!("asked for: update the extensions of database \"{}\"", record.name);
+            let change = Change::new()
+                .event(instance, None, now, "extensions_update_requested", message)
                 .update(&record, read.version);
             match ports.repository.commit_one(change).await {
                 Ok(version) => {
@@ -333,6 +397,53 @@ async fn users_with_access(
     }
 }
 
+/// Whether a database of the instance may be asked to have these. Everything that is wrong with the list, at once. `present`: what it is to have already
+/// may stay, whatever its version has come to allow.
+async fn allowed_extensions(
+    ports: &Ports,
+    instance: &InstanceRecord,
+    names: &[ExtensionName],
+    present: &[ExtensionName],
+) -> Result<(), ControlError> {
+    if names.len() > EXTENSIONS_MAX {
+        return Err(invalid(
+            "/extensions",
+            format!("may name at most {EXTENSIONS_MAX} extensions"),
+        ));
+    }
+    let version = ports.repository.load_version(instance.spec.version).await;
+    let version = version.map_err(|error| ports.store_error(error))?;
+    let allowed = version.and_then(|version| version.record.extensions);
+    let errors = names.iter().enumerate().filter_map(|(index, name)| {
+        let detail = match &allowed {
+            _ if names[..index].contains(name) => format!("the extension \"{name}\" is named twice"),
+            Some(allowed) if !allowed.contains(name) && !present.contains(name) => format!(
+                "the extension \"{name}\" is not allowed by the instance's version, which allows {}",
+                listed(allowed)
+            ),
+            _ => return None,
+        };
+        Some(field_error(&format!("/extensions/{index}"), detail))
+    });
+    let errors: Vec<_> = errors.collect();
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(ControlError::Invalid { errors }),
+    }
+}
+
+/// Extensions, for people.
+fn listed(names: &[ExtensionName]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names => names
+            .iter()
+            .map(ExtensionName::as_str)
+            .collect::<Vec<_>>()
+            .join(", "),
+    }
+}
+
 /// An access list, for people.
 fn told(users: &[Versioned<UserRecord>], entries: &[AccessEntry]) -> String {
     let each = users.iter().zip(entries);
@@ -374,6 +485,7 @@ impl Creation for NewDatabase {
         let owner = owner_of(ports, self.instance, self.request.owner).await?;
         let entries = &self.request.access;
         let users = users_with_access(ports, self.instance, self.request.owner, entries).await?;
+        allowed_extensions(ports, &instance.record, &self.request.extensions, &[]).await?;
         let count = repository
             .count::<DatabaseRecord>(self.instance.uuid(), DATABASES_PER_INSTANCE_MAX)
             .await;
@@ -393,6 +505,7 @@ impl Creation for NewDatabase {
                 entries: entries.clone(),
                 taken_back: Vec::new(),
             },
+            extensions: Extensions::of(&self.request.extensions),
             repair: Default::default(),
             deleting: false,
             adopting: false,
@@ -426,6 +539,7 @@ impl Creation for NewDatabase {
             && (&request.name, &request.description, request.owner)
                 == (&record.name, &record.description, record.owner)
             && request.access == record.access.entries
+            && request.extensions == record.extensions.names
     }
 
     fn what(&self) -> &'static str {

@@ -97,6 +97,9 @@ impl Inner {
             if let Some(deprecated) = update.deprecated {
                 record.deprecated = deprecated;
             }
+            if let Some(extensions) = &update.extensions {
+                record.extensions.clone_from(extensions);
+            }
             if record == read.record {
                 return Ok(read);
             }
@@ -251,6 +254,7 @@ impl Creation for CreateVersion {
             created_at: now,
             updated_at: now,
             deprecated: self.deprecated,
+            extensions: self.extensions.clone(),
         };
         // Added again by an administrator: its removal is forgotten.
         let removed = removed_version(ports, self.image.as_str()).await?;

@@ -22,6 +22,7 @@ use crate::control_plane::Ports;
 use crate::credentials::Credentials;
 
 mod drop;
+mod extensions;
 
 /// How long, and how often, a server that is just being started is asked for its first login. A user waits for it.
 const FIRST_LOGIN_PATIENCE: Duration = Duration::from_millis(500);
@@ -120,6 +121,7 @@ pub(super) fn object(action: &Action) -> Option<Uuid> {
         | Action::TransferObjects { database, .. }
         | Action::AlterDatabase { database, .. }
         | Action::ChangeAccess { database, .. }
+        | Action::ChangeExtensions { database, .. }
         | Action::DropAccessRoles { database, .. }
         | Action::DropDatabase { database, .. } => Some(database.uuid()),
         Action::RepairAccess { target, .. } => match target {
@@ -145,9 +147,10 @@ pub(super) fn deadline(action: &Action) -> Duration {
         Action::PowerOff { .. } | Action::Checkpoint { .. } | Action::CreateDatabase { .. } => {
             Duration::from_secs(90)
         }
-        Action::DropRole { .. } | Action::TransferObjects { .. } | Action::ChangeAccess { .. } => {
-            Duration::from_secs(300)
-        }
+        Action::DropRole { .. }
+        | Action::TransferObjects { .. }
+        | Action::ChangeAccess { .. }
+        | Action::ChangeExtensions { .. } => Duration::from_secs(300),
         _ => Duration::from_secs(60),
     }
 }
@@ -290,9 +293,16 @@ impl Stage {
                     self.run(*node, &command::create_access_roles(id)).await?;
                 }
                 for script in command::change_access(name, id, *oid, change) {
-                    self.run_in(*node, name.as_str(), &script).await?;
+                    self.run_waiting(*node, name.as_str(), &script).await?;
                 }
             }
+            Action::ChangeExtensions {
+                node,
+                oid,
+                name,
+                changes,
+                ..
+            } => self.change_extensions(*node, *oid, name, changes).await?,
             Action::RepairAccess {
                 node,
                 target,

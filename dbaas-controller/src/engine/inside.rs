@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use dbaas_core::command;
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::detector::Look;
+use dbaas_core::extension::Extensions;
 use dbaas_core::id::{DatabaseId, UserId};
 use dbaas_core::infrastructure::Endpoint;
 use dbaas_core::instance::InstanceRecord;
@@ -61,8 +62,12 @@ impl InsideMemory {
 struct IntoDatabase {
     id: DatabaseId,
     name: DatabaseName,
+    /// Who may use what there is of interest.
+    access: bool,
     /// Users whose privileges by others are of interest.
     taken_back: Vec<UserName>,
+    /// Extensions that are of interest.
+    extensions: Extensions,
 }
 
 /// What is to be looked at.
@@ -76,7 +81,9 @@ impl Wanted {
     /// for.
     pub(super) fn now(memory: &mut InstanceMemory, loaded: &Loaded, now: Steady, interval_ms: u64) -> Self {
         let records = loaded.databases.iter().map(|database| &database.record);
-        let looked_after: Vec<_> = records.filter(|database| !database.access.is_empty()).collect();
+        let looked_after: Vec<_> = records
+            .filter(|database| !(database.access.is_empty() && database.extensions.is_empty()))
+            .collect();
         memory
             .inside
             .retain(|id, _| looked_after.iter().any(|database| database.id == *id));
@@ -93,6 +100,8 @@ impl Wanted {
         let databases = into.map(|database| IntoDatabase {
             id: database.id,
             name: database.name.clone(),
+            access: !database.access.is_empty(),
+            extensions: database.extensions.clone(),
             taken_back: database.access.taken_back.iter().filter_map(name_of).collect(),
         });
         Wanted {
@@ -182,10 +191,20 @@ async fn inside(
     credentials: &Credentials,
     database: &IntoDatabase,
 ) -> Result<InsideFacts, String> {
-    let taken_back: Vec<&UserName> = database.taken_back.iter().collect();
-    let script = command::observe_inside(database.id.uuid(), &taken_back);
     let mut target = target(endpoint, &credentials.admin);
     database.name.as_str().clone_into(&mut target.database);
-    let answer = ports.sql.run(&target, &script).await.map_err(|e| e.to_string())?;
-    command::parse_inside(&answer).map_err(|e| e.to_string())
+    let mut facts = InsideFacts::default();
+    if database.access {
+        let taken_back: Vec<&UserName> = database.taken_back.iter().collect();
+        let script = command::observe_inside(database.id.uuid(), &taken_back);
+        let answer = ports.sql.run(&target, &script).await.map_err(|e| e.to_string())?;
+        facts = command::parse_inside(&answer).map_err(|e| e.to_string())?;
+    }
+    if !database.extensions.is_empty() {
+        let going = &database.extensions.removed;
+        let script = command::observe_extensions(database.extensions.looked_after(), going);
+        let answer = ports.sql.run(&target, &script).await.map_err(|e| e.to_string())?;
+        facts.extensions = command::parse_extensions(&answer).map_err(|e| e.to_string())?;
+    }
+    Ok(facts)
 }

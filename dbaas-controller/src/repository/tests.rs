@@ -81,6 +81,7 @@ fn database(owner: &UserRecord, name: &str) -> DatabaseRecord {
         owner: owner.id,
         former_owners: Vec::new(),
         access: Default::default(),
+        extensions: Default::default(),
         repair: Default::default(),
         deleting: false,
         adopting: false,

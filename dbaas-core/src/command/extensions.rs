@@ -36,8 +36,16 @@ pub fn observe_extensions<'a>(
     let names = wanted.into_iter().enumerate().fold(
         Statement::fixed("WITH wanted(name, going) AS (VALUES "),
         |statement, (index, name)| {
-            let statement = if index == 0 { statement } else { statement.raw(", ") };
-            let goes = if going.contains(name) { ", true)" } else { ", false)" };
+            let statement = if index == 0 {
+                statement
+            } else {
+                statement.raw(", ")
+            };
+            let goes = if going.contains(name) {
+                ", true)"
+            } else {
+                ", false)"
+            };
             statement.raw("(").literal(name.as_str()).raw(goes)
         },
     );

@@ -135,6 +135,27 @@ pub fn lock_holders(name: &str) -> Script {
         .within_ms(1_000, 5_000)
 }
 
+/// Who holds, in the database that it is run in, a lock of the kinds that changes of objects wait for, and on what. Empty where nobody does any more.
+pub fn holders_here() -> Script {
+    Script::new("holders_here")
+        .step(
+            Statement::fixed(
+                "SELECT string_agg(x.who, '; ') FROM (SELECT DISTINCT coalesce(CASE WHEN l.relation IS NOT NULL \
+                 THEN pg_describe_object('pg_class'::regclass, l.relation, 0) ELSE pg_describe_object(l.classid, l.objid, 0) END, 'an object') \
+                 || ' is in use by ' || ",
+            )
+            .raw(SESSION)
+            .raw(
+                " AS who FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.granted AND l.pid <> pg_backend_pid() \
+                 AND a.application_name <> 'dbaas_controller' AND l.locktype IN ('relation', 'object') \
+                 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+                 AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
+                 LIMIT 3) x",
+            ),
+        )
+        .within_ms(1_000, 5_000)
+}
+
 /// Who is connected to a database: what kept it from being dropped, where that was not a lock.
 pub fn sessions_in(database: &str) -> Script {
     Script::new("sessions_in")

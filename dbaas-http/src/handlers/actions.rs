@@ -65,6 +65,22 @@ pub(crate) async fn repair_database_access(
     Ok(one(StatusCode::ACCEPTED, after.version, &answer))
 }
 
+pub(crate) async fn update_extensions(
+    State(app): State<Arc<App>>,
+    DatabasePath(instance, id): DatabasePath,
+    _: NoQuery,
+    headers: HeaderMap,
+    body: OptionalJsonBody,
+) -> Result<Response, Problem> {
+    let precondition = Precondition::read(&headers)?;
+    request::nothing(body.object()?)?;
+    let present = app.control.database(instance, id).await?;
+    let expected = precondition.check(present.version)?;
+    let after = app.control.update_extensions(instance, id, expected).await?;
+    let answer = DatabaseAnswer::of(&after.record, project_of(&app, instance).await?);
+    Ok(one(StatusCode::ACCEPTED, after.version, &answer))
+}
+
 pub(crate) async fn repair_user_access(
     State(app): State<Arc<App>>,
     UserPath(instance, id): UserPath,

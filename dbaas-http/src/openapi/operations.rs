@@ -404,6 +404,21 @@ pub(crate) fn repair_database_access() -> Operation {
     )
 }
 
+pub(crate) fn update_extensions() -> Operation {
+    Call::new(
+        "databases",
+        "updateExtensions",
+        "Bring a database's extensions to the versions that its server offers",
+    )
+    .about("Once; the field extension_status says which versions there are. Asking again while one is under way changes nothing.")
+    .of(&["instance", "database"])
+    .with([if_match()])
+    .body("Nothing", Required::False)
+    .answers_resource(202, "Database", "Accepted; the field extension_status says how it goes.", &[])
+    .errors(&[409, 412])
+    .done()
+}
+
 pub(crate) fn repair_user_access() -> Operation {
     repair(
         "repairUserAccess",

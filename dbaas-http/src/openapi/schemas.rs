@@ -17,7 +17,7 @@ use utoipa::openapi::{Ref, RefOr};
 
 use crate::handlers::instances::PHASES;
 use crate::problem::{ERRORS_MAX, ProblemKind};
-use crate::request::{INSTANCE_READ_ONLY, OBJECT_READ_ONLY, VERSION_READ_ONLY};
+use crate::request::{DATABASE_READ_ONLY, INSTANCE_READ_ONLY, OBJECT_READ_ONLY, VERSION_READ_ONLY};
 
 /// An unsigned number that an answer has: what a JSON number holds exactly.
 const COUNT_MAX: u64 = (1 << 53) - 1;
@@ -460,6 +460,15 @@ fn object_found() -> Vec<Property> {
     ]
 }
 
+fn database_found() -> Vec<Property> {
+    let of_extensions = list_property(
+        "extension_status",
+        "What was last seen of the extensions that it is to have, and of those that are to go; empty until it has been looked at.",
+        array(extension_status()),
+    );
+    both(vec![of_extensions], object_found())
+}
+
 /// What a creation may choose and a change may not.
 fn chosen() -> Vec<Property> {
     vec![property(
@@ -513,7 +522,49 @@ fn database_settable() -> Vec<Property> {
             "Other users of the same instance who may use it, each once; a change names all of them.",
             array(access_entry()).max_items(Some(limits::ACCESS_ENTRIES_MAX)),
         ),
+        list_property(
+            "extensions",
+            "Extensions that it is to have, each once; a change names all of them. What is left out is dropped, unless something depends on it. Those that the server \
+             calls trusted, unless the version allows only some.",
+            array(extension_name()).max_items(Some(limits::EXTENSIONS_MAX)),
+        ),
     ]
+}
+
+fn extension_name() -> ObjectBuilder {
+    text()
+        .min_length(Some(*limits::IDENTIFIER_BYTES.start()))
+        .max_length(Some(*limits::IDENTIFIER_BYTES.end()))
+        .pattern(Some("^[a-z][a-z0-9_]*(-[a-z0-9_]+)*$"))
+}
+
+fn extension_status() -> ObjectBuilder {
+    answer(
+        "What was last seen of an extension that was asked for, or is to be dropped.",
+        vec![
+            property("name", "Which one.", text()),
+            property(
+                "installed_version",
+                "The version that the database has; null if it has not got it.",
+                or_null(text(), Type::String),
+            ),
+            property(
+                "available_version",
+                "The version that the server would make now; null if it has not got it.",
+                or_null(text(), Type::String),
+            ),
+            property(
+                "update_available",
+                "They differ: the action update-extensions brings it to the available one.",
+                boolean(),
+            ),
+            property(
+                "problem",
+                "Why it is not as asked for; null if it is, or is about to be.",
+                or_null(text(), Type::String),
+            ),
+        ],
+    )
 }
 
 fn access_entry() -> ObjectBuilder {
@@ -567,6 +618,13 @@ fn version_settable() -> Vec<Property> {
             boolean(),
         )
         .default(false),
+        list_property(
+            "extensions",
+            "Extensions that databases may be asked to have; null: every one that the server calls trusted. Others take a superuser, and are never made.",
+            array(extension_name())
+                .max_items(Some(limits::EXTENSIONS_MAX))
+                .schema_type(SchemaType::from_iter([Type::Array, Type::Null])),
+        ),
     ]
 }
 
@@ -760,6 +818,7 @@ fn page(name: &str, item: &str) -> ObjectBuilder {
 pub(crate) fn all() -> Vec<(&'static str, Schema)> {
     let instance_fixed = with_fixed(&INSTANCE_READ_ONLY, &["project_id"]);
     let object_fixed = with_fixed(&OBJECT_READ_ONLY, &["name", "project_id", "instance"]);
+    let database_fixed = with_fixed(&object_fixed, &[DATABASE_READ_ONLY]);
     let version_fixed = with_fixed(&VERSION_READ_ONLY, &["image"]);
     let nodes = closed()
         .description(Some("The nodes, in order of creation."))
@@ -824,7 +883,7 @@ pub(crate) fn all() -> Vec<(&'static str, Schema)> {
             "Database",
             answer(
                 "A database.",
-                both(database_settable(), both(object_place(), object_found())),
+                both(database_settable(), both(object_place(), database_found())),
             ),
         ),
         (
@@ -839,8 +898,8 @@ pub(crate) fn all() -> Vec<(&'static str, Schema)> {
             "DatabaseUpdate",
             change(
                 "Changes of a database.",
-                both(database_settable(), both(object_place(), object_found())),
-                &object_fixed,
+                both(database_settable(), both(object_place(), database_found())),
+                &database_fixed,
             ),
         ),
         ("Databases", page("databases", "Database")),

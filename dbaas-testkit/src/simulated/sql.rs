@@ -13,8 +13,8 @@ use dbaas_core::cluster::Lsn;
 use dbaas_core::command::SPARE_DATABASE;
 use dbaas_core::infrastructure::{Endpoint, NodeRef};
 use dbaas_core::observation::{
-    AccessFacts, AccessMember, CatalogueFacts, DatabaseFacts, InsideFacts, ReceiverFacts, RoleFacts,
-    SlotFacts, StandbyFacts,
+    AccessFacts, AccessMember, CatalogueFacts, DatabaseFacts, ExtensionFacts, ExtensionPlace, InsideFacts,
+    InstalledExtension, ReceiverFacts, RoleFacts, SlotFacts, StandbyFacts,
 };
 use dbaas_core::password::Password;
 use dbaas_core::scram::ScramVerifier;
@@ -497,6 +497,9 @@ impl Job {
             }
             Command::ObserveCatalogue => observe_catalogue(server, wal.end(&disk.log)),
             Command::ObserveInside(roles) => observe_inside(open_transaction(transaction, server), roles),
+            Command::ObserveExtensions(names) => {
+                observe_extensions(open_transaction(transaction, server), &self.database, names)
+            }
             Command::ObserveLockouts => value(
                 json!({"connections": true, "limit": -1, "privileges": true, "settings": []}).to_string(),
             ),
@@ -763,6 +766,16 @@ fn change(catalogue: &mut Catalogue, command: &Command, here: &str) -> Result<Ch
         Command::DropLevel(role) => {
             catalogue.levels.remove(role);
         }
+        Command::CreateExtension(name) => {
+            let database = catalogue.databases.get_mut(here).ok_or_else(no_database)?;
+            if !database.extensions.insert(name.clone()) {
+                return Err(refused("42710", "extension already exists"));
+            }
+        }
+        Command::DropExtension(name) => {
+            let database = catalogue.databases.get_mut(here).ok_or_else(no_database)?;
+            database.extensions.remove(name);
+        }
         Command::CreateDatabase(name) => {
             if catalogue.databases.contains_key(name) {
                 return Err(refused("42P04", "database already exists"));
@@ -772,6 +785,7 @@ fn change(catalogue: &mut Catalogue, command: &Command, here: &str) -> Result<Ch
                 oid: catalogue.new_oid(),
                 public_connects: true,
                 makers: BTreeSet::new(),
+                extensions: BTreeSet::new(),
             };
             catalogue.databases.insert(name.clone(), database);
         }
@@ -908,8 +922,38 @@ fn observe_inside(catalogue: &Catalogue, roles: &[String; 3]) -> Answer {
             members: members.collect(),
             ..AccessFacts::default()
         },
+        extensions: Vec::new(),
     };
     match serde_json::to_string(&facts) {
+        Ok(text) => value(text),
+        Err(_) => Answer::Rows(Vec::new()),
+    }
+}
+
+/// The extensions that every simulated server has, each in one version.
+const EXTENSIONS: [&str; 4] = ["citext", "hstore", "pg_trgm", "uuid-ossp"];
+
+fn observe_extensions(catalogue: &Catalogue, here: &str, names: &[String]) -> Answer {
+    let database = catalogue.databases.get(here);
+    let facts = names.iter().filter_map(|name| {
+        let known = EXTENSIONS.contains(&name.as_str());
+        let there = database.filter(|database| database.extensions.contains(name));
+        Some(ExtensionFacts {
+            name: name.parse().ok()?,
+            available: known.then(|| "1.0".to_owned()),
+            trusted: known,
+            place: ExtensionPlace::Any,
+            needs: Vec::new(),
+            installed: there.map(|database| InstalledExtension {
+                version: "1.0".to_owned(),
+                owner: database.owner.clone(),
+                schema: "public".to_owned(),
+                added: Vec::new(),
+                dependents: Vec::new(),
+            }),
+        })
+    });
+    match serde_json::to_string(&facts.collect::<Vec<_>>()) {
         Ok(text) => value(text),
         Err(_) => Answer::Rows(Vec::new()),
     }

@@ -68,6 +68,10 @@ pub(super) enum Command {
     DropLevel(String),
     /// The three roles of the levels.
     ObserveInside([String; 3]),
+    CreateExtension(String),
+    DropExtension(String),
+    /// Those of these names.
+    ObserveExtensions(Vec<String>),
     /// Nobody is locked out: nothing that could do that is simulated.
     ObserveLockouts,
     /// Changes nothing that is simulated.
@@ -225,8 +229,20 @@ pub(super) fn parse(statement: &Statement) -> Option<Command> {
         Command::ObserveLockouts
     } else if begins("WITH levels AS MATERIALIZED") {
         Command::ObserveInside([next(), next(), next()])
+    } else if begins("WITH wanted(name, going) AS (VALUES (") {
+        let names = shape.matches(", true)").count() + shape.matches(", false)").count();
+        Command::ObserveExtensions((0..names).map(|_| next()).collect())
+    } else if begins("CREATE EXTENSION <identifier>") {
+        Command::CreateExtension(next())
+    } else if begins("DROP EXTENSION <identifier>") {
+        Command::DropExtension(next())
+    } else if begins("SELECT NOT EXISTS (SELECT FROM pg_extension e") {
+        Command::True
     } else if begins("SET LOCAL lock_timeout")
         || begins("SET LOCAL ROLE")
+        || begins("CREATE SCHEMA <identifier>")
+        || begins("DROP SCHEMA <identifier>")
+        || begins("ALTER EXTENSION <identifier>")
         || begins("REVOKE ALL ON")
         || begins("REVOKE CREATE ON SCHEMA public")
         || begins("ALTER DEFAULT PRIVILEGES FOR ROLE <identifier> GRANT ")
@@ -328,11 +344,12 @@ mod tests {
     use dbaas_core::id::{DatabaseId, UserId};
     use dbaas_core::name::{DatabaseName, UserName};
     use dbaas_core::observation::{
-        AccessMember, AccessObject, ForeignGrant, ObjectKind, ObjectName, SettingFacts,
+        AccessMember, AccessObject, ExtensionPlace, ForeignGrant, ObjectKind, ObjectName, SettingFacts,
     };
     use dbaas_core::password::Password;
     use dbaas_core::plan::{
-        AccessChange, DatabaseSource, GoneObject, Heir, Inheritance, Lockout, Registered, RoleRef, Transfer,
+        AccessChange, DatabaseSource, ExtensionChange, GoneObject, Heir, Inheritance, Lockout, Registered,
+        RoleRef, Transfer,
     };
     use dbaas_core::scram::{Iterations, ScramVerifier};
     use dbaas_core::sql_executor::Script;
@@ -486,6 +503,7 @@ mod tests {
             command::release_from_role(&role, &inheritance(Heir::Nobody)),
             command::release_to_owner(&transfer),
             command::lock_holders("it"),
+            command::holders_here(),
             command::sessions_in("shop"),
             command::database_obstacles("shop"),
             command::allow_connections(8, "shop", true),
@@ -507,6 +525,35 @@ mod tests {
             command::observe_catalogue(),
         ];
         scripts.extend(command::change_access(&database, id, 9, &whole_change()));
+        let names = ["pg_trgm", "hstore"].map(|name| name.parse().unwrap());
+        let [name, _] = names.clone();
+        let create = |place| ExtensionChange::Create {
+            name: name.clone(),
+            owner: role.clone(),
+            place,
+        };
+        let update = |schema: &str| ExtensionChange::Update {
+            name: name.clone(),
+            owner: "it".to_owned(),
+            schema: schema.to_owned(),
+        };
+        let drop = ExtensionChange::Drop {
+            name: name.clone(),
+            owner: "it".to_owned(),
+        };
+        let changes = [
+            create(ExtensionPlace::Any),
+            create(ExtensionPlace::Catalog),
+            update("public"),
+            update("pg_catalog"),
+            drop,
+        ];
+        scripts.extend(changes.map(|change| command::change_extension(9, &change)));
+        let look = command::observe_extensions(&names, &names[1..]);
+        assert_eq!(
+            meanings(&look),
+            [Command::ObserveExtensions(names.map(String::from).to_vec())]
+        );
         for source in [DatabaseSource::Template, DatabaseSource::Spare] {
             scripts.extend(command::create_database(&database, id, &user, source));
         }

@@ -158,6 +158,8 @@ pub(super) struct Database {
     pub(super) public_connects: bool,
     /// Names of the roles that own something in it: each of its owners made something in it.
     pub(super) makers: BTreeSet<String>,
+    /// The extensions that it has.
+    pub(super) extensions: BTreeSet<String>,
 }
 
 /// A node's data directory.

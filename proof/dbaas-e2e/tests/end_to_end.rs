@@ -6,6 +6,7 @@ mod end_to_end {
     mod attack;
     mod day_two;
     mod deletion;
+    mod extensions;
     mod failover;
     mod health;
     mod identity;

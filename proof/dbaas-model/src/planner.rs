@@ -226,6 +226,7 @@ fn act(action: &Action) -> Option<Act> {
         | Action::CreateDatabase { .. }
         | Action::AlterDatabase { .. }
         | Action::ChangeAccess { .. }
+        | Action::ChangeExtensions { .. }
         | Action::DropAccessRoles { .. }
         | Action::RepairAccess { .. }
         | Action::DropDatabase { .. } => return None,

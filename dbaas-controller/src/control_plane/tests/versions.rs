@@ -8,6 +8,7 @@ fn create(image: &str) -> CreateVersion {
         description: Description::default(),
         image: image.parse().unwrap(),
         deprecated: false,
+        extensions: None,
     }
 }
 

@@ -169,6 +169,25 @@ impl Stage {
         Err(error)
     }
 
+    /// Runs a script in a tenant's database; where it waited for a lock in vain, the error says who holds what.
+    pub(super) async fn run_waiting(
+        &self,
+        node: NodeId,
+        database: &str,
+        script: &Script,
+    ) -> Result<(), ActionError> {
+        let Err(error) = self.run_in(node, database, script).await else {
+            return Ok(());
+        };
+        if error.outcome() == Outcome::HeldUp
+            && let Ok(answer) = self.ask_in(node, database, &command::holders_here()).await
+            && let Some(who) = parse_sessions(&answer)
+        {
+            return Err(held_up(who));
+        }
+        Err(error)
+    }
+
     /// Does something in a database, which is open meanwhile.
     async fn opened<T>(
         &self,

@@ -37,7 +37,11 @@ pub(super) fn of_database(
         return without;
     }
     let active = database.lifecycle == ObjectLifecycle::Active;
-    let failure = draft.situation.observation.object_failures.get(&database.id.uuid());
+    let failure = draft
+        .situation
+        .observation
+        .object_failures
+        .get(&database.id.uuid());
     let facts = match draft.situation.observation.inside.get(&database.id) {
         Some(Inside::Seen(facts)) => facts.extensions.clone(),
         Some(Inside::Failed { message, times }) if *times >= LOOKS_TRIED => {
@@ -98,7 +102,9 @@ fn refusal(facts: &ExtensionFacts) -> Option<String> {
         Some("it cannot be moved from one schema to another, and so not be made safely".to_owned())
     } else if !facts.needs.is_empty() {
         let needs = facts.needs.join(", ");
-        Some(format!("it needs {needs}, and would run what others can make beside that"))
+        Some(format!(
+            "it needs {needs}, and would run what others can make beside that"
+        ))
     } else {
         None
     }
@@ -145,7 +151,10 @@ fn judge(database: &DatabaseRecord, facts: &ExtensionFacts, owner: &RoleRef) -> 
     }
     let status = ExtensionStatus {
         name: name.clone(),
-        installed: facts.installed.as_ref().map(|installed| installed.version.clone()),
+        installed: facts
+            .installed
+            .as_ref()
+            .map(|installed| installed.version.clone()),
         available: facts.available.clone(),
         problem,
     };
@@ -158,7 +167,10 @@ fn judge(database: &DatabaseRecord, facts: &ExtensionFacts, owner: &RoleRef) -> 
 
 /// The server would make another version now.
 fn is_older(facts: &ExtensionFacts, installed: &InstalledExtension) -> bool {
-    facts.available.as_ref().is_some_and(|available| *available != installed.version)
+    facts
+        .available
+        .as_ref()
+        .is_some_and(|available| *available != installed.version)
 }
 
 fn has_additions(installed: &InstalledExtension) -> Option<String> {
@@ -169,9 +181,8 @@ fn has_additions(installed: &InstalledExtension) -> Option<String> {
 
 fn is_depended_on(installed: &InstalledExtension) -> Option<String> {
     let dependents = installed.dependents.join(", ");
-    (!dependents.is_empty()).then(|| {
-        format!("{dependents} depends on it: drop that first, or name the extension again")
-    })
+    (!dependents.is_empty())
+        .then(|| format!("{dependents} depends on it: drop that first, or name the extension again"))
 }
 
 /// An update that was asked for is over when nothing is left that can be updated.
@@ -211,7 +222,10 @@ fn change(
     if draft.actions.len() < MOST_AT_ONCE {
         if active {
             // It is made again; the columns and indexes that went with it are not, and are not said to be.
-            let message = format!("extensions of database {} are not as asked for: {what}", database.name);
+            let message = format!(
+                "extensions of database {} are not as asked for: {what}",
+                database.name
+            );
             draft.event("extension_drift", None, message);
         }
         let why = format!("extensions of database {}: {what}", database.name);
@@ -233,7 +247,10 @@ fn change(
         .contains_key(&database.id.uuid());
     match active && !failed {
         true => without,
-        false => (LifecycleEvent::WorkBegan, format!("its extensions are being changed: {what}")),
+        false => (
+            LifecycleEvent::WorkBegan,
+            format!("its extensions are being changed: {what}"),
+        ),
     }
 }
 

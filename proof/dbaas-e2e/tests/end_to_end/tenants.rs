@@ -32,6 +32,7 @@ impl House {
     pub(crate) async fn start(name: &str) -> anyhow::Result<Option<House>> {
         let mut options = StackOptions::default();
         options.embedded.controller.drift_interval = DRIFT;
+        options.embedded.controller.inside_interval = DRIFT;
         let Some(stack) = Stack::start_with(options).await? else {
             return Ok(None);
         };
