@@ -409,7 +409,9 @@ impl<'a> Decoder<'a> {
             self.errors.extend(within);
             value.filter(|_| well)
         };
-        items.iter().enumerate().map(read_one).collect()
+        // All of them, also those after one that is wrong.
+        let read: Vec<Option<T>> = items.iter().enumerate().map(read_one).collect();
+        read.into_iter().collect()
     }
 
     /// A list of values that may be left out; each that is wrong is named.
@@ -439,7 +441,9 @@ impl<'a> Decoder<'a> {
                 .map_err(|detail| self.errors.push(Wrong::field(place, detail)))
                 .ok()
         };
-        items.iter().enumerate().map(read_one).collect()
+        // All of them, also those after one that is wrong.
+        let read: Vec<Option<T>> = items.iter().enumerate().map(read_one).collect();
+        read.into_iter().collect()
     }
 
     /// The same, or null, which is something else than leaving it out.

@@ -320,6 +320,7 @@ impl World {
             };
             catalogue.roles.insert(name.to_owned(), role);
             let database = Database {
+                extensions: Default::default(),
                 owner: name.to_owned(),
                 oid: catalogue.new_oid(),
                 public_connects: true,

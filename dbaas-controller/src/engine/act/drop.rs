@@ -183,7 +183,7 @@ impl Stage {
             && let Ok(answer) = self.ask_in(node, database, &command::holders_here()).await
             && let Some(who) = parse_sessions(&answer)
         {
-            return Err(held_up(who));
+            return Err(held_up(who.to_owned()));
         }
         Err(error)
     }

@@ -129,6 +129,7 @@ impl World {
         // Half of the data directories were made ahead.
         if node.node.uuid().as_u128().is_multiple_of(2) {
             let spare = Database {
+                extensions: Default::default(),
                 owner: ADMIN_ROLE.to_owned(),
                 oid: catalogue.new_oid(),
                 public_connects: true,

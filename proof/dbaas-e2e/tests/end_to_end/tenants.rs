@@ -90,6 +90,10 @@ impl House {
             .user(user)
             .password(password)
             .dbname(database);
+        if user == "dbaas_admin" {
+            // A tenant's setting of the database is not to have this superuser run the tenant's operators.
+            config.options("-c search_path=pg_catalog");
+        }
         let session = tokio::time::timeout(PATIENCE, config.connect(tokio_postgres::NoTls)).await;
         let (client, connection) = session
             .map_err(|_| "connect: no answer".to_owned())?
