@@ -230,7 +230,7 @@ pub(super) fn parse(statement: &Statement) -> Option<Command> {
     } else if begins("WITH levels AS MATERIALIZED") {
         Command::ObserveInside([next(), next(), next()])
     } else if begins("WITH wanted(name, going) AS (VALUES (") {
-        let names = shape.matches(", true)").count() + shape.matches(", false)").count();
+        let names = shape.matches("(<literal>, ").count();
         Command::ObserveExtensions((0..names).map(|_| next()).collect())
     } else if begins("CREATE EXTENSION <identifier>") {
         Command::CreateExtension(next())
@@ -525,7 +525,8 @@ mod tests {
             command::observe_catalogue(),
         ];
         scripts.extend(command::change_access(&database, id, 9, &whole_change()));
-        let names = ["pg_trgm", "hstore"].map(|name| name.parse().unwrap());
+        let names: [dbaas_core::extension::ExtensionName; 2] =
+            ["pg_trgm", "hstore"].map(|name| name.parse().unwrap());
         let [name, _] = names.clone();
         let create = |place| ExtensionChange::Create {
             name: name.clone(),
