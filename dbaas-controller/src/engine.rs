@@ -294,8 +294,8 @@ impl Engine {
                 tracing::warn!(%error, "the store could not be tidied");
             }
             let (instances, running) = self.queue.size();
-            metrics::gauge!("dbaas_instances").set(instances as f64);
-            metrics::gauge!("dbaas_passes_running").set(running as f64);
+            ::metrics::gauge!(crate::metrics::INSTANCES).set(instances as f64);
+            ::metrics::gauge!(crate::metrics::PASSES_RUNNING).set(running as f64);
         }
     }
 

@@ -38,6 +38,7 @@ pub mod clock;
 pub mod control_plane;
 pub mod elements;
 pub mod error;
+pub mod metrics;
 pub mod request;
 pub mod settings;
 

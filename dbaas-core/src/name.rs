@@ -205,7 +205,8 @@ impl Description {
 
 const DATABASE_CHARACTERS: &str = "the letters a-z and A-Z, digits and underscores";
 const USER_CHARACTERS: &str = "the letters a-z and A-Z, digits, underscores and $";
-const RESERVED_DATABASES: [&str; 3] = ["postgres", "template0", "template1"];
+/// The spare database has a sign in its name that no name may have; should that change, its name stays ours.
+const RESERVED_DATABASES: [&str; 4] = ["postgres", "template0", "template1", "dbaas-spare"];
 const RESERVED_DATABASE_PREFIXES: [&str; 1] = ["dbaas_"];
 const RESERVED_USERS: [&str; 2] = ["public", "none"];
 const RESERVED_USER_PREFIXES: [&str; 3] = ["pg_", "dbaas_", "postgres"];

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use dbaas_controller::ControlPlane;
+use dbaas_controller::metrics::{HTTP_REQUESTS, HTTP_SECONDS};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
@@ -205,9 +206,9 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
         took_ms = took.as_millis() as u64,
         "request"
     );
-    metrics::histogram!("dbaas_http_request_duration_seconds", "method" => method.clone(), "route" => route.clone())
+    metrics::histogram!(HTTP_SECONDS, "method" => method.clone(), "route" => route.clone())
         .record(took.as_secs_f64());
-    metrics::counter!("dbaas_http_requests_total", "method" => method, "route" => route, "status" => status.to_string())
+    metrics::counter!(HTTP_REQUESTS, "method" => method, "route" => route, "status" => status.to_string())
         .increment(1);
     let headers = response.headers_mut();
     headers.insert(

@@ -56,7 +56,7 @@ impl Engine {
                  nobody needs its data"
             );
         }
-        metrics::gauge!("dbaas_orphaned_nodes").set(orphans.told.len() as f64);
+        ::metrics::gauge!(crate::metrics::ORPHANED_NODES).set(orphans.told.len() as f64);
     }
 }
 

@@ -309,7 +309,7 @@ impl Engine {
         let trial = async move {
             let outcome = observe::try_service(&engine.ports, &endpoint, &credentials).await;
             if let detector::Outcome::Failed(unfit) = &outcome {
-                metrics::counter!("dbaas_trial_failures_total").increment(1);
+                ::metrics::counter!(crate::metrics::TRIAL_FAILURES).increment(1);
                 tracing::warn!(kind = ?unfit.kind, "a client would not be served: {}", unfit.message);
             }
             let trial = Trial { node, began, outcome };
@@ -405,12 +405,12 @@ impl Engine {
             result = done.map(|()| Done::Whole).map_err(act::failed);
         }
         let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        metrics::histogram!("dbaas_action_seconds", "action" => action.name())
+        ::metrics::histogram!(crate::metrics::ACTION_SECONDS, "action" => action.name())
             .record(started.elapsed().as_secs_f64());
         match &result {
             Ok(_) => tracing::debug!(elapsed_ms, "done"),
             Err(error) => {
-                metrics::counter!("dbaas_action_failures_total", "action" => action.name()).increment(1);
+                ::metrics::counter!(crate::metrics::ACTION_FAILURES, "action" => action.name()).increment(1);
                 tracing::warn!(elapsed_ms, %error, "{} on {} failed", action.name(), action.node());
             }
         }

@@ -200,6 +200,15 @@ fn first_character() {
     }
 }
 
+/// What tells it from a tenant's database is its name, too.
+#[test]
+fn nobody_can_ask_for_the_spare_database() {
+    assert!(database(crate::command::SPARE_DATABASE).is_err());
+    assert!(RESERVED_DATABASES.contains(&crate::command::SPARE_DATABASE));
+    let staging = crate::command::staging_database_name(uuid::Uuid::max());
+    assert!(database(&staging).is_err());
+}
+
 #[test]
 fn reserved_names_in_any_case() {
     for name in ["postgres", "Postgres", "TEMPLATE0", "template1"] {

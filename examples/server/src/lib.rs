@@ -257,10 +257,12 @@ async fn end_all(embedded: Running, stop_instances: bool) -> anyhow::Result<()> 
 }
 
 fn install_metrics() -> anyhow::Result<PrometheusHandle> {
-    PrometheusBuilder::new()
+    let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)
         .and_then(PrometheusBuilder::install_recorder)
-        .context("metrics cannot be kept")
+        .context("metrics cannot be kept")?;
+    dbaas_controller::metrics::describe();
+    Ok(handle)
 }
 
 /// The signals that tell the server to end.

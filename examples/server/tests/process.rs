@@ -71,7 +71,11 @@ fn it_starts_answers_and_ends() {
             .get("/v1/postgres/versions", "")
             .contains("\"image\":\"postgres:")
     );
-    assert!(server.get("/metrics", "").contains("dbaas_http_requests_total"));
+    let metrics = server.get("/metrics", "");
+    assert!(
+        metrics.contains("# HELP dbaas_http_requests_total Requests that were answered"),
+        "{metrics}"
+    );
     // Not HTTP, and a head that is too long: the server goes on.
     assert!(request(&server.address, "hello\r\n\r\n").starts_with("HTTP/1.1 400"));
     let long = format!(
