@@ -92,6 +92,9 @@ pub struct Script {
     /// For each lock that a statement asks for, in milliseconds; `None`: half of [`timeout_ms`](Script::timeout_ms). What waits for a lock
     /// holds up everybody who comes after.
     pub lock_timeout_ms: Option<u32>,
+    /// Its texts are always the same and it is run again and again: a session that has run it once may keep what it has parsed and planned
+    /// (`PREPARE`). An executor is free to take no notice.
+    pub is_repeated: bool,
 }
 
 impl Script {
@@ -105,7 +108,15 @@ impl Script {
             connect_timeout_ms: 2_000,
             timeout_ms: 5_000,
             lock_timeout_ms: None,
+            is_repeated: false,
         }
+    }
+
+    /// Run again and again with the same texts. For steps that each commit by themselves.
+    #[must_use]
+    pub fn repeated(mut self) -> Self {
+        self.is_repeated = true;
+        self
     }
 
     /// Appends a statement.

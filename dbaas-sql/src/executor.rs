@@ -139,7 +139,7 @@ impl PostgresExecutor {
         let mut session = self.session(target, script, limits).await?;
         let deadline = Instant::now() + Duration::from_millis(script.timeout_ms.into());
         let answers = match script.mode {
-            ScriptMode::Autocommit => autocommit(&mut session, &script.steps, limits, deadline).await,
+            ScriptMode::Autocommit => autocommit(&mut session, script, limits, deadline).await,
             ScriptMode::Transaction => transaction(&mut session, &script.steps, limits, deadline).await,
         }?;
         self.pool.put(target, session, ticket, Instant::now());
@@ -149,13 +149,18 @@ impl PostgresExecutor {
 
 async fn autocommit(
     session: &mut Session,
-    steps: &[Step],
+    script: &Script,
     limits: ServerLimits,
     deadline: Instant,
 ) -> Result<Vec<Rows>, SqlError> {
-    let mut answers = Vec::with_capacity(steps.len());
-    for (index, step) in steps.iter().enumerate() {
-        let rows = session.query(step.statement.text(), limits, deadline).await;
+    let mut answers = Vec::with_capacity(script.steps.len());
+    for (index, step) in script.steps.iter().enumerate() {
+        let text = step.statement.text();
+        let rows = if script.is_repeated {
+            session.query_again(text, limits, deadline).await
+        } else {
+            session.query(text, limits, deadline).await
+        };
         answers.push(
             rows.and_then(|rows| checked(rows, step))
                 .map_err(|error| error.at_step(index))?,

@@ -1,6 +1,7 @@
 //! [`Session`]: one login, and the task that moves its bytes.
 
 use std::future::poll_fn;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,6 +18,15 @@ use crate::classify;
 
 /// How long the end of a session may take: cancelling what it was at, and saying good-bye.
 const CLOSING: Duration = Duration::from_secs(1);
+
+/// How many statements a session keeps prepared.
+const PREPARED_AT_MOST: usize = 8;
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
 
 /// The timeouts that the server itself keeps for a session, so that a statement ends also when its client is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +98,8 @@ pub(crate) struct Session {
     /// To be set before anything else; empty afterwards.
     late: String,
     limits: Option<ServerLimits>,
+    /// Statements that the server has parsed and planned for this session, by the hashes of their texts.
+    prepared: Vec<u64>,
     busy: Arc<AtomicBool>,
     /// Its drop is what tells the task to end.
     _closing: oneshot::Sender<()>,
@@ -165,6 +177,7 @@ impl Session {
             major: says,
             late,
             limits: Some(limits),
+            prepared: Vec::new(),
             busy,
             _closing: closing,
         })
@@ -216,6 +229,28 @@ impl Session {
         })?;
         self.busy.store(false, Ordering::Release);
         rows(answer.map_err(|error| classify::running(&error))?)
+    }
+
+    /// As [`query`](Self::query), for a text that comes again and again: parsing and planning the look at a node costs the server many times
+    /// of what running it does. A session on which this fails is not used again, so what is prepared is known.
+    pub(crate) async fn query_again(
+        &mut self,
+        text: &str,
+        limits: ServerLimits,
+        deadline: Instant,
+    ) -> Result<Rows, SqlError> {
+        let hash = hash(text);
+        let name = format!("dbaas_{hash:016x}");
+        if self.prepared.contains(&hash) {
+            return self.query(&format!("EXECUTE {name}"), limits, deadline).await;
+        }
+        if self.prepared.len() >= PREPARED_AT_MOST {
+            return self.query(text, limits, deadline).await;
+        }
+        let both = format!("PREPARE {name} AS {text}; EXECUTE {name}");
+        let rows = self.query(&both, limits, deadline).await?;
+        self.prepared.push(hash);
+        Ok(rows)
     }
 
     async fn send(

@@ -23,6 +23,21 @@ async fn fresh_pid(executor: &PostgresExecutor, target: &SqlTarget) -> String {
 }
 
 #[tokio::test]
+async fn what_is_repeated_is_planned_once() {
+    let Some(server) = server("sessions: repeated", &ServerOptions::default()) else {
+        return;
+    };
+    let (target, executor) = (target(&server), PostgresExecutor::default());
+    let pid = value(executor.run(&target, &script(PID).repeated()).await.unwrap());
+    for _ in 0..3 {
+        let again = executor.run(&target, &script(PID).repeated()).await.unwrap();
+        assert_eq!(value(again), pid, "on the same session");
+    }
+    let prepared = "SELECT count(*) || ' ' || sum(generic_plans) FROM pg_prepared_statements";
+    assert_eq!(ask(&executor, &target, prepared).await.unwrap(), "1 4");
+}
+
+#[tokio::test]
 async fn kept_for_reuse_within_bounds() {
     let Some(server) = server("sessions: reuse", &ServerOptions::default()) else {
         return;

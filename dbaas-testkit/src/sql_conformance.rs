@@ -88,6 +88,7 @@ pub trait Site: Send + Sync {
 pub async fn run(site: &dyn Site) {
     steps::answers_are_text_in_order(site).await;
     steps::the_first_failing_step_ends_the_script(site).await;
+    steps::a_repeated_script_answers_what_is_so_now(site).await;
     steps::guards(site).await;
     steps::transactions(site).await;
     steps::each_step_commits_by_itself(site).await;

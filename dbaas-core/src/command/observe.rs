@@ -51,6 +51,7 @@ pub fn observe_node(timeout_ms: u32) -> Script {
              FROM (SELECT pg_is_in_recovery() AS r) x",
         ))
         .within_ms(timeout_ms, timeout_ms)
+        .repeated()
 }
 
 #[derive(Deserialize)]
@@ -110,6 +111,7 @@ pub fn observe_catalogue() -> Script {
              WHERE NOT pg_is_in_recovery()",
         ))
         .within_ms(1_000, 5_000)
+        .repeated()
 }
 
 /// Reads the answer of [`observe_catalogue`].

@@ -141,6 +141,30 @@ pub(super) async fn the_first_failing_step_ends_the_script(site: &dyn Site) {
     case.end().await;
 }
 
+pub(super) async fn a_repeated_script_answers_what_is_so_now(site: &dyn Site) {
+    let case = with_table(site, "repeated").await;
+    let count = case.script(COUNT).repeated();
+    for (change, expected) in [
+        ("SELECT", "0"),
+        ("INSERT INTO public.t VALUES (1)", "1"),
+        ("ALTER TABLE public.t ADD COLUMN m int", "1"),
+        ("DROP TABLE public.t; CREATE TABLE public.t (other text)", "0"),
+        ("INSERT INTO public.t VALUES ('a'), ('b')", "2"),
+    ] {
+        case.exec(change).await;
+        let answers = case.good(&count).await;
+        assert_eq!(answers, [[[Some(expected.to_owned())]]], "after {change}");
+    }
+    case.exec("DROP TABLE public.t").await;
+    let gone = case
+        .fails(&count, SqlErrorKind::Statement, Some(0), "its table is gone")
+        .await;
+    assert_eq!(gone.sqlstate(), Some("42P01"), "{gone:?}");
+    case.exec("CREATE TABLE public.t (n int)").await;
+    assert_eq!(case.good(&count).await, [[[Some("0".to_owned())]]]);
+    case.end().await;
+}
+
 pub(super) async fn guards(site: &dyn Site) {
     let case = with_table(site, "guards").await;
     for guard in [
