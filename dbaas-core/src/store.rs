@@ -185,7 +185,7 @@ pub enum StoreErrorKind {
     Referenced,
     /// The lease is lost. Nothing was written.
     LeaseLost,
-    /// A document is larger or nested deeper than the store takes (bodies of 1 MiB and 64 levels always are). Nothing was
+    /// A document is larger or nested deeper than the store takes (bodies of 2 MiB and 64 levels always are). Nothing was
     /// written.
     TooLarge,
     /// The store cannot be reached or is overloaded. Nothing was written.

@@ -326,6 +326,26 @@ async fn a_project_sees_its_own() {
 }
 
 #[tokio::test]
+async fn a_manifest_may_have_a_mebibyte() {
+    let world = World::new().await;
+    let most = 1024 * 1024;
+    let of = |length: usize| {
+        let head = "name: long\nresources: {$core.vs.variables: {v: {value: '";
+        let tail = "'}}}\n";
+        format!("{head}{}{tail}", "x".repeat(length - head.len() - tail.len()))
+    };
+    let manifest = create(&world, &of(most)).await;
+    let plan = act(&world, &manifest, "plan", &json!({})).await;
+    assert_eq!(plan.json()["steps"].as_array().unwrap().len(), 1);
+    let yaml = [("accept", "application/yaml")];
+    let text = world.call(Method::GET, &manifest, &yaml, Body::empty()).await;
+    assert_eq!(text.bytes.len(), most);
+    let headers = [("content-type", "application/yaml")];
+    let longer = world.call(Method::POST, MANIFESTS, &headers, of(most + 1)).await;
+    assert_eq!(longer.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
 async fn an_apply_can_be_followed() {
     let world = World::new().await;
     let manifest = create(&world, TEXT).await;

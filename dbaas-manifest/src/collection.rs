@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use dbaas_core::access::AccessLevel;
 use dbaas_core::id::ProjectId;
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
 use dbaas_core::password::Password;
@@ -209,6 +210,7 @@ const INSTANCE: &[Field] = &[
     optional("nodes_number", size::<NodeCount>),
     optional("sync_replica_number", size::<SyncReplicas>),
     required("version", version),
+    optional("parameters", parameters),
 ];
 const USER: &[Field] = &[
     required("name", user_name),
@@ -228,6 +230,7 @@ const DATABASE: &[Field] = &[
     optional("project_id", project),
     optional("instance", instance),
     required("owner", owner),
+    optional("access", access),
 ];
 const CONFIG: &[Field] = &[
     optional("name", name),
@@ -316,6 +319,67 @@ fn owner(value: &Json) -> Result<Json, String> {
         .parse()
         .map_err(|error: dbaas_core::uri::InvalidReference| error.to_string())?;
     Ok(Json::from(found.id.to_string()))
+}
+
+/// PostgreSQL's settings: names in lower case, values as text. Whether a version takes them, the version says.
+fn parameters(value: &Json) -> Result<Json, String> {
+    let said = value
+        .as_object()
+        .ok_or("must be a map of PostgreSQL's settings, such as {work_mem: 64MB}")?;
+    let mut settings = serde_json::Map::new();
+    for (name, value) in said {
+        let text = match value {
+            Json::String(text) => text.clone(),
+            Json::Number(number) => number.to_string(),
+            Json::Bool(true) => "on".to_owned(),
+            Json::Bool(false) => "off".to_owned(),
+            _ => return Err(format!("{name} must be text, a number, true or false")),
+        };
+        let name = name.to_ascii_lowercase();
+        if settings.contains_key(&name) {
+            return Err(format!(
+                "{name} is there twice: PostgreSQL does not tell cases apart"
+            ));
+        }
+        settings.insert(name, Json::String(text));
+    }
+    Ok(Json::Object(settings))
+}
+
+/// `[{user, level}, …]`, in the order of the users: the order says nothing.
+fn access(value: &Json) -> Result<Json, String> {
+    let said = value.as_array().ok_or("must be a list of {user, level}")?;
+    let most = dbaas_core::limits::ACCESS_ENTRIES_MAX;
+    if said.len() > most {
+        return Err(format!("names at most {most} users, not {}", said.len()));
+    }
+    let mut entries = std::collections::BTreeMap::new();
+    for (index, entry) in said.iter().enumerate() {
+        let wrong = |rule: String| format!("entry {}: {rule}", index + 1);
+        let fields = entry
+            .as_object()
+            .ok_or_else(|| wrong("must be a map with user and level".to_owned()))?;
+        if let Some(unknown) = fields
+            .keys()
+            .find(|name| !["user", "level"].contains(&name.as_str()))
+        {
+            return Err(wrong(format!("has no field \"{unknown}\"")));
+        }
+        let field = |name: &str| {
+            fields
+                .get(name)
+                .ok_or_else(|| wrong(format!("{name} is missing")))
+        };
+        let user = owner(field("user")?).map_err(|rule| wrong(format!("user {rule}")))?;
+        let level = checked::<AccessLevel>(field("level")?).map_err(|rule| wrong(format!("level {rule}")))?;
+        if entries.insert(user.to_string(), (user, level)).is_some() {
+            return Err(wrong("names a user that an entry before it names".to_owned()));
+        }
+    }
+    let listed = entries
+        .into_values()
+        .map(|(user, level)| json!({"user": user, "level": level}));
+    Ok(Json::Array(listed.collect()))
 }
 
 fn password(value: &Json) -> Result<Json, String> {

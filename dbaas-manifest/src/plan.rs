@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use crate::collection::{Collection, Key, Parent};
+use crate::collection::{Collection, Field, Key, Parent};
 use crate::error::{Finding, Refused, Report};
 use crate::expression::{Expression, Target};
 use crate::model::{Manifest, Resource};
@@ -124,6 +124,11 @@ pub fn wanted(
                 fields.insert(name.clone(), Wanted::Later(found.written.to_string()));
             }
             Outcome::Wrong(message) => report.error(said.position, path, message),
+            Outcome::Known(found) if found.is_secret && !may_hold_secret(resource.key.collection, field) => {
+                let message = "holds a secret, and everybody who may see the resource sees this field; \
+                    secrets go into a user's password, a password's value and a config's body";
+                report.error(said.position, path, message);
+            }
             Outcome::Known(found) => match (field.rule)(&found.value) {
                 Err(rule) => report.error(said.position, path, from_where(&said.expression, rule)),
                 Ok(value) => {
@@ -155,6 +160,11 @@ pub fn wanted(
         true => Ok(fields),
         false => Err(report.errors),
     }
+}
+
+/// Fields that are kept sealed.
+fn may_hold_secret(collection: Collection, field: &Field) -> bool {
+    field.is_secret || (collection == Collection::Configs && field.name == "body")
 }
 
 fn from_where(expression: &Expression, rule: String) -> String {

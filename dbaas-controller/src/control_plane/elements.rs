@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dbaas_core::id::{InstanceId, ProjectId};
+use dbaas_core::parameters::Parameters;
 use dbaas_core::store::{StoreErrorKind, StoredEvent};
 use dbaas_manifest::check;
 use dbaas_manifest::collection::{Collection, Key};
@@ -238,8 +239,12 @@ impl ControlPlane {
         let mut currents = world.currents(&members);
         self.settle_all(&manifest, &world, &mut currents).await?;
         let mut plan = plan::plan(&manifest, &world, &currents, destroy).map_err(refused)?;
-        self.refuse_taken_names(&manifest, &world, &plan, request.project)
+        let mut errors = self
+            .taken_names(&manifest, &world, &plan, request.project)
             .await?;
+        errors.extend(wrong_parameters(&manifest, &world));
+        errors.sort_by_key(|finding| finding.position);
+        refuse_all(errors)?;
         // What is gone already is forgotten without a word.
         let gone = members
             .keys()
@@ -311,13 +316,13 @@ impl ControlPlane {
     }
 
     /// Instances that are to be made, and whose names somebody else has.
-    async fn refuse_taken_names(
+    async fn taken_names(
         &self,
         manifest: &Manifest,
         world: &World,
         plan: &Plan,
         project: ProjectId,
-    ) -> Result<(), ControlError> {
+    ) -> Result<Vec<Finding>, ControlError> {
         let ports = self.ports();
         let mut errors = Vec::new();
         for step in &plan.steps {
@@ -349,7 +354,7 @@ impl ControlPlane {
                 });
             }
         }
-        refuse_all(errors)
+        Ok(errors)
     }
 
     /// Writes down that the element is about to be applied.
@@ -689,6 +694,43 @@ fn refuse_all(errors: Vec<Finding>) -> Result<(), ControlError> {
             warnings: Vec::new(),
         })),
     }
+}
+
+/// Parameters that the version of their instance does not take. Where the version is not known yet, applying tells.
+fn wrong_parameters(manifest: &Manifest, world: &World) -> Vec<Finding> {
+    let instances = manifest
+        .resources
+        .iter()
+        .filter(|resource| resource.key.collection == Collection::Instances);
+    let mut errors = Vec::new();
+    for resource in instances {
+        let Some(said) = resource.fields.get("parameters") else {
+            continue;
+        };
+        let Ok(wanted) = plan::wanted(resource, manifest, world) else {
+            continue;
+        };
+        let known = |name: &str| match wanted.get(name) {
+            Some(Wanted::Known(value)) => Some(&value.value),
+            _ => None,
+        };
+        let (Some(parameters), Some(major)) = (
+            known("parameters"),
+            known("version").and_then(|id| world.major(id)),
+        ) else {
+            continue;
+        };
+        let parameters: Result<Parameters, _> = serde_json::from_value(parameters.clone());
+        let wrong = parameters.map_or(Ok(()), |parameters| parameters.check(major));
+        for wrong in wrong.err().unwrap_or_default() {
+            errors.push(Finding {
+                position: said.position,
+                path: format!("{}/parameters/{}", resource.key, wrong.name),
+                message: wrong.rule,
+            });
+        }
+    }
+    errors
 }
 
 /// `core` and `dbaas` are always there, and are nobody's.

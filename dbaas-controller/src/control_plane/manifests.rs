@@ -98,14 +98,7 @@ impl ControlPlane {
     }
 }
 
-/// Longest text that is kept: sealed, it is a document of the store.
-const KEPT_BYTES_MAX: usize = 700_000;
-
 fn head(request: &ManifestRequest) -> Result<check::Head, ControlError> {
-    if request.text.len() > KEPT_BYTES_MAX {
-        let detail = format!("a manifest that is kept has at most {KEPT_BYTES_MAX} bytes");
-        return Err(super::invalid("/text", detail));
-    }
     let options = check::Options {
         name: request.name.clone(),
         variables: request.variables.clone(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dbaas_core::id::{DatabaseId, InstanceId, ProjectId, UserId, VersionId};
 use dbaas_core::lifecycle::{Lifecycle, ObjectLifecycle};
+use dbaas_core::parameters::Parameters;
 use dbaas_core::password::Password;
 use dbaas_manifest::collection::{Collection, Key, Parent};
 use dbaas_manifest::model::{Imported, Manifest, Resource};
@@ -384,6 +385,7 @@ impl Apply<'_> {
                 if values.contains_key("sync_replica_number") {
                     request.sync_replicas = decoded(values, "sync_replica_number")?;
                 }
+                request.parameters = maybe(values, "parameters")?.unwrap_or_default();
                 plane.create_instance(request, None).await.map(|_| ())
             }
             Collection::Users => {
@@ -395,6 +397,7 @@ impl Apply<'_> {
             Collection::Databases => {
                 let mut request = CreateDatabase::new(parsed(values, "name")?, parsed(values, "owner")?);
                 request.id = Some(DatabaseId::from_uuid(member.resource));
+                request.access = maybe(values, "access")?.unwrap_or_default();
                 request.description = optional(values, "description")?.unwrap_or_default();
                 plane
                     .create_database(instance()?, request, None)
@@ -474,8 +477,13 @@ impl Apply<'_> {
         let id = member.resource;
         match key.collection {
             Collection::Instances => {
+                let id = InstanceId::from_uuid(id);
+                let parameters = match maybe::<Parameters>(changed, "parameters")? {
+                    None => BTreeMap::new(),
+                    Some(wanted) => replaced(&plane.instance(id).await?.record.spec.parameters, &wanted),
+                };
                 let update = UpdateInstance {
-                    parameters: Default::default(),
+                    parameters,
                     name: optional(changed, "name")?,
                     description: optional(changed, "description")?,
                     cpu: maybe(changed, "cpu")?,
@@ -485,7 +493,6 @@ impl Apply<'_> {
                     sync_replicas: maybe(changed, "sync_replica_number")?,
                     version: maybe::<VersionId>(changed, "version")?,
                 };
-                let id = InstanceId::from_uuid(id);
                 plane.update_instance(id, update, None).await.map(|_| ())
             }
             Collection::Users => {
@@ -505,7 +512,7 @@ impl Apply<'_> {
                 let update = UpdateDatabase {
                     description: optional(changed, "description")?,
                     owner: optional(changed, "owner")?,
-                    ..UpdateDatabase::default()
+                    access: maybe(changed, "access")?,
                 };
                 let id = DatabaseId::from_uuid(id);
                 plane
@@ -547,6 +554,16 @@ impl Apply<'_> {
             }
         }
     }
+}
+
+/// The change from some parameters to others: those that a manifest does not say any more are taken back.
+fn replaced(there: &Parameters, wanted: &Parameters) -> BTreeMap<String, Option<String>> {
+    let gone = there.iter().filter(|(name, _)| wanted.get(name).is_none());
+    let gone = gone.map(|(name, _)| (name.to_owned(), None));
+    let set = wanted
+        .iter()
+        .map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
+    gone.chain(set).collect()
 }
 
 /// See [`Apply::settle`].

@@ -10,7 +10,7 @@ use dbaas_core::instance::{DesiredState, InstanceRecord};
 use dbaas_core::lifecycle::Lifecycle;
 use dbaas_core::uri::{DatabaseRef, InstanceRef, UserRef, VersionRef};
 use dbaas_core::user::UserRecord;
-use dbaas_core::version::VersionRecord;
+use dbaas_core::version::{PostgresMajor, VersionRecord};
 use dbaas_manifest::collection::{Collection, Key};
 use dbaas_manifest::expression::Target;
 use dbaas_manifest::model::{ElementFacts, Surroundings};
@@ -47,6 +47,8 @@ pub(crate) struct World {
     pub(crate) elements: BTreeMap<String, ElementRecord>,
     /// Names of versions.
     versions: BTreeMap<Uuid, (String, String)>,
+    /// Their major versions, where the image says.
+    majors: BTreeMap<Uuid, PostgresMajor>,
     /// Resources of other elements, by the name of the import.
     pub(crate) imports: RwLock<BTreeMap<String, Actual>>,
     /// Resources of this element.
@@ -143,6 +145,9 @@ impl World {
             let record = found.record;
             let names = (record.name.to_string(), record.symbolic_name.clone());
             world.versions.insert(record.id.uuid(), names);
+            if let Some(major) = record.image.major() {
+                world.majors.insert(record.id.uuid(), major);
+            }
             let is_newer = |there: &VersionRecord| record.image.version() > there.image.version();
             if !record.deprecated && newest.get(&record.symbolic_name).is_none_or(is_newer) {
                 newest.insert(record.symbolic_name.clone(), record);
@@ -195,6 +200,12 @@ impl World {
             .keys()
             .filter_map(|key| Some((key.clone(), current(key)?)));
         all.collect()
+    }
+
+    /// The major version of a version of the catalogue.
+    pub(crate) fn major(&self, version: &Json) -> Option<PostgresMajor> {
+        let id = Uuid::try_parse(version.as_str()?).ok()?;
+        self.majors.get(&id).copied()
     }
 
     /// Whether two versions of the catalogue have one symbolic name: an instance that has one of them keeps it.
@@ -288,6 +299,7 @@ fn instance(record: &InstanceRecord) -> Actual {
         ("nodes_number", json!(spec.nodes)),
         ("sync_replica_number", json!(spec.sync_replicas)),
         ("version", json!(spec.version)),
+        ("parameters", json!(spec.parameters)),
         ("status", json!(status.lifecycle)),
         ("created_at", json!(record.created_at)),
         ("updated_at", json!(record.updated_at)),
@@ -343,6 +355,9 @@ fn user(record: &UserRecord) -> Actual {
 }
 
 fn database(record: &DatabaseRecord) -> Actual {
+    // In the order in which manifests compare them.
+    let mut access = record.access.entries.clone();
+    access.sort_by_key(|entry| entry.user.to_string());
     Actual {
         id: record.id.uuid(),
         instance: Some(record.instance),
@@ -353,6 +368,7 @@ fn database(record: &DatabaseRecord) -> Actual {
             ("description", json!(record.description)),
             ("instance", json!(record.instance)),
             ("owner", json!(record.owner)),
+            ("access", json!(access)),
             ("status", json!(record.lifecycle)),
             ("created_at", json!(record.created_at)),
             ("updated_at", json!(record.updated_at)),

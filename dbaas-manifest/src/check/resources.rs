@@ -225,6 +225,7 @@ fn resource(found: &Declared<'_>, names: &Names<'_>, report: &mut Report) -> Opt
                 report.error(said.node.position, &field_path, rule);
             }
             check_owner(key, &said.key, &expression, said, &field_path, report);
+            check_access(key, &said.key, &expression, said, &field_path, report);
         }
         for (position, message) in faults.into_iter().filter(|(_, message)| !message.is_empty()) {
             report.error(position, &field_path, message);
@@ -277,6 +278,42 @@ fn check_owner(
             _ => "must be a user of the same instance",
         };
         report.error(said.node.position, path, message);
+    }
+}
+
+/// Whoever has access is a user of the same instance.
+fn check_access(
+    key: &Key,
+    field: &str,
+    expression: &Expression,
+    said: &Entry,
+    path: &str,
+    report: &mut Report,
+) {
+    if (key.collection, field) != (Collection::Databases, "access") {
+        return;
+    }
+    let Expression::List(entries) = expression else {
+        return;
+    };
+    for (index, entry) in entries.iter().enumerate() {
+        if let Expression::Map(fields) = entry
+            && let Some(Expression::Reference(found)) = fields.get("user")
+            && let Target::Resource(other) = &found.target
+            && (other.collection != Collection::Users || other.parent != key.parent)
+        {
+            let message = format!("entry {}: user must be a user of the same instance", index + 1);
+            let position = item_position(said, index);
+            report.error(position, path, message);
+        }
+    }
+}
+
+/// Where an item of a list stands.
+fn item_position(said: &Entry, index: usize) -> crate::error::Position {
+    match &said.node.value {
+        crate::document::Value::List(items) => items.get(index).map_or(said.position, |item| item.position),
+        _ => said.position,
     }
 }
 

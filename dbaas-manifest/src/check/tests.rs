@@ -312,3 +312,79 @@ fn a_wrong_secret_is_not_repeated() {
     assert!(!format!("{refused:?} {refused}").contains("hunt"), "{refused:?}");
     is_told(text, "between 8 and 99 characters");
 }
+
+fn with_access(access: &str, parameters: &str) -> String {
+    format!(
+        "name: demo
+resources:
+  $dbaas.types.postgres.instances:
+    one: {{name: one, cpu: 1, ram: 512, disk_size: 8, version: $dbaas.types.postgres.versions.$pg18:uuid, parameters: {parameters}}}
+    two: {{name: two, cpu: 1, ram: 512, disk_size: 8, version: $dbaas.types.postgres.versions.$pg18:uuid}}
+  $dbaas.types.postgres.instances.$one.users:
+    app: {{name: app, password: correct horse}}
+    reads: {{name: reads, password: correct horse}}
+  $dbaas.types.postgres.instances.$two.users:
+    other: {{name: other, password: correct horse}}
+  $dbaas.types.postgres.instances.$one.databases:
+    shop:
+      name: shop
+      owner: $dbaas.types.postgres.instances.$one.users.$app:uuid
+      access: {access}
+"
+    )
+}
+
+#[test]
+fn access_and_parameters() {
+    let user = |name: &str| format!("$dbaas.types.postgres.instances.{name}:uuid");
+    let reads = user("$one.users.$reads");
+    let access = format!("[{{user: {reads}, level: read}}]");
+    let manifest = check(&with_access(
+        &access,
+        "{work_mem: 64MB, max_connections: 300, jit: false}",
+    ));
+    let manifest = manifest.unwrap_or_else(|refused| panic!("{refused:#?}"));
+    let database = manifest
+        .resources
+        .iter()
+        .find(|found| found.key.collection == Collection::Databases)
+        .unwrap();
+    assert_eq!(database.dependencies().len(), 3, "both users and the instance");
+    let rule =
+        |name: &str, value: serde_json::Value| (Collection::Instances.field(name).unwrap().rule)(&value);
+    let settings = serde_json::json!({"Work_Mem": "64MB", "max_connections": 300, "jit": false});
+    let canonical = serde_json::json!({"work_mem": "64MB", "max_connections": "300", "jit": "off"});
+    assert_eq!(rule("parameters", settings), Ok(canonical));
+    for (access, parameters, expected) in [
+        ("[]", "[work_mem]", "must be a map of PostgreSQL's settings"),
+        ("[]", "{work_mem: 1, WORK_MEM: 2}", "work_mem is there twice"),
+        (
+            "[]",
+            "{work_mem: [1]}",
+            "work_mem must be text, a number, true or false",
+        ),
+        ("shop", "{}", "must be a list of {user, level}"),
+        ("[{level: read}]", "{}", "entry 1: user is missing"),
+    ] {
+        is_told(&with_access(access, parameters), expected);
+    }
+    let entry = |user: &str, level: &str| format!("[{{user: {user}, level: {level}}}]");
+    let uuid = "0197f3c2-6d3b-7c9e-9f5a-0242ac120002";
+    is_told(
+        &with_access(&entry(uuid, "admin"), "{}"),
+        "level must be read, write or owner",
+    );
+    is_told(
+        &with_access(&entry(&user("$two.users.$other"), "read"), "{}"),
+        "user must be a user of the same instance",
+    );
+    is_told(
+        &with_access(&entry(&user("$one.users.$red"), "read"), "{}"),
+        "declares no",
+    );
+    let twice = format!("[{{user: {uuid}, level: read}}, {{user: {uuid}, level: write}}]");
+    is_told(
+        &with_access(&twice, "{}"),
+        "entry 2: names a user that an entry before it names",
+    );
+}

@@ -179,6 +179,22 @@ fn no_secret_is_in_a_plan() {
 }
 
 #[test]
+fn a_secret_goes_nowhere_where_everybody_sees_it() {
+    let shown = read(&DEMO.replace(
+        "      mode: \"0600\"\n",
+        "      mode: \"0600\"\n      description: $core.secret.passwords.$demo_db_password:value\n",
+    ));
+    let mut world = World::default();
+    world.apply(&read(DEMO), Destroy::Refuse, usize::MAX);
+    let refused = plan(&shown, &world, &world.made, Destroy::Refuse).unwrap_err();
+    assert!(
+        refused.errors[0].message.contains("holds a secret"),
+        "{refused:?}"
+    );
+    assert!(!format!("{refused:?}").contains("a generated one"));
+}
+
+#[test]
 fn what_left_the_manifest_goes_by_the_rules() {
     let mut world = World::default();
     world.apply(&read(DEMO), Destroy::Refuse, usize::MAX);

@@ -136,7 +136,7 @@ pub(super) async fn contents_come_back_as_written(store: &dyn Store) {
         "a write replaces parent, name, references and expiry too"
     );
     let large = Document {
-        body: json!({ "text": "x".repeat(1 << 20) }),
+        body: json!({ "text": "x".repeat(2 << 20) }),
         ..document(2)
     };
     let version = put(store, create(large.clone())).await;
@@ -146,7 +146,7 @@ pub(super) async fn contents_come_back_as_written(store: &dyn Store) {
             document: large,
             version
         }),
-        "a body of 1 MiB"
+        "a body of 2 MiB"
     );
 }
 

@@ -244,6 +244,97 @@ async fn a_changed_field_changes_just_that() {
     assert!(self::plan(&world, &rotated).await.unwrap().is_empty());
 }
 
+fn with_access(parameters: &str, access: &str) -> String {
+    let user = "$dbaas.types.postgres.instances.$cluster_pg.users.$reads:uuid";
+    demo()
+        .replace("      ram: 1024\n", &format!("      ram: 1024\n      parameters: {parameters}\n"))
+        .replace(
+            "      name: demo_db\n",
+            &format!("      name: demo_db\n      access: {}\n", access.replace("READS", user)),
+        )
+        .replace(
+            "    demo_user:\n",
+            "    reads:\n      name: reads\n      password: $core.secret.passwords.$demo_db_password:value\n    demo_user:\n",
+        )
+}
+
+#[tokio::test(start_paused = true)]
+async fn parameters_and_access_are_as_the_manifest_says() {
+    let world = World::new().await;
+    let first = with_access("{work_mem: 64MB, jit: false}", "[{user: READS, level: read}]");
+    apply(&world, &first, refused()).await.unwrap();
+    let seen = async || {
+        let instance = world
+            .repository()
+            .all::<InstanceRecord>(None)
+            .await
+            .unwrap()
+            .remove(0)
+            .record;
+        let database = world
+            .repository()
+            .all::<DatabaseRecord>(None)
+            .await
+            .unwrap()
+            .remove(0)
+            .record;
+        let levels: Vec<String> = database
+            .access
+            .entries
+            .iter()
+            .map(|entry| entry.level.to_string())
+            .collect();
+        (instance.spec.parameters.to_string(), levels.join(" "))
+    };
+    assert_eq!(
+        seen().await,
+        ("jit = off, work_mem = 64MB".to_owned(), "read".to_owned())
+    );
+    assert!(plan(&world, &first).await.unwrap().is_empty());
+
+    // Each changes alone; what is not said any more is taken back.
+    let second = with_access("{work_mem: 32MB}", "[{user: READS, level: write}]");
+    let planned = plan(&world, &second).await.unwrap();
+    let fields: Vec<String> = planned
+        .steps
+        .iter()
+        .flat_map(|step| match &step.action {
+            Action::Update { changes } => changes.iter().map(|change| change.field.clone()).collect(),
+            _ => Vec::new(),
+        })
+        .collect();
+    assert_eq!(fields, ["parameters", "access"]);
+    apply(&world, &second, refused()).await.unwrap();
+    assert_eq!(seen().await, ("work_mem = 32MB".to_owned(), "write".to_owned()));
+    assert!(plan(&world, &second).await.unwrap().is_empty());
+
+    // The user goes with the access.
+    apply(
+        &world,
+        &demo()
+            .replace("      ram: 1024\n", "      ram: 1024\n      parameters: {}\n")
+            .replace("      name: demo_db\n", "      name: demo_db\n      access: []\n"),
+        refused(),
+    )
+    .await
+    .unwrap();
+    assert_eq!(seen().await, (String::new(), String::new()));
+    assert_eq!(world.repository().all::<UserRecord>(None).await.unwrap().len(), 1);
+
+    // What the version does not take is told with everything else, and nothing is done.
+    let wrong = with_access("{work_mem: many, nonsense: 1, port: 1}", "[]").replace("cpu: 1", "cpu: 2");
+    let Err(ControlError::Manifest { refused: findings }) = plan(&world, &wrong).await else {
+        panic!()
+    };
+    assert_eq!(findings.errors.len(), 3, "{findings:?}");
+    assert!(
+        findings
+            .errors
+            .iter()
+            .all(|found| found.path.contains("$cluster_pg/parameters/"))
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_wrong_is_told_before_anything_is_made() {
     let world = World::new().await;
