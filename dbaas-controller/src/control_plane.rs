@@ -17,6 +17,7 @@ mod databases;
 mod elements;
 mod instances;
 mod kept;
+mod logs;
 mod manifests;
 mod updates;
 mod users;

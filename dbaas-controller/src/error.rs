@@ -93,6 +93,12 @@ pub enum ControlError {
         /// The request may have been carried out: read before repeating.
         outcome_unknown: bool,
     },
+    /// The backend does not answer, or cannot now; nothing was done.
+    #[error("{detail}")]
+    Backend {
+        /// For people, without names of files and hosts.
+        detail: String,
+    },
     /// The disk of the control plane's store is full; nothing was done. Reading works.
     #[error("the disk of the control plane's store is full; nothing was done")]
     Full,
@@ -111,7 +117,10 @@ impl ControlError {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            ControlError::Unavailable { .. } | ControlError::Full | ControlError::Deadline { .. }
+            ControlError::Unavailable { .. }
+                | ControlError::Backend { .. }
+                | ControlError::Full
+                | ControlError::Deadline { .. }
         )
     }
 

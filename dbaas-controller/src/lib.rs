@@ -41,6 +41,7 @@ pub mod error;
 pub mod metrics;
 pub mod request;
 pub mod settings;
+pub mod tokens;
 
 mod credentials;
 mod engine;

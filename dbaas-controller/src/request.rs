@@ -3,7 +3,10 @@
 
 mod kept;
 
-pub use kept::{CreateConfig, CreatePassword, CreateVariable, UpdateConfig, UpdatePassword, UpdateVariable};
+pub use kept::{
+    CreateConfig, CreatePassword, CreateToken, CreateVariable, UpdateConfig, UpdatePassword, UpdateToken,
+    UpdateVariable,
+};
 
 use std::collections::BTreeMap;
 

@@ -27,6 +27,7 @@ pub mod parameters;
 pub mod password;
 pub mod patience;
 pub mod plan;
+pub mod redact;
 pub mod repair;
 pub mod scram;
 pub mod secret;

@@ -43,6 +43,10 @@ pub const SCRAM_ITERATIONS_DEFAULT: u32 = 4096;
 pub const PAGE_ITEMS: RangeInclusive<usize> = 1..=1000;
 /// Items on a page of a listing when the request does not say.
 pub const PAGE_ITEMS_DEFAULT: usize = 100;
+/// Lines of a node's log that may be asked for.
+pub const LOG_LINES: RangeInclusive<usize> = 1..=1000;
+/// Lines of a node's log when the request does not say.
+pub const LOG_LINES_DEFAULT: usize = 100;
 /// Largest request body that is read, in bytes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Deepest nesting of a JSON body.

@@ -4,10 +4,12 @@ use std::fmt;
 
 use axum::http::{HeaderMap, Method, Uri, header};
 use dbaas_core::id::{InvalidId, ProjectId};
+use dbaas_core::secret::Secret;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::problem::{Problem, ProblemKind};
+use crate::scopes::Scopes;
 
 /// Fewest characters of a token: what can be guessed is no token.
 const TOKEN_CHARS_MIN: usize = 16;
@@ -58,17 +60,42 @@ pub enum Access {
     /// By nothing: whoever reaches the server may do everything. For a loopback address only. Requests that a web page elsewhere made a
     /// browser send are refused (by their `Origin` and `Host`).
     Anyone,
-    /// By the bearer tokens of a [`TokenStore`].
+    /// By the bearer tokens of a [`TokenStore`], and those that the administrator made (`/v1/iam/tokens`).
     Tokens(TokenStore),
     /// By the embedding program: its own layer around the router authenticates and puts a [`Caller`] into the request's extensions.
-    /// Requests without one are refused.
+    /// Requests without one are refused. [`Scopes`](crate::Scopes) beside it are held to, too.
     Embedder,
 }
 
 /// Tokens as SHA-256 hashes. A token is a long random text, so a fast hash is enough to make a copy of the hashes worthless.
 #[derive(Clone, Default)]
 pub struct TokenStore {
-    tokens: Vec<([u8; 32], Caller)>,
+    tokens: Vec<([u8; 32], Identity)>,
+}
+
+/// Who calls, and what of that role is allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) caller: Caller,
+    pub(crate) scopes: Scopes,
+    /// For the log of who read what.
+    pub(crate) who: String,
+}
+
+impl Identity {
+    pub(crate) fn new(caller: Caller, scopes: Scopes) -> Self {
+        let who = caller.scope();
+        Identity { caller, scopes, who }
+    }
+}
+
+/// What a request says of who calls.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// This.
+    As(Identity),
+    /// It has a token that is none of the file's.
+    ByToken(Secret),
 }
 
 /// A line of a token file that is not `admin:<token>` or `<project uuid>:<token>`. Says nothing of the token.
@@ -83,7 +110,8 @@ pub struct InvalidTokens {
 
 impl TokenStore {
     /// Reads the text of a token file: one `admin:<token>` or `<project uuid>:<token>` a line; empty lines and lines that begin with `#` are
-    /// skipped.
+    /// skipped. Between the role and the colon may be scopes: `admin *.read user.update:<token>`; without any, the token allows all that
+    /// its role allows.
     pub fn parse(text: &str) -> Result<Self, InvalidTokens> {
         let mut store = TokenStore::default();
         for (i, line) in text.lines().enumerate() {
@@ -95,13 +123,21 @@ impl TokenStore {
             let (role, token) = line
                 .split_once(':')
                 .ok_or(wrong("must be admin:<token> or <project uuid>:<token>"))?;
-            let caller = match role.trim() {
+            let mut words = role.split_whitespace();
+            let caller = match words.next().unwrap_or_default() {
                 "admin" => Caller::Admin,
                 project => Caller::Project(
                     project
                         .parse()
                         .map_err(|_: InvalidId| wrong("the role must be admin or a project's UUID"))?,
                 ),
+            };
+            let words: Vec<&str> = words.collect();
+            let scopes = match words.is_empty() {
+                true => Scopes::default(),
+                false => Scopes::new(words).map_err(|_| {
+                    wrong("after the role come scopes such as instance.create, user.*, *.read, secret_value.read")
+                })?,
             };
             let token = token.trim();
             if !token.bytes().all(|b| b.is_ascii_graphic()) {
@@ -115,14 +151,20 @@ impl TokenStore {
             if store.find(token).is_some() {
                 return Err(wrong("the token is given twice"));
             }
-            store.insert(token, caller);
+            store.insert_with_scopes(token, caller, scopes);
         }
         Ok(store)
     }
 
     /// Adds a token. Only its hash is kept.
     pub fn insert(&mut self, token: &str, caller: Caller) {
-        self.tokens.push((Sha256::digest(token).into(), caller));
+        self.insert_with_scopes(token, caller, Scopes::default());
+    }
+
+    /// Adds a token that allows a part of what its role allows.
+    pub fn insert_with_scopes(&mut self, token: &str, caller: Caller, scopes: Scopes) {
+        let hash = Sha256::digest(token).into();
+        self.tokens.push((hash, Identity::new(caller, scopes)));
     }
 
     /// How many there are.
@@ -136,12 +178,12 @@ impl TokenStore {
     }
 
     /// Whose token this is. Takes as long for a wrong token as for a right one.
-    fn find(&self, token: &str) -> Option<Caller> {
+    fn find(&self, token: &str) -> Option<&Identity> {
         let hash = Sha256::digest(token);
         let mut found = None;
-        for (known, caller) in &self.tokens {
+        for (known, identity) in &self.tokens {
             if bool::from(known.ct_eq(hash.as_slice())) {
-                found = Some(*caller);
+                found = Some(identity);
             }
         }
         found
@@ -156,16 +198,19 @@ impl fmt::Debug for TokenStore {
 
 impl Access {
     /// Who calls. `given` is what the embedding program put into the request.
-    pub(crate) fn caller(
+    pub(crate) fn known(
         &self,
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
-        given: Option<Caller>,
-    ) -> Result<Caller, Problem> {
+        given: Option<Identity>,
+    ) -> Result<Known, Problem> {
         match self {
-            Access::Anyone => refuse_foreign_pages(method, uri, headers).map(|()| Caller::Admin),
-            Access::Embedder => given.ok_or_else(|| unauthorized("the request was not authenticated")),
+            Access::Anyone => refuse_foreign_pages(method, uri, headers)
+                .map(|()| Known::As(Identity::new(Caller::Admin, Scopes::default()))),
+            Access::Embedder => given
+                .map(Known::As)
+                .ok_or_else(|| unauthorized("the request was not authenticated")),
             Access::Tokens(tokens) => {
                 let Some(value) = headers.get(header::AUTHORIZATION) else {
                     return Err(unauthorized("send Authorization: Bearer <token>"));
@@ -178,12 +223,21 @@ impl Access {
                 if !scheme.eq_ignore_ascii_case("bearer") {
                     return Err(unauthorized("send Authorization: Bearer <token>"));
                 }
-                tokens
-                    .find(token.trim())
-                    .ok_or_else(|| unauthorized("the token is not known"))
+                let token = token.trim();
+                match tokens.find(token) {
+                    Some(identity) => Ok(Known::As(identity.clone())),
+                    None if (TOKEN_CHARS_MIN..=TOKEN_CHARS_MAX).contains(&token.len()) => {
+                        Ok(Known::ByToken(Secret::new(token)))
+                    }
+                    None => Err(unknown_token()),
+                }
             }
         }
     }
+}
+
+pub(crate) fn unknown_token() -> Problem {
+    unauthorized("the token is not known")
 }
 
 fn unauthorized(detail: &str) -> Problem {
@@ -240,11 +294,13 @@ mod tests {
         let text = format!("# tokens\n\nadmin:0123456789abcdef\n {PROJECT}: fedcba9876543210 \n");
         let store = TokenStore::parse(&text).unwrap();
         assert_eq!(store.len(), 2);
-        assert_eq!(store.find("0123456789abcdef"), Some(Caller::Admin));
-        assert_eq!(
-            store.find("fedcba9876543210"),
-            Some(Caller::Project(PROJECT.parse().unwrap()))
-        );
+        let caller = |token| store.find(token).map(|found| found.caller);
+        assert_eq!(caller("0123456789abcdef"), Some(Caller::Admin));
+        let project = Caller::Project(PROJECT.parse().unwrap());
+        assert_eq!(caller("fedcba9876543210"), Some(project));
+        let scoped = TokenStore::parse("admin *.read user.update :0123456789abcdef").unwrap();
+        let found = scoped.find("0123456789abcdef").unwrap();
+        assert_eq!(found.scopes.words(), ["*.read", "user.update"]);
         assert_eq!(store.find("fedcba987654321"), None);
         assert_eq!(store.find(""), None);
         assert!(!format!("{store:?}").contains("0123456789abcdef"));
@@ -252,6 +308,7 @@ mod tests {
             "admin",
             "root:0123456789abcdef",
             "admin:short",
+            "admin everything:0123456789abcdef",
             "admin:0123456789abcdé0",
             "admin:0123456789abcdef\nadmin:0123456789abcdef",
         ] {
@@ -270,9 +327,12 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, value.parse().unwrap());
         }
-        access
-            .caller(&method, &Uri::from_static("/v1"), &map, None)
-            .map_err(|problem| problem.kind())
+        match access.known(&method, &Uri::from_static("/v1"), &map, None) {
+            Ok(Known::As(identity)) => Ok(identity.caller),
+            // The store would be asked.
+            Ok(Known::ByToken(_)) => Err(ProblemKind::Unauthorized),
+            Err(problem) => Err(problem.kind()),
+        }
     }
 
     #[test]

@@ -14,9 +14,10 @@ use dbaas_controller::metrics::{HTTP_REQUESTS, HTTP_SECONDS};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use crate::access::Caller;
+use crate::access::{Caller, Identity, Known, unknown_token};
 use crate::options::HttpOptions;
 use crate::problem::{Problem, ProblemKind};
+use crate::scopes::{Scopes, is_scope, needed};
 
 /// Paths below which no token is asked for and no bound applies.
 const OPEN_PATHS: [&str; 6] = [
@@ -69,6 +70,20 @@ impl App {
         }
     }
 
+    /// Whose token this is, of those that the administrator made.
+    async fn kept_token(&self, text: &str) -> Result<Identity, Problem> {
+        let found = self.control.token_of(text).await?.ok_or_else(unknown_token)?;
+        let caller = match found.project {
+            None => Caller::Admin,
+            Some(project) => Caller::Project(project),
+        };
+        // What a newer release has written there is not known here, and allows nothing.
+        let known = found.scopes.into_iter().filter(|word| is_scope(word));
+        let scopes = Scopes::new(known).map_err(|_| unknown_token())?;
+        let who = format!("{} with the token \"{}\"", caller.scope(), found.name);
+        Ok(Identity { caller, scopes, who })
+    }
+
     /// Whether the program is about to end.
     pub(crate) fn is_stopping(&self) -> bool {
         self.options
@@ -101,12 +116,25 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Result<Response, Problem> {
     if !OPEN_PATHS.iter().any(|root| is_below(request.uri().path(), root)) {
-        let given = request.extensions().get::<Caller>().copied();
-        let caller = app
+        let extensions = request.extensions();
+        let scopes = extensions.get::<Scopes>().cloned().unwrap_or_default();
+        let given = extensions
+            .get::<Caller>()
+            .map(|caller| Identity::new(*caller, scopes));
+        let known = app
             .options
             .access
-            .caller(request.method(), request.uri(), request.headers(), given)?;
-        request.extensions_mut().insert(caller);
+            .known(request.method(), request.uri(), request.headers(), given)?;
+        let identity = match known {
+            Known::As(identity) => identity,
+            Known::ByToken(token) => app.kept_token(token.expose()).await?,
+        };
+        if let Some(need) = needed(request.method(), request.uri().path()) {
+            identity.scopes.require(need)?;
+        }
+        let extensions = request.extensions_mut();
+        extensions.insert(identity.caller);
+        extensions.insert(identity);
     }
     Ok(next.run(request).await)
 }

@@ -1,4 +1,4 @@
-//! The JSON of elements, manifests, plans, passwords, configs and variables. None of it holds a secret but what is asked for by name.
+//! The JSON of elements, manifests, plans, passwords, configs, variables and tokens. None of it holds a secret but what is asked for by name.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,7 @@ use dbaas_controller::elements::ElementPlan;
 use dbaas_controller::elements::record::{
     ConfigRecord, ElementRecord, ElementStatus, ManifestRecord, MemberRecord, PasswordRecord, VariableRecord,
 };
+use dbaas_controller::tokens::TokenRecord;
 use dbaas_core::time::Timestamp;
 use dbaas_manifest::collection::Collection;
 use dbaas_manifest::error::Finding;
@@ -315,4 +316,39 @@ impl<'a> VariableAnswer<'a> {
             updated_at: record.updated_at,
         }
     }
+}
+
+/// A token, without its text.
+#[derive(Debug, Serialize)]
+pub(crate) struct TokenAnswer<'a> {
+    uuid: Uuid,
+    name: &'a str,
+    description: &'a str,
+    project_id: Option<Uuid>,
+    scopes: &'a [String],
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl<'a> TokenAnswer<'a> {
+    pub(crate) fn of(record: &'a TokenRecord) -> Self {
+        TokenAnswer {
+            uuid: record.id,
+            name: record.name.as_str(),
+            description: record.description.as_str(),
+            project_id: record.project.map(|project| project.uuid()),
+            scopes: &record.scopes,
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+        }
+    }
+}
+
+/// A token that was just made. Has no `Debug`: its text is a secret.
+#[derive(Serialize)]
+pub(crate) struct NewTokenAnswer<'a> {
+    #[serde(flatten)]
+    pub(crate) record: TokenAnswer<'a>,
+    /// Nothing when the call was repeated.
+    pub(crate) token: Option<&'a str>,
 }

@@ -53,6 +53,7 @@ impl From<ControlError> for Problem {
                     )
                 }
             }
+            ControlError::Backend { .. } => Problem::new(ProblemKind::Unavailable, detail),
             ControlError::Full => Problem::new(ProblemKind::StorageFull, detail),
             ControlError::Internal { id, at: _ } => Problem::internal_with_id(id),
         }

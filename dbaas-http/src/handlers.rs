@@ -11,6 +11,7 @@ pub(crate) mod manifests;
 pub(crate) mod nodes;
 pub(crate) mod passwords;
 pub(crate) mod service;
+pub(crate) mod tokens;
 pub(crate) mod users;
 pub(crate) mod variables;
 pub(crate) mod versions;

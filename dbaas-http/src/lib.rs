@@ -34,6 +34,7 @@ mod query;
 mod reference;
 mod request;
 mod routes;
+mod scopes;
 
 #[doc(hidden)]
 pub use query::query_for_fuzzing;
@@ -45,3 +46,4 @@ pub use listing::ListStyle;
 pub use options::{HttpOptions, MetricsText};
 pub use problem::{Problem, ProblemKind};
 pub use routes::router;
+pub use scopes::{InvalidScope, Scopes};

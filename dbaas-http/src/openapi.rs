@@ -48,7 +48,7 @@ A filter that is given several times means any of its values. \
 `Accept: application/json;profile=array` gives a bare array; `page_limit` and `page_marker` work as `limit` and `cursor` do, and the headers \
 `X-Pagination-Limit` and `X-Pagination-Marker` say how to go on.";
 
-const TAGS: [(&str, &str); 8] = [
+const TAGS: [(&str, &str); 9] = [
     ("instances", "PostgreSQL instances of 1 to 16 nodes"),
     (
         "operations",
@@ -68,6 +68,7 @@ const TAGS: [(&str, &str); 8] = [
         "values",
         "Passwords, rendered configs and variables that manifests refer to",
     ),
+    ("tokens", "Who may call, and what; for the administrator"),
     ("service", "The server itself"),
 ];
 

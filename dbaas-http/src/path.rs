@@ -9,10 +9,10 @@ use axum::http::request::Parts;
 use axum::http::uri::PathAndQuery;
 use axum::http::{Uri, uri};
 use dbaas_controller::error::ControlError;
-use dbaas_core::id::{DatabaseId, InstanceId, UserId, VersionId};
+use dbaas_core::id::{DatabaseId, InstanceId, NodeId, UserId, VersionId};
 use uuid::Uuid;
 
-use crate::access::Caller;
+use crate::access::{Caller, Identity};
 use crate::app::App;
 use crate::error::not_found;
 use crate::problem::Problem;
@@ -85,6 +85,15 @@ impl FromRequestParts<Arc<App>> for Caller {
     }
 }
 
+impl FromRequestParts<Arc<App>> for Identity {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
+        let found = parts.extensions.get::<Identity>().cloned();
+        found.ok_or_else(|| Problem::internal("a route without authentication"))
+    }
+}
+
 /// The id of an instance, and whether the caller may know of it.
 pub(crate) struct AnyInstancePath {
     pub(crate) id: InstanceId,
@@ -152,6 +161,18 @@ impl FromRequestParts<Arc<App>> for UserPath {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let InstancePath(instance) = InstancePath::from_request_parts(parts, app).await?;
         Ok(UserPath(instance, id(parts, app, "user", "user").await?))
+    }
+}
+
+/// A node of such an instance.
+pub(crate) struct NodePath(pub(crate) InstanceId, pub(crate) NodeId);
+
+impl FromRequestParts<Arc<App>> for NodePath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let InstancePath(instance) = InstancePath::from_request_parts(parts, app).await?;
+        Ok(NodePath(instance, id(parts, app, "node", "node").await?))
     }
 }
 

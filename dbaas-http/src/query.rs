@@ -210,6 +210,7 @@ pub(crate) enum Collection {
     Passwords = 8,
     Configs = 9,
     Variables = 10,
+    Tokens = 11,
 }
 
 const BAD_CURSOR: &str = "is not a cursor of this collection; use the \"next\" of an answer";

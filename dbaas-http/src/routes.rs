@@ -97,6 +97,11 @@ pub(crate) fn routes() -> Vec<Route> {
             [(Get, op::list_nodes())],
         ),
         Route::new(
+            "/v1/types/postgres/instances/{instance}/nodes/{node}/logs",
+            get(nodes::log),
+            [(Get, op::read_node_log())],
+        ),
+        Route::new(
             "/v1/types/postgres/instances/{instance}/events",
             get(events::list),
             [(Get, op::list_events())],

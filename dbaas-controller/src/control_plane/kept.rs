@@ -1,7 +1,8 @@
-//! Calls about what is kept for manifests and people: passwords, configs, variables.
+//! Calls about what is kept for manifests and people: passwords, configs, variables, tokens.
 
 mod configs;
 mod passwords;
+mod tokens;
 mod variables;
 
 use dbaas_core::store::{DocumentVersion, StoreErrorKind};

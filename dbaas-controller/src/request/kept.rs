@@ -1,4 +1,4 @@
-//! Passwords, configs and variables: what callers ask for.
+//! Passwords, configs, variables and tokens: what callers ask for.
 
 use std::collections::BTreeMap;
 
@@ -147,4 +147,30 @@ pub struct UpdateVariable {
     pub description: Option<Description>,
     /// The value.
     pub value: Option<Json>,
+}
+
+/// A new token.
+#[derive(Debug, Clone)]
+pub struct CreateToken {
+    /// Its id, chosen by the caller.
+    pub id: Option<Uuid>,
+    /// For people.
+    pub name: InstanceName,
+    /// Free text.
+    pub description: Description,
+    /// The project that it is for; `None`: all of them.
+    pub project: Option<ProjectId>,
+    /// What it allows, in words.
+    pub scopes: Vec<String>,
+}
+
+/// Changes of a token; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateToken {
+    /// For people.
+    pub name: Option<InstanceName>,
+    /// Free text.
+    pub description: Option<Description>,
+    /// What it allows, in words: all of them.
+    pub scopes: Option<Vec<String>>,
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::manifests::project_of;
 use super::{deleted, fresh, known, page};
-use crate::access::Caller;
+use crate::access::{Caller, Identity};
 use crate::app::App;
 use crate::conditional::Precondition;
 use crate::element_answer::ConfigAnswer;
@@ -20,6 +20,7 @@ use crate::listing::{Listing, Wanted};
 use crate::path::KeptPath;
 use crate::problem::Problem;
 use crate::query::{Collection, NoQuery, Query};
+use crate::scopes::READ_SECRET;
 
 async fn visible(app: &App, caller: Caller, id: Uuid) -> Result<Versioned<ConfigRecord>, Problem> {
     let found = app.control.config(id).await?;
@@ -49,16 +50,20 @@ pub(crate) async fn list(
     ))
 }
 
+/// The config, with its text unless that holds a secret and the caller may not read any.
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    identity: Identity,
     KeptPath(id): KeptPath,
     _: NoQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let known = known(&headers)?;
-    let found = visible(&app, caller, id).await?;
-    let content = app.control.config_content(id, &caller.scope()).await?;
+    let found = visible(&app, identity.caller, id).await?;
+    if found.record.is_secret && !identity.scopes.allow(READ_SECRET) {
+        return Ok(fresh(known, found.version, &ConfigAnswer::of(&found.record)));
+    }
+    let content = app.control.config_content(id, &identity.who).await?;
     let answer = ConfigAnswer::of(&found.record).with(content.expose());
     Ok(fresh(known, found.version, &answer))
 }

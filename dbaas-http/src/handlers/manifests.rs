@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{created, deleted, fresh, known, not_created, one, page};
-use crate::access::Caller;
+use crate::access::{Caller, Identity};
 use crate::app::App;
 use crate::body::{DocumentBody, OptionalJsonBody};
 use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
@@ -27,6 +27,7 @@ use crate::listing::{Listing, Wanted};
 use crate::path::KeptPath;
 use crate::problem::Problem;
 use crate::query::{Collection, NoQuery, Query, parsed};
+use crate::scopes::READ_SECRET;
 
 const PATH: &str = "/v1/em/manifests";
 
@@ -119,16 +120,17 @@ pub(crate) async fn create(
 
 pub(crate) async fn read(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    identity: Identity,
     KeptPath(id): KeptPath,
     _: NoQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let known = known(&headers)?;
-    let found = visible(&app, caller, id).await?;
+    let found = visible(&app, identity.caller, id).await?;
     if wants_yaml(&headers) {
         // It may hold secrets.
-        let text = app.control.read_manifest_text(id, &caller.scope()).await?;
+        identity.scopes.require(READ_SECRET)?;
+        let text = app.control.read_manifest_text(id, &identity.who).await?;
         let yaml = [(header::CONTENT_TYPE, "application/yaml")];
         return Ok((yaml, text.expose().to_owned()).into_response());
     }

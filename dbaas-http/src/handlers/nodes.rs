@@ -1,4 +1,4 @@
-//! `…/instances/{instance}/nodes` and `…/connection`.
+//! `…/instances/{instance}/nodes`, their logs, and `…/connection`.
 
 use std::sync::Arc;
 
@@ -6,14 +6,15 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use dbaas_core::connection::ConnectionStrings;
+use dbaas_core::limits;
 use dbaas_core::name::{DatabaseName, UserName};
 
 use crate::answer::{ConnectionAnswer, NodeAnswer};
 use crate::app::App;
 use crate::listing::Wanted;
-use crate::path::InstancePath;
+use crate::path::{InstancePath, NodePath};
 use crate::problem::Problem;
-use crate::query::{NoQuery, Query, parsed};
+use crate::query::{NoQuery, Query, parsed, whole_in};
 
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
@@ -24,6 +25,20 @@ pub(crate) async fn list(
     let nodes = app.control.nodes(id).await?;
     let nodes: Vec<NodeAnswer<'_>> = nodes.iter().map(NodeAnswer::of).collect();
     Ok(wanted.whole("nodes", &nodes))
+}
+
+/// The last lines of what a node's PostgreSQL wrote.
+pub(crate) async fn log(
+    State(app): State<Arc<App>>,
+    NodePath(instance, node): NodePath,
+    wanted: Wanted,
+    mut query: Query,
+) -> Result<Response, Problem> {
+    let lines = query.one("tail", |text| whole_in(text, limits::LOG_LINES));
+    query.finish()?;
+    let lines = lines.unwrap_or(limits::LOG_LINES_DEFAULT);
+    let log = app.control.node_log(instance, node, lines).await?;
+    Ok(wanted.whole("lines", &log))
 }
 
 pub(crate) async fn connection(

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::manifests::{project_for, project_of};
 use super::{created, deleted, fresh, known, not_created, one, page};
-use crate::access::Caller;
+use crate::access::{Caller, Identity};
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
@@ -146,12 +146,12 @@ pub(crate) async fn read(
 /// The value itself. Who read it is in the log before it is answered.
 pub(crate) async fn read_value(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    identity: Identity,
     KeptPath(id): KeptPath,
     _: NoQuery,
 ) -> Result<Response, Problem> {
-    visible(&app, caller, id).await?;
-    let value = app.control.password_value(id, &caller.scope()).await?;
+    visible(&app, identity.caller, id).await?;
+    let value = app.control.password_value(id, &identity.who).await?;
     Ok(Json(json!({ "value": value.expose() })).into_response())
 }
 

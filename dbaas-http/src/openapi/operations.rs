@@ -2,6 +2,7 @@
 
 pub(crate) mod elements;
 
+use dbaas_core::limits;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::path::{Operation, OperationBuilder, Parameter};
@@ -437,6 +438,30 @@ pub(crate) fn list_nodes() -> Operation {
     )
     .of(&["instance"]);
     Call(call.0.response("200", entire("Nodes", "The nodes.").build())).done()
+}
+
+pub(crate) fn read_node_log() -> Operation {
+    let lines = *limits::LOG_LINES.start() as u64..=*limits::LOG_LINES.end() as u64;
+    let call = Call::new(
+        "operations",
+        "readNodeLog",
+        "Read the last lines of what a node's PostgreSQL wrote",
+    )
+    .about(
+        "At most 512 kB. Passwords in statements and connection strings, and password hashes, are left out. 404 while the node is not made yet.",
+    )
+    .of(&["instance", "node"])
+    .with([query(
+        "tail",
+        "Most lines.",
+        whole(lines).default(Some(limits::LOG_LINES_DEFAULT.into())),
+    )])
+    .errors(&[409]);
+    Call(
+        call.0
+            .response("200", entire("LogLines", "The lines, the oldest first.").build()),
+    )
+    .done()
 }
 
 pub(crate) fn list_events() -> Operation {

@@ -104,6 +104,7 @@ pub(crate) fn cursor_pattern(collection: Collection) -> String {
         Collection::Passwords => format!("^C[A-P]{any}{{20}}{last}$"),
         Collection::Configs => format!("^C[Q-Za-f]{any}{{20}}{last}$"),
         Collection::Variables => format!("^C[g-v]{any}{{20}}{last}$"),
+        Collection::Tokens => format!("^C[w-z0-9_-]{any}{{20}}{last}$"),
         // A number of 63 bits.
         Collection::Events => format!("^BQA{{10}}[A-Za-f]{any}{{9}}{last}$"),
     }

@@ -824,6 +824,10 @@ pub(crate) fn all() -> Vec<(&'static str, Schema)> {
         .description(Some("The nodes, in order of creation."))
         .property("nodes", array(reference("Node")))
         .required("nodes");
+    let log_lines = closed()
+        .description(Some("What a node's PostgreSQL wrote."))
+        .property("lines", array(reference("LogLine")))
+        .required("lines");
     let switchover = object(
         "To which node.",
         vec![property(
@@ -959,6 +963,11 @@ pub(crate) fn all() -> Vec<(&'static str, Schema)> {
         ),
         ("Node", node()),
         ("Nodes", nodes),
+        (
+            "LogLine",
+            text().description(Some("A line that a node's PostgreSQL wrote.")),
+        ),
+        ("LogLines", log_lines),
         ("Event", event()),
         ("Events", page("events", "Event")),
         ("Connection", connection()),

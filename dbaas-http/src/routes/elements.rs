@@ -1,10 +1,10 @@
-//! Manifests, elements, and the values that they refer to, where the original service has them.
+//! Manifests, elements, and the values that they refer to, where the original service has them; and tokens.
 
 use axum::routing::{get, post};
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Patch, Post, Put};
 
 use super::Route;
-use crate::handlers::{configs, elements, manifests, passwords, service, variables};
+use crate::handlers::{configs, elements, manifests, passwords, service, tokens, variables};
 use crate::openapi::operations::{below, elements as op};
 
 pub(super) fn routes() -> Vec<Route> {
@@ -21,6 +21,7 @@ pub(super) fn routes() -> Vec<Route> {
             [(Get, below("config", "/v1/config"))],
         ),
         Route::new("/v1/vs", get(service::below), [(Get, below("vs", "/v1/vs"))]),
+        Route::new("/v1/iam", get(service::below), [(Get, below("iam", "/v1/iam"))]),
         Route::new(
             "/v1/em/manifests",
             get(manifests::list).post(manifests::create),
@@ -146,6 +147,24 @@ pub(super) fn routes() -> Vec<Route> {
                 (Put, op::replace_variable()),
                 (Patch, op::patch_variable()),
                 (Delete, op::delete_variable()),
+            ],
+        ),
+        Route::new(
+            "/v1/iam/tokens",
+            get(tokens::list).post(tokens::create),
+            [(Get, op::list_tokens()), (Post, op::create_token())],
+        ),
+        Route::new(
+            "/v1/iam/tokens/{token}",
+            get(tokens::read)
+                .put(tokens::update)
+                .patch(tokens::update)
+                .delete(tokens::delete),
+            [
+                (Get, op::read_token()),
+                (Put, op::replace_token()),
+                (Patch, op::patch_token()),
+                (Delete, op::delete_token()),
             ],
         ),
     ]

@@ -305,7 +305,7 @@ pub(crate) fn read_password() -> Operation {
 
 pub(crate) fn read_password_value() -> Operation {
     Call::new("values", "readPasswordValue", "Read the value of a password")
-        .about("Who read it is written to the log first.")
+        .about("Needs a scope of its own, secret_value.read. Who read it is written to the log first.")
         .of(&["password"])
         .answers(200, "PasswordValue", "The value.")
         .done()
@@ -365,6 +365,7 @@ pub(crate) fn read_config() -> Operation {
         "Config",
         &[],
     )
+    .about("A text that holds a secret is left out unless the scope secret_value.read is there; who read it is written to the log first.")
     .of(&["config"])
     .done()
 }
@@ -437,4 +438,65 @@ pub(crate) fn delete_variable() -> Operation {
     delete("values", "deleteVariable", "Delete a variable")
         .of(&["variable"])
         .done()
+}
+
+pub(crate) fn list_tokens() -> Operation {
+    let filters = vec![filter("name", text())];
+    list(
+        "tokens",
+        "listTokens",
+        "List tokens",
+        "Tokens",
+        Collection::Tokens,
+        filters,
+    )
+    .done()
+}
+
+pub(crate) fn create_token() -> Operation {
+    let links = ("token", &["readToken", "replaceToken", "deleteToken"] as &[&str]);
+    create(
+        "tokens",
+        "createToken",
+        "Create a token",
+        "NewToken",
+        "TokenCreate",
+        links,
+    )
+    .about("Its text is answered this once. It cannot allow more than the token that makes it.")
+    .done()
+}
+
+pub(crate) fn read_token() -> Operation {
+    read(
+        "tokens",
+        "readToken",
+        "Read a token, without its text",
+        "Token",
+        &[],
+    )
+    .of(&["token"])
+    .done()
+}
+
+pub(crate) fn replace_token() -> Operation {
+    update("tokens", "replaceToken", "Change a token", "Token", "TokenUpdate")
+        .of(&["token"])
+        .done()
+}
+
+pub(crate) fn patch_token() -> Operation {
+    update("tokens", "patchToken", "Change a token", "Token", "TokenUpdate")
+        .of(&["token"])
+        .done()
+}
+
+pub(crate) fn delete_token() -> Operation {
+    delete(
+        "tokens",
+        "deleteToken",
+        "Delete a token: from now on it is nobody's",
+    )
+    .of(&["token"])
+    .done()
 }

@@ -5,8 +5,10 @@ use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Type};
 
 use super::{
     COUNT_MAX, Property, answer, array, boolean, both, change, closed, description_text, instance_name,
-    object, or_null, page, property, reference, text, timestamp, uuid, whole, words,
+    list_property, object, or_null, page, property, reference, text, timestamp, uuid, whole, words,
 };
+use crate::handlers::tokens::READ_ONLY as TOKEN_READ_ONLY;
+use crate::scopes::{PATTERN, SCOPES_MAX};
 
 fn times() -> Vec<Property> {
     vec![
@@ -211,6 +213,32 @@ fn variable_found() -> Vec<Property> {
     both(found, times())
 }
 
+fn token_settable() -> Vec<Property> {
+    let scope = text()
+        .pattern(Some(PATTERN))
+        .examples([serde_json::json!("*.read")]);
+    let scopes = array(scope).min_items(Some(1)).max_items(Some(SCOPES_MAX));
+    vec![
+        property("name", "For people.", instance_name()),
+        property("description", "Free text.", description_text()),
+        property(
+            "project_id",
+            "The project that it is for; null: all of them, as the administrator.",
+            or_null(uuid(), Type::String),
+        ),
+        list_property(
+            "scopes",
+            "What it allows: * everything, or words such as instance.create, user.*, *.read. Values of secrets are read with \
+             secret_value.read or * only.",
+            scopes,
+        ),
+    ]
+}
+
+fn token_found() -> Vec<Property> {
+    both(vec![property("uuid", "Its id.", uuid())], times())
+}
+
 pub(super) fn all() -> Vec<(&'static str, ObjectBuilder)> {
     let fixed = ["uuid", "project_id", "constructor", "created_at", "updated_at"];
     let id = || vec![property("uuid", "Its id; one is made if left out.", uuid())];
@@ -318,5 +346,39 @@ pub(super) fn all() -> Vec<(&'static str, ObjectBuilder)> {
             ),
         ),
         ("Variables", page("variables", "Variable")),
+        (
+            "Token",
+            answer(
+                "A token, without its text.",
+                both(token_settable(), token_found()),
+            ),
+        ),
+        (
+            "NewToken",
+            answer(
+                "A token that was just made.",
+                both(
+                    both(token_settable(), token_found()),
+                    vec![property(
+                        "token",
+                        "Its text, answered this once; null when the call was repeated.",
+                        or_null(text(), Type::String),
+                    )],
+                ),
+            ),
+        ),
+        (
+            "TokenCreate",
+            object("A new token.", both(id(), token_settable()), &["name"]),
+        ),
+        (
+            "TokenUpdate",
+            change(
+                "Changes of a token.",
+                both(token_settable(), token_found()),
+                &TOKEN_READ_ONLY,
+            ),
+        ),
+        ("Tokens", page("tokens", "Token")),
     ]
 }
