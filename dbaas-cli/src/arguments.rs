@@ -1,11 +1,19 @@
 //! The command line.
 
+mod access;
+mod parameters;
+mod tokens;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use dbaas_server::ServerOptions;
+
+pub(crate) use self::access::Access;
+pub(crate) use self::parameters::Parameters;
+pub(crate) use self::tokens::Tokens;
 
 const ABOUT: &str = "\
 Instances of PostgreSQL with automatic failover, their databases and users.
@@ -19,6 +27,7 @@ Examples:
   dbaas users create orders app --generate-password
   dbaas databases create orders shop --owner app --wait
   dbaas psql orders
+  dbaas logs orders
 
 Exit codes:
   0  done
@@ -119,6 +128,17 @@ pub(crate) enum Command {
     /// What happened to an instance, and why.
     #[command(subcommand, visible_alias = "event")]
     Events(Events),
+    /// Tokens, for the administrator: create, list, show, edit, delete.
+    #[command(subcommand, visible_alias = "token")]
+    Tokens(Tokens),
+    /// Settings of an instance's PostgreSQL: get, set, reset, list.
+    #[command(subcommand, visible_alias = "parameter")]
+    Parameters(Parameters),
+    /// Show the last lines of what a node's PostgreSQL wrote, without passwords.
+    #[command(
+        after_help = "Examples:\n  dbaas logs orders               the primary's\n  dbaas logs orders n2 --tail 500"
+    )]
+    Logs(Logs),
 
     /// Say how to connect to an instance.
     #[command(after_help = "Example: psql \"$(dbaas connection orders --user app --database shop --uri)\"")]
@@ -365,6 +385,12 @@ pub(crate) enum Users {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// Take over a role of this name that was there before, with the password that was asked for.
+    #[command(after_help = "Example: dbaas users adopt orders app --wait")]
+    Adopt(OneUser),
+    /// Give a user back what somebody took away by SQL: login, and its databases.
+    #[command(after_help = "Example: dbaas users repair-access orders app --wait")]
+    RepairAccess(OneUser),
     /// Drop a user that owns no database.
     #[command(
         visible_alias = "rm",
@@ -430,6 +456,15 @@ pub(crate) enum Databases {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// Who may use a database besides its owner: list, grant, revoke.
+    #[command(subcommand)]
+    Access(Access),
+    /// Take over a database of this name that was there before, with what is in it.
+    #[command(after_help = "Example: dbaas databases adopt orders shop --wait")]
+    Adopt(OneDatabase),
+    /// Give the owner back what somebody took away by SQL.
+    #[command(after_help = "Example: dbaas databases repair-access orders shop --wait")]
+    RepairAccess(OneDatabase),
     /// Drop a database with its data, also if clients are connected.
     #[command(
         visible_alias = "rm",
@@ -496,6 +531,39 @@ pub(crate) enum Versions {
         #[command(flatten)]
         consent: Consent,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// The instance: name or uuid.
+    pub(crate) instance: String,
+    /// The node: name or uuid. [default: the primary]
+    pub(crate) node: Option<String>,
+    /// How many lines, at most 1000.
+    #[arg(long, short = 'n', value_name = "LINES", default_value_t = 100)]
+    pub(crate) tail: u64,
+}
+
+/// A user of an instance that something is done with.
+#[derive(Debug, Args)]
+pub(crate) struct OneUser {
+    /// The instance: name or uuid.
+    pub(crate) instance: String,
+    /// The user: name or uuid.
+    pub(crate) user: String,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
+/// A database of an instance that something is done with.
+#[derive(Debug, Args)]
+pub(crate) struct OneDatabase {
+    /// The instance: name or uuid.
+    pub(crate) instance: String,
+    /// The database: name or uuid.
+    pub(crate) database: String,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
 }
 
 #[derive(Debug, Subcommand)]

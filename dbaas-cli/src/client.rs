@@ -51,6 +51,16 @@ pub(crate) struct Answer {
     pub(crate) json: Value,
     /// How a wait ended: `reached`, `timeout`, `stopping`.
     pub(crate) wait: Option<String>,
+    /// Its version.
+    pub(crate) tag: Option<String>,
+}
+
+/// What of a response is looked at.
+struct Received {
+    status: u16,
+    wait: Option<String>,
+    tag: Option<String>,
+    bytes: Bytes,
 }
 
 impl Client {
@@ -116,10 +126,26 @@ impl Client {
     }
 
     pub(crate) async fn patch(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        let answer = self
-            .call(Method::PATCH, path, Some(Body::json(body)), Duration::ZERO)
-            .await;
-        Ok(answer?.json)
+        self.patch_if(path, body, None).await
+    }
+
+    /// A resource with its version.
+    pub(crate) async fn get_tagged(&self, path: &str) -> Result<Answer, Failure> {
+        self.call(Method::GET, path, None, Duration::ZERO).await
+    }
+
+    /// A change that is made only if the resource still has this version.
+    pub(crate) async fn patch_if(
+        &self,
+        path: &str,
+        body: &Value,
+        tag: Option<&str>,
+    ) -> Result<Value, Failure> {
+        let mut request = self.request(&Method::PATCH, path, Some(Body::json(body)))?;
+        if let Some(tag) = tag.and_then(|tag| HeaderValue::from_str(tag).ok()) {
+            request.headers_mut().insert(header::IF_MATCH, tag);
+        }
+        Ok(self.answered(request, Duration::ZERO).await?.json)
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
@@ -158,13 +184,24 @@ impl Client {
         wait: Duration,
     ) -> Result<Answer, Failure> {
         let request = self.request(&method, path, body)?;
-        let (status, wait_outcome, bytes) = tokio::time::timeout(ANSWER + wait, self.exchange(request))
+        self.answered(request, wait).await
+    }
+
+    async fn answered(&self, request: Request<Full<Bytes>>, wait: Duration) -> Result<Answer, Failure> {
+        let received = tokio::time::timeout(ANSWER + wait, self.exchange(request))
             .await
             .map_err(|_| Failure::timed_out(format!("{} does not answer", self.url)))??;
+        let Received {
+            status,
+            wait,
+            tag,
+            bytes,
+        } = received;
         if status == 204 {
             return Ok(Answer {
                 json: Value::Null,
-                wait: None,
+                wait,
+                tag,
             });
         }
         let json: Value =
@@ -172,10 +209,7 @@ impl Client {
         if !(200..300).contains(&status) {
             return Err(Failure::of_problem(status, &json));
         }
-        Ok(Answer {
-            json,
-            wait: wait_outcome,
-        })
+        Ok(Answer { json, wait, tag })
     }
 
     fn request(
@@ -219,7 +253,7 @@ impl Client {
         request.body(Full::new(bytes)).map_err(internal)
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(u16, Option<String>, Bytes), Failure> {
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Received, Failure> {
         let unreachable = |reason: String| {
             Failure::failed(format!("{} cannot be reached: {reason}", self.url)).hint(
                 "is the server running (dbaas server), and is DBAAS_URL, --url or the context the right one?",
@@ -243,18 +277,23 @@ impl Client {
         let connection = tokio::spawn(connection);
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status().as_u16();
-        let wait = response
-            .headers()
-            .get("dbaas-wait")
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned);
+        let text = |name: &str| {
+            let value = response.headers().get(name)?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        let (wait, tag) = (text("dbaas-wait"), text("etag"));
         let bytes = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
             .collect()
             .await
             .map_err(|error| Failure::failed(format!("the answer of {} broke off: {error}", self.url)))?
             .to_bytes();
         connection.abort();
-        Ok((status, wait, bytes))
+        Ok(Received {
+            status,
+            wait,
+            tag,
+            bytes,
+        })
     }
 }
 

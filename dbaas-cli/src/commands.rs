@@ -1,11 +1,14 @@
 //! What each command does.
 
+mod access;
 mod catalogue;
 mod connect;
 mod databases;
 mod instances;
 mod manifests;
 mod nodes;
+mod parameters;
+mod tokens;
 mod users;
 
 use clap::CommandFactory as _;
@@ -37,6 +40,9 @@ pub(crate) async fn run(command: Command, global: Global) -> Result<(), Failure>
         Command::Versions(command) => catalogue::run(&context, command).await,
         Command::Nodes(command) => nodes::run(&context, command).await,
         Command::Events(command) => nodes::events(&context, command).await,
+        Command::Tokens(command) => tokens::run(&context, command).await,
+        Command::Parameters(command) => parameters::run(&context, command).await,
+        Command::Logs(command) => nodes::logs(&context, command).await,
         Command::Connection(command) => connect::connection(&context, command).await,
         Command::Psql(command) => connect::psql(&context, command).await,
         Command::Dump(command) => connect::dump(&context, command).await,

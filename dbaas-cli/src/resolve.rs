@@ -52,6 +52,28 @@ pub(crate) async fn database(client: &Client, instance: &Found, given: &str) -> 
     named(client, &path, "databases", "database", given).await
 }
 
+/// A token.
+pub(crate) async fn token(client: &Client, given: &str) -> Result<Found, Failure> {
+    named(client, "/v1/iam/tokens", "tokens", "token", given).await
+}
+
+/// The primary of an instance.
+pub(crate) async fn primary(client: &Client, instance: &Found) -> Result<Value, Failure> {
+    let nodes = client.get(&format!("{}/nodes", instance.path)).await?;
+    let primary = nodes["nodes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|node| node["role"] == "primary")
+        .cloned();
+    primary.ok_or_else(|| {
+        Failure::failed(format!("{:?} has no primary now", instance.name())).hint(format!(
+            "dbaas nodes list {}, and name one of them",
+            instance.name()
+        ))
+    })
+}
+
 /// A node of an instance.
 pub(crate) async fn node(client: &Client, instance: &Found, given: &str) -> Result<Value, Failure> {
     let mut nodes = client.get(&format!("{}/nodes", instance.path)).await?;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::instances::gone;
 use super::{Body, Context};
-use crate::arguments::Databases;
+use crate::arguments::{Databases, OneDatabase};
 use crate::confirm::confirm;
 use crate::failure::Failure;
 use crate::progress::{object_done, object_gone};
@@ -40,10 +40,10 @@ pub(crate) async fn run(context: &Context, command: Databases) -> Result<(), Fai
             let databases = client
                 .list(&format!("{}/databases", instance.path), "databases")
                 .await?;
-            let owners = owners(context, &instance).await?;
+            let owners = names(context, &instance).await?;
             let columns: [Column<'_>; 6] = [
                 ("NAME", &|d| text(d, "name")),
-                ("OWNER", &|d| owner_name(d, &owners)),
+                ("OWNER", &|d| named(d, "owner", &owners)),
                 ("STATUS", &|d| text(d, "status")),
                 ("REASON", &|d| text(d, "reason")),
                 ("CREATED", &|d| time(d, "created_at")),
@@ -77,6 +77,9 @@ pub(crate) async fn run(context: &Context, command: Databases) -> Result<(), Fai
             let changed = object_done(client, &database.path, changed, waiting).await?;
             show(context, &instance, &changed).await
         }
+        Databases::Access(command) => super::access::run(context, command).await,
+        Databases::Adopt(command) => act(context, "adopt", command).await,
+        Databases::RepairAccess(command) => act(context, "repair-access", command).await,
         Databases::Delete {
             instance,
             database,
@@ -100,7 +103,7 @@ pub(crate) async fn run(context: &Context, command: Databases) -> Result<(), Fai
 }
 
 /// Names of users by uuid; not asked for where nobody reads names.
-async fn owners(context: &Context, instance: &Found) -> Result<BTreeMap<String, String>, Failure> {
+pub(super) async fn names(context: &Context, instance: &Found) -> Result<BTreeMap<String, String>, Failure> {
     if !context.screen.is_table() {
         return Ok(BTreeMap::new());
     }
@@ -114,17 +117,34 @@ async fn owners(context: &Context, instance: &Found) -> Result<BTreeMap<String, 
         .collect())
 }
 
-fn owner_name(database: &Value, owners: &BTreeMap<String, String>) -> String {
-    let uuid = last_part(database, "owner");
-    owners.get(&uuid).cloned().unwrap_or(uuid)
+/// The name of the user that a field refers to.
+pub(super) fn named(item: &Value, field: &str, names: &BTreeMap<String, String>) -> String {
+    let uuid = last_part(item, field);
+    names.get(&uuid).cloned().unwrap_or(uuid)
+}
+
+async fn act(context: &Context, action: &str, command: OneDatabase) -> Result<(), Failure> {
+    let client = &context.client;
+    let instance = resolve::instance(client, &command.instance).await?;
+    let database = resolve::database(client, &instance, &command.database).await?;
+    let path = format!("{}/actions/{action}", database.path);
+    let after = client.post(&path, &json!({})).await?;
+    let after = object_done(client, &database.path, after, command.waiting).await?;
+    show(context, &instance, &after).await
 }
 
 async fn show(context: &Context, instance: &Found, database: &Value) -> Result<(), Failure> {
-    let owners = owners(context, instance).await?;
-    let fields: [Column<'_>; 7] = [
+    let owners = names(context, instance).await?;
+    let access = |database: &Value| {
+        let entries = database["access"].as_array().cloned().unwrap_or_default();
+        let entry = |entry: &Value| format!("{} {}", named(entry, "user", &owners), text(entry, "level"));
+        entries.iter().map(entry).collect::<Vec<_>>().join(", ")
+    };
+    let fields: [Column<'_>; 8] = [
         ("name", &|d| text(d, "name")),
         ("description", &|d| text(d, "description")),
-        ("owner", &|d| owner_name(d, &owners)),
+        ("owner", &|d| named(d, "owner", &owners)),
+        ("access", &access),
         ("status", &|d| text(d, "status")),
         ("reason", &|d| text(d, "reason")),
         ("created", &|d| time(d, "created_at")),

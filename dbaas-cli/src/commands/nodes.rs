@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Context;
-use crate::arguments::{Events, Nodes};
+use crate::arguments::{Events, Logs, Nodes};
 use crate::failure::Failure;
 use crate::progress::follow;
 use crate::resolve;
@@ -44,6 +44,34 @@ pub(crate) async fn run(context: &Context, command: Nodes) -> Result<(), Failure
             ];
             screen.one(&node, &fields)
         }
+    }
+}
+
+pub(crate) async fn logs(context: &Context, command: Logs) -> Result<(), Failure> {
+    let Context { client, screen } = context;
+    let instance = resolve::instance(client, &command.instance).await?;
+    let node = match &command.node {
+        Some(node) => resolve::node(client, &instance, node).await?,
+        None => resolve::primary(client, &instance).await?,
+    };
+    let path = format!(
+        "{}/nodes/{}/logs?tail={}",
+        instance.path,
+        text(&node, "uuid"),
+        command.tail
+    );
+    let mut answer = client.get(&path).await?;
+    if !screen.is_table() {
+        return screen.one(&answer["lines"].take(), &[]);
+    }
+    let lines = answer["lines"].as_array();
+    let lines: Vec<&str> = lines.into_iter().flatten().filter_map(Value::as_str).collect();
+    match lines.is_empty() {
+        true => {
+            screen.note(&format!("{} has written nothing", text(&node, "name")));
+            Ok(())
+        }
+        false => screen.write(&lines.join("\n")),
     }
 }
 

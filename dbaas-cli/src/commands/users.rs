@@ -1,10 +1,10 @@
 //! Users of an instance.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::instances::gone;
 use super::{Body, Context};
-use crate::arguments::Users;
+use crate::arguments::{OneUser, Users};
 use crate::confirm::confirm;
 use crate::failure::Failure;
 use crate::passwords::Chosen;
@@ -73,6 +73,8 @@ pub(crate) async fn run(context: &Context, command: Users) -> Result<(), Failure
             let changed = object_done(client, &user.path, changed, waiting).await?;
             show(context, changed, chosen.as_ref())
         }
+        Users::Adopt(command) => act(context, "adopt", command).await,
+        Users::RepairAccess(command) => act(context, "repair-access", command).await,
         Users::Delete {
             instance,
             user,
@@ -91,6 +93,19 @@ pub(crate) async fn run(context: &Context, command: Users) -> Result<(), Failure
             Ok(())
         }
     }
+}
+
+async fn act(context: &Context, action: &str, command: OneUser) -> Result<(), Failure> {
+    let client = &context.client;
+    let instance = resolve::instance(client, &command.instance).await?;
+    let user = resolve::user(client, &instance, &command.user).await?;
+    let path = format!("{}/actions/{action}", user.path);
+    let after = client.post(&path, &json!({})).await?;
+    show(
+        context,
+        object_done(client, &user.path, after, command.waiting).await?,
+        None,
+    )
 }
 
 /// A password that was made here is told as soon as it is the user's: if waiting fails, it is not lost.

@@ -1,8 +1,10 @@
 //! `dbaas` as a person uses it: on a pipe and on a terminal, against a real server with real PostgreSQL.
 
+mod element;
 mod program;
 mod screens;
 mod terminal;
+mod tokens;
 mod without_server;
 
 use std::io::Write as _;
@@ -23,6 +25,10 @@ fn a_tour() {
     lists_and_single_ones(&server);
     programs_read_json_and_yaml(&server);
     postgresql_programs(&server);
+    access(&server);
+    parameters(&server);
+    logs(&server);
+    versions(&server);
     on_a_terminal(&server);
     names_and_uuids(&server);
     failures_have_their_codes(&server);
@@ -194,6 +200,168 @@ fn postgresql_programs(server: &Server) {
     assert!(copy.stderr.contains("copy is gone"), "{copy:?}");
 }
 
+fn access(server: &Server) {
+    let none = server.ok(&["databases", "access", "list", "orders", "shop"]);
+    assert!(none.stderr.contains("is its owner's alone"), "{none:?}");
+    let reader = [
+        "users",
+        "create",
+        "orders",
+        "reports",
+        "--password-stdin",
+        "--wait",
+    ];
+    assert_eq!(server.fed("correct horse\n", &reader).code, 0);
+    let select = |code: i32| {
+        let arguments = [
+            "psql",
+            "orders",
+            "-U",
+            "reports",
+            "-d",
+            "shop",
+            "--",
+            "-Atc",
+            "SELECT count(*) FROM orders",
+        ];
+        let done = server.run(&arguments);
+        assert_eq!(done.code == 0, code == 0, "{done:?}");
+    };
+    select(1);
+    let access = |more: &[&str]| {
+        let all = [
+            &["databases", "access", more[0], "orders", "shop"],
+            &more[1..],
+            &["--wait"],
+        ]
+        .concat();
+        server.run(&all)
+    };
+    let granted = access(&["grant", "reports", "read"]);
+    assert_eq!(granted.code, 0, "{granted:?}");
+    screens::equal("access", &granted.stdout);
+    select(0);
+    let shown = server.ok(&["databases", "show", "orders", "shop"]).stdout;
+    assert!(shown.contains("reports read"), "{shown}");
+    // Another level replaces the first one.
+    let more = access(&["grant", "reports", "write"]);
+    assert!(
+        more.stdout.contains("write") && !more.stdout.contains("read"),
+        "{more:?}"
+    );
+    assert_eq!(access(&["revoke", "reports"]).code, 0);
+    select(1);
+    let again = access(&["revoke", "reports"]);
+    assert!(
+        again.code == 3 && again.stderr.contains("has no access"),
+        "{again:?}"
+    );
+    let owner = access(&["grant", "app", "read"]);
+    assert!(
+        owner.code == 2 && owner.stderr.contains("is the owner"),
+        "{owner:?}"
+    );
+    // What somebody took away by SQL is put back.
+    let lock = "REVOKE CONNECT ON DATABASE shop FROM PUBLIC, app";
+    server.ok(&["psql", "orders", "-d", "shop", "--", "-qc", lock]);
+    server.ok(&["databases", "repair-access", "orders", "shop", "--wait"]);
+    server.ok(&["users", "repair-access", "orders", "app", "--wait"]);
+    let mut back = server.run(&["psql", "orders", "-d", "shop", "--", "-qc", "SELECT 1"]);
+    for _ in 0..100 {
+        if back.code == 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        back = server.run(&["psql", "orders", "-d", "shop", "--", "-qc", "SELECT 1"]);
+    }
+    assert_eq!(back.code, 0, "{back:?}");
+    // Nothing of what the control plane made is adopted.
+    let ours = server.run(&["databases", "adopt", "orders", "shop", "--wait"]);
+    assert!([0, 4].contains(&ours.code), "{ours:?}");
+    let ours = server.run(&["users", "adopt", "orders", "app", "--wait"]);
+    assert!([0, 4].contains(&ours.code), "{ours:?}");
+    server.ok(&["users", "delete", "orders", "reports", "--yes", "--wait"]);
+}
+
+fn parameters(server: &Server) {
+    let none = server.ok(&["parameters", "get", "orders"]);
+    assert!(none.stderr.contains("no parameter is set"), "{none:?}");
+    let set = server.ok(&[
+        "parameters",
+        "set",
+        "orders",
+        "work_mem=32MB",
+        "random_page_cost=1.5",
+        "--wait",
+    ]);
+    screens::equal("parameters", &set.stdout);
+    let shown = server.ok(&["psql", "orders", "-d", "shop", "--", "-Atc", "SHOW work_mem"]);
+    assert_eq!(shown.stdout, "32MB\n");
+    let one = server.ok(&["parameters", "get", "orders", "WORK_MEM", "-o", "json"]);
+    assert_eq!(one.stdout, "{\n  \"work_mem\": \"32MB\"\n}\n");
+    let wrong = server.run(&[
+        "parameters",
+        "set",
+        "orders",
+        "port=1",
+        "wrok_mem=1",
+        "work_mem=many",
+    ]);
+    assert_eq!(wrong.code, 2, "{wrong:?}");
+    screens::equal("parameters-wrong", &wrong.stderr);
+    let reset = server.ok(&[
+        "parameters",
+        "reset",
+        "orders",
+        "work_mem",
+        "random_page_cost",
+        "--wait",
+    ]);
+    assert!(reset.stderr.contains("no parameter is set"), "{reset:?}");
+    assert_eq!(server.run(&["parameters", "get", "orders", "work_mem"]).code, 3);
+    let all = server.ok(&["parameters", "list"]).stdout;
+    assert!(all.lines().count() > 100 && all.contains("no: "), "{all}");
+}
+
+fn logs(server: &Server) {
+    // What a tenant writes there itself.
+    let sql = "DO $$BEGIN RAISE LOG 'ALTER ROLE nobody PASSWORD ''hunter2-hunter2'''; END$$";
+    server.ok(&["psql", "orders", "-d", "shop", "--", "-qc", sql]);
+    let log = server.ok(&["logs", "orders", "--tail", "1000"]).stdout;
+    assert!(log.contains("ALTER ROLE nobody PASSWORD …"), "{log}");
+    assert!(!log.contains("hunter2"), "{log}");
+    let two = server
+        .ok(&["logs", "orders", "n2", "-n", "2", "-o", "json"])
+        .stdout;
+    let two: Vec<String> = serde_json::from_str(&two).unwrap();
+    assert!((1..=2).contains(&two.len()), "{two:?}");
+    assert_eq!(server.run(&["logs", "orders", "n9"]).code, 3);
+    let many = server.run(&["logs", "orders", "--tail", "1001"]);
+    assert!(many.code == 2 && many.stderr.contains("tail"), "{many:?}");
+}
+
+/// The catalogue: what nobody has comes and goes.
+fn versions(server: &Server) {
+    server.ok(&[
+        "versions",
+        "create",
+        "Old",
+        "--image",
+        "postgres:14.1",
+        "--description",
+        "for nobody",
+    ]);
+    let shown = server.ok(&["versions", "show", "14.1"]).stdout;
+    assert!(shown.contains("for nobody"), "{shown}");
+    let edited = server
+        .ok(&["versions", "edit", "Old", "--deprecated", "true", "-o", "json"])
+        .stdout;
+    assert!(edited.contains("\"deprecated\": true"), "{edited}");
+    assert_eq!(server.run(&["create", "x", "--version", "14.1"]).code, 2);
+    server.ok(&["versions", "delete", "Old", "--yes"]);
+    assert_eq!(server.run(&["versions", "show", "14.1"]).code, 3);
+}
+
 fn on_a_terminal(server: &Server) {
     let listed = terminal::run(server, &["instances", "list"], &[]);
     assert!(
@@ -289,6 +457,8 @@ fn failures_have_their_codes(server: &Server) {
 }
 
 fn operations(server: &Server) {
+    let stopped = server.ok(&["stop", "orders", "--wait"]).stdout;
+    assert!(stopped.contains("stopped"), "{stopped}");
     server.ok(&["start", "orders", "--wait"]);
     let nodes = |role: &str| {
         let nodes = server.ok(&["nodes", "list", "orders", "-o", "json"]).stdout;
@@ -299,6 +469,12 @@ fn operations(server: &Server) {
     let standby = nodes("standby");
     server.ok(&["switchover", "orders", "--to", &standby, "--wait"]);
     assert_eq!(nodes("primary"), standby);
+    // A primary that serves is not failed over from, which is told.
+    let failover = server.ok(&["failover", "orders", "--wait"]);
+    assert!(failover.stderr.contains("failover_requested"), "{failover:?}");
+    assert_eq!(nodes("primary"), standby);
+    let asked = server.run(&["failover", "orders", "--allow-data-loss"]);
+    assert!(asked.code == 2 && asked.stderr.contains("--yes"), "{asked:?}");
     server.ok(&[
         "instances",
         "edit",

@@ -65,7 +65,10 @@ pub(crate) fn has_postgres() -> bool {
 /// `dbaas server`, and a directory for it and the tests.
 pub(crate) struct Server {
     child: Child,
-    url: String,
+    /// As `http://127.0.0.1:port`.
+    pub(crate) url: String,
+    /// What it asks for; without a token file, nothing.
+    pub(crate) token: Option<String>,
     pub(crate) directory: TempDir,
 }
 
@@ -74,47 +77,36 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         // A PostgreSQL of another user has to get in.
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let data = directory.path().join("data");
-        let arguments = [
-            "server",
-            "--listen",
-            "127.0.0.1:0",
-            "--warm-pool",
-            "0",
-            "--no-download",
-            "--stop-instances-on-exit",
-        ];
-        let mut child = command(&arguments)
-            .arg("--data-dir")
-            .arg(&data)
-            .args(["--log", "warn"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut greeting = String::new();
-        while !greeting.contains("listening on") || !greeting.ends_with('\n') {
-            if stdout.read_line(&mut greeting).unwrap() == 0 {
-                let mut error = String::new();
-                child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
-                panic!("it did not start: {greeting}{error}");
-            }
-        }
-        let line = greeting
-            .lines()
-            .find(|line| line.contains("listening on"))
-            .unwrap();
-        let url = line.split_whitespace().last().unwrap().to_owned();
-        // The rest of what it says must not fill a pipe that nobody reads.
-        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        let mut stderr = child.stderr.take().unwrap();
-        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::stderr()));
+        let (child, url) = spawn(directory.path(), &[]);
         Server {
             child,
             url,
+            token: None,
             directory,
         }
+    }
+
+    /// A server that asks for a token; nothing runs on it.
+    pub(crate) fn with_tokens(token: &str) -> Server {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let file = directory.path().join("tokens");
+        std::fs::write(&file, format!("admin:{token}\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let (child, url) = spawn(directory.path(), &["--token-file", file.to_str().unwrap()]);
+        Server {
+            child,
+            url,
+            token: Some(token.to_owned()),
+            directory,
+        }
+    }
+
+    /// Kills the server with SIGKILL, and starts another one on what is left.
+    pub(crate) fn killed_and_started_again(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        (self.child, self.url) = spawn(self.directory.path(), &[]);
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
@@ -122,6 +114,9 @@ impl Server {
         command
             .env("DBAAS_URL", &self.url)
             .env("PGPASSWORD", "correct horse");
+        if let Some(token) = &self.token {
+            command.env("DBAAS_TOKEN", token);
+        }
         command
     }
 
@@ -148,6 +143,47 @@ impl Server {
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         Done::of(child.wait_with_output().unwrap())
     }
+}
+
+/// `dbaas server` on a directory, and where it listens.
+fn spawn(directory: &Path, more: &[&str]) -> (Child, String) {
+    let arguments = [
+        "server",
+        "--listen",
+        "127.0.0.1:0",
+        "--warm-pool",
+        "0",
+        "--no-download",
+        "--stop-instances-on-exit",
+    ];
+    let mut child = command(&arguments)
+        .arg("--data-dir")
+        .arg(directory.join("data"))
+        .args(["--log", "warn"])
+        .args(more)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut greeting = String::new();
+    while !greeting.contains("listening on") || !greeting.ends_with('\n') {
+        if stdout.read_line(&mut greeting).unwrap() == 0 {
+            let mut error = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+            panic!("it did not start: {greeting}{error}");
+        }
+    }
+    let line = greeting
+        .lines()
+        .find(|line| line.contains("listening on"))
+        .unwrap();
+    let url = line.split_whitespace().last().unwrap().to_owned();
+    // The rest of what it says must not fill a pipe that nobody reads.
+    std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+    let mut stderr = child.stderr.take().unwrap();
+    std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::stderr()));
+    (child, url)
 }
 
 impl Drop for Server {
