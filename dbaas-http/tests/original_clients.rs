@@ -332,7 +332,8 @@ async fn nothing_comes_back_spelled_differently() {
     let text = "  Été – 漢字\t\"quoted\"\r\n";
     let sent = json!({
         "uuid": "6bdc9203-bef4-4c63-9476-7d9729c43e7f", "name": "Orders (été) 漢字", "description": text, "project_id": NOWHERE,
-        "cpu": 1, "ram": 512, "disk_size": 8, "nodes_number": 1, "sync_replica_number": 15, "version": version
+        "cpu": 1, "ram": 512, "disk_size": 8, "nodes_number": 1, "sync_replica_number": 15, "version": version,
+        "parameters": {"work_mem": "64MB", "jit": "off", "max_connections": "300"}
     });
     let made = world.post(INSTANCES, &sent).await;
     let instance = made.header("location").to_owned();
@@ -341,7 +342,13 @@ async fn nothing_comes_back_spelled_differently() {
     with_password["password"] = json!("correct horse");
     let made_user = world.post(&format!("{instance}/users"), &with_password).await;
     let owner = made_user.header("location").to_owned();
-    let database = json!({ "name": "Shop", "description": text, "owner": owner, "instance": instance, "project_id": NOWHERE });
+    let second = world.user(&instance, "second").await;
+    let third = world.user(&instance, "third").await;
+    // The order of a list is kept, too.
+    let access = json!([{ "user": third, "level": "write" }, { "user": second, "level": "read" }]);
+    let database = json!({
+        "name": "Shop", "description": text, "owner": owner, "instance": instance, "project_id": NOWHERE, "access": access
+    });
     let made_database = world.post(&format!("{instance}/databases"), &database).await;
     for (sent, made) in [(sent, made), (user, made_user), (database, made_database)] {
         assert_eq!(made.status, StatusCode::CREATED, "{made:?}");

@@ -8,6 +8,8 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+pub(crate) use header::KNOWN as FIELDS;
+
 use crate::document::{Node, Value};
 use crate::error::{Finding, Position, Refused, Report};
 use crate::model::{Manifest, Surroundings};

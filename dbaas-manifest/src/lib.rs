@@ -39,5 +39,6 @@ pub mod plan;
 pub mod print;
 pub mod reference;
 pub mod render;
+pub mod schema;
 pub mod template;
 pub mod yaml;

@@ -90,6 +90,11 @@ pub(crate) async fn list(
     ))
 }
 
+/// The JSON Schema of manifests.
+pub(crate) async fn schema(_: NoQuery) -> Json<serde_json::Value> {
+    Json(dbaas_manifest::schema::schema())
+}
+
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,

@@ -1,6 +1,8 @@
 //! Every call, described.
 
 pub(crate) mod elements;
+pub(crate) mod service;
+pub(crate) mod versions;
 
 use dbaas_core::limits;
 use utoipa::openapi::content::ContentBuilder;
@@ -12,18 +14,20 @@ use utoipa::openapi::schema::{ArrayBuilder, Schema};
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{RefOr, Required};
 
+pub(crate) use service::*;
+pub(crate) use versions::*;
+
 use super::parameters::{
-    filter, id, idempotency_key, if_match, if_none_match, last_event_id, number_filter, paging, path, query,
+    filter, id, idempotency_key, if_match, if_none_match, last_event_id, number_filter, paging, query,
     waiting,
 };
 use super::responses::{header, shared};
 use super::schemas::{
-    boolean, database_name, description_text, image, instance_name, reference, text, user_name,
-    user_reference, uuid, version_reference, whole, words,
+    database_name, description_text, instance_name, reference, text, user_name, user_reference, uuid,
+    version_reference, whole, words,
 };
 use super::{ARRAY_LIST, BEARER, OBJECT_LIST};
 use crate::handlers::instances::PHASES;
-use crate::problem::ProblemKind;
 use crate::query::Collection;
 
 const STATES: [&str; 4] = ["NEW", "IN_PROGRESS", "ACTIVE", "ERROR"];
@@ -192,11 +196,6 @@ const DATABASE_LINKS: Links = (
     ],
 );
 const USER_LINKS: Links = ("user", &["readUser", "replaceUser", "patchUser", "deleteUser"]);
-const VERSION_LINKS: Links = (
-    "version",
-    &["readVersion", "replaceVersion", "patchVersion", "deleteVersion"],
-);
-
 fn create(tag: &str, operation_id: &str, summary: &str, schema: &str, body: &str, links: Links) -> Call {
     let call = Call::new(tag, operation_id, summary)
         .with([idempotency_key()])
@@ -678,186 +677,4 @@ pub(crate) fn delete_user() -> Operation {
     delete("users", "deleteUser", "Drop a user that owns no database")
         .of(&["instance", "user"])
         .done()
-}
-
-pub(crate) fn list_versions() -> Operation {
-    let filters = vec![
-        filter("uuid", uuid()),
-        filter("name", instance_name()),
-        filter("description", description_text()),
-        filter("image", image()),
-        filter("deprecated", boolean()),
-    ];
-    list(
-        "versions",
-        "listVersions",
-        "List the catalogue",
-        "Versions",
-        Collection::Versions,
-        filters,
-    )
-    .done()
-}
-
-pub(crate) fn create_version() -> Operation {
-    create(
-        "versions",
-        "createVersion",
-        "Add a version",
-        "Version",
-        "VersionCreate",
-        VERSION_LINKS,
-    )
-    .done()
-}
-
-pub(crate) fn read_version() -> Operation {
-    read("versions", "readVersion", "Read a version", "Version", &[])
-        .of(&["version"])
-        .done()
-}
-
-pub(crate) fn list_parameters() -> Operation {
-    Call::new(
-        "versions",
-        "listParameters",
-        "List the settings of PostgreSQL that instances of a version may have as parameters, and why others are refused",
-    )
-    .of(&["version"])
-    .answers(200, "Parameters", "The settings, by name.")
-    .done()
-}
-
-pub(crate) fn replace_version() -> Operation {
-    update(
-        "versions",
-        "replaceVersion",
-        "Rename or deprecate a version",
-        "Version",
-        "VersionUpdate",
-    )
-    .of(&["version"])
-    .done()
-}
-
-pub(crate) fn patch_version() -> Operation {
-    update(
-        "versions",
-        "patchVersion",
-        "Rename or deprecate a version",
-        "Version",
-        "VersionUpdate",
-    )
-    .of(&["version"])
-    .done()
-}
-
-pub(crate) fn delete_version() -> Operation {
-    delete(
-        "versions",
-        "deleteVersion",
-        "Remove a version that no instance has",
-    )
-    .of(&["version"])
-    .done()
-}
-
-pub(crate) fn healthz() -> Operation {
-    Call::open("healthz", "Whether the process is alive")
-        .answers(200, "Alive", "It is.")
-        .done()
-}
-
-pub(crate) fn readyz() -> Operation {
-    Call::open("readyz", "Whether the server can do its work")
-        .answers(200, "Ready", "It can.")
-        .errors(&[503])
-        .done()
-}
-
-pub(crate) fn metrics() -> Operation {
-    content(
-        Call::new("service", "metrics", "Metrics in Prometheus' text format").errors(&[404]),
-        "text/plain",
-    )
-}
-
-/// The names of what is below a path.
-pub(crate) fn below(name: &str, path: &str) -> Operation {
-    let id = format!("listBelow{}{}", name[..1].to_uppercase(), &name[1..]);
-    names(
-        Call::new("service", &id, &format!("List what is below {path}")),
-        "Names, to be appended to the path.",
-    )
-}
-
-pub(crate) fn specifications() -> Operation {
-    names(
-        Call::open(
-            "listSpecifications",
-            "List the versions of OpenAPI that this document is there in",
-        ),
-        "Versions, to be appended to the path.",
-    )
-}
-
-fn names(call: Call, description: &str) -> Operation {
-    let content = ContentBuilder::new()
-        .schema(Some(ArrayBuilder::new().items(RefOr::from(text()))))
-        .build();
-    let response = ResponseBuilder::new()
-        .description(description)
-        .content("application/json", content)
-        .build();
-    Call(call.0.response("200", response)).done()
-}
-
-pub(crate) fn openapi() -> Operation {
-    document("openapi", "This document")
-}
-
-pub(crate) fn openapi_3_1() -> Operation {
-    document("openapi31", "This document")
-}
-
-pub(crate) fn openapi_3_0() -> Operation {
-    document(
-        "openapi30",
-        "This document in OpenAPI 3.0, for generators that do not read 3.1",
-    )
-}
-
-fn document(operation_id: &str, summary: &str) -> Operation {
-    let content = ContentBuilder::new()
-        .schema(Some(utoipa::openapi::schema::ObjectBuilder::new()))
-        .build();
-    let response = ResponseBuilder::new()
-        .description("The document.")
-        .content("application/json", content)
-        .build();
-    Call(Call::open(operation_id, summary).0.response("200", response)).done()
-}
-
-pub(crate) fn docs() -> Operation {
-    content(Call::open("docs", "This document as a page"), "text/html")
-}
-
-pub(crate) fn problem() -> Operation {
-    let names = words(ProblemKind::ALL.iter().map(|kind| kind.name()));
-    let call = Call::open("problem", "What a kind of error means");
-    content(
-        call.with([path("problem", "The end of a problem's type.", names)])
-            .errors(&[404]),
-        "text/html",
-    )
-}
-
-/// A call that answers text.
-fn content(call: Call, content_type: &str) -> Operation {
-    let content = ContentBuilder::new().schema(Some(text())).build();
-    let response = ResponseBuilder::new()
-        .description("Text.")
-        .content(content_type, content)
-        .build();
-    Call(call.0.response("200", response)).done()
 }

@@ -28,6 +28,11 @@ pub(super) fn routes() -> Vec<Route> {
             [(Get, op::list_manifests()), (Post, op::create_manifest())],
         ),
         Route::new(
+            "/v1/em/manifests/schema",
+            get(manifests::schema),
+            [(Get, op::manifest_schema())],
+        ),
+        Route::new(
             "/v1/em/manifests/{manifest}",
             get(manifests::read)
                 .put(manifests::replace)

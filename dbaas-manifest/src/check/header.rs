@@ -12,7 +12,8 @@ use crate::limits;
 use crate::model::{Bound, Import, Imported, Requirement, Surroundings};
 use crate::reference::Reference;
 
-const KNOWN: [&str; 10] = [
+/// What a manifest has at its top.
+pub(crate) const KNOWN: [&str; 10] = [
     "name",
     "description",
     "schema_version",

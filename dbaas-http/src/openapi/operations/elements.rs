@@ -69,6 +69,13 @@ pub(crate) fn create_manifest() -> Operation {
         .done()
 }
 
+pub(crate) fn manifest_schema() -> Operation {
+    Call::new("elements", "manifestSchema", "Read the JSON Schema of manifests")
+        .about("For editors: which fields there are, and which are needed. What else is wrong with a manifest, its plan tells.")
+        .answers(200, "ManifestSchema", "The schema, draft 2020-12.")
+        .done()
+}
+
 pub(crate) fn read_manifest() -> Operation {
     let content = |schema| ContentBuilder::new().schema(Some(schema)).build();
     let response = ResponseBuilder::new()

@@ -265,6 +265,7 @@ pub(super) fn all() -> Vec<(&'static str, ObjectBuilder)> {
     };
     vec![
         ("ManifestDocument", free("A manifest: see docs/manifests.md.")),
+        ("ManifestSchema", free("A JSON Schema.")),
         ("ManifestOptions", options()),
         ("ManifestPlan", plan()),
         ("Manifest", manifest()),
