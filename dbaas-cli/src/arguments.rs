@@ -420,6 +420,9 @@ pub(crate) enum Databases {
         /// A user of the instance: name or uuid.
         #[arg(long, value_name = "USER")]
         owner: String,
+        /// An extension that it is to have. May be given several times.
+        #[arg(long, value_name = "NAME")]
+        extension: Vec<String>,
         /// Free text.
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
@@ -450,6 +453,12 @@ pub(crate) enum Databases {
         /// A user of the instance: name or uuid.
         #[arg(long, value_name = "USER")]
         owner: Option<String>,
+        /// An extension that it is to have; all of them have to be given.
+        #[arg(long, value_name = "NAME")]
+        extension: Vec<String>,
+        /// Drop every extension.
+        #[arg(long, conflicts_with = "extension")]
+        no_extensions: bool,
         /// Free text.
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
@@ -462,6 +471,9 @@ pub(crate) enum Databases {
     /// Take over a database of this name that was there before, with what is in it.
     #[command(after_help = "Example: dbaas databases adopt orders shop --wait")]
     Adopt(OneDatabase),
+    /// Bring the extensions of a database to the versions that its server offers.
+    #[command(after_help = "Example: dbaas databases update-extensions orders shop --wait")]
+    UpdateExtensions(OneDatabase),
     /// Give the owner back what somebody took away by SQL.
     #[command(after_help = "Example: dbaas databases repair-access orders shop --wait")]
     RepairAccess(OneDatabase),

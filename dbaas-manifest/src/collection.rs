@@ -3,6 +3,7 @@
 use std::fmt;
 
 use dbaas_core::access::AccessLevel;
+use dbaas_core::extension::ExtensionName;
 use dbaas_core::id::ProjectId;
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
 use dbaas_core::password::Password;
@@ -231,6 +232,7 @@ const DATABASE: &[Field] = &[
     optional("instance", instance),
     required("owner", owner),
     optional("access", access),
+    optional("extensions", extensions),
 ];
 const CONFIG: &[Field] = &[
     optional("name", name),
@@ -380,6 +382,23 @@ fn access(value: &Json) -> Result<Json, String> {
         .into_values()
         .map(|(user, level)| json!({"user": user, "level": level}));
     Ok(Json::Array(listed.collect()))
+}
+
+/// Names, in their order: the order says nothing.
+fn extensions(value: &Json) -> Result<Json, String> {
+    let said = value.as_array().ok_or("must be a list of names of extensions")?;
+    let most = dbaas_core::limits::EXTENSIONS_MAX;
+    if said.len() > most {
+        return Err(format!("names at most {most} extensions, not {}", said.len()));
+    }
+    let mut names = std::collections::BTreeSet::new();
+    for (index, name) in said.iter().enumerate() {
+        checked::<ExtensionName>(name).map_err(|rule| format!("entry {}: {rule}", index + 1))?;
+        if !names.insert(text(name)?) {
+            return Err(format!("entry {}: is there twice", index + 1));
+        }
+    }
+    Ok(json!(names))
 }
 
 fn password(value: &Json) -> Result<Json, String> {

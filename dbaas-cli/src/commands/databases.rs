@@ -20,6 +20,7 @@ pub(crate) async fn run(context: &Context, command: Databases) -> Result<(), Fai
             instance,
             name,
             owner,
+            extension,
             description,
             waiting,
         } => {
@@ -28,7 +29,8 @@ pub(crate) async fn run(context: &Context, command: Databases) -> Result<(), Fai
             let body = Body::default()
                 .with("name", Some(name))
                 .with("description", description)
-                .with("owner", Some(owner.path));
+                .with("owner", Some(owner.path))
+                .with("extensions", (!extension.is_empty()).then_some(extension));
             let path = format!("{}/databases", instance.path);
             let made = client.post(&path, &body.whole()).await?;
             let path = format!("{path}/{}", text(&made, "uuid"));
@@ -60,6 +62,8 @@ pub(crate) async fn run(context: &Context, command: Databases) -> Result<(), Fai
             instance,
             database,
             owner,
+            extension,
+            no_extensions,
             description,
             waiting,
         } => {
@@ -69,8 +73,10 @@ pub(crate) async fn run(context: &Context, command: Databases) -> Result<(), Fai
                 None => None,
                 Some(owner) => Some(resolve::user(client, &instance, &owner).await?.path),
             };
+            let extensions = (no_extensions || !extension.is_empty()).then_some(extension);
             let body = Body::default()
                 .with("owner", owner)
+                .with("extensions", extensions)
                 .with("description", description)
                 .change()?;
             let changed = client.patch(&database.path, &body).await?;
@@ -79,6 +85,7 @@ pub(crate) async fn run(context: &Context, command: Databases) -> Result<(), Fai
         }
         Databases::Access(command) => super::access::run(context, command).await,
         Databases::Adopt(command) => act(context, "adopt", command).await,
+        Databases::UpdateExtensions(command) => act(context, "update-extensions", command).await,
         Databases::RepairAccess(command) => act(context, "repair-access", command).await,
         Databases::Delete {
             instance,
@@ -140,11 +147,17 @@ async fn show(context: &Context, instance: &Found, database: &Value) -> Result<(
         let entry = |entry: &Value| format!("{} {}", named(entry, "user", &owners), text(entry, "level"));
         entries.iter().map(entry).collect::<Vec<_>>().join(", ")
     };
-    let fields: [Column<'_>; 8] = [
+    let extensions = |database: &Value| {
+        let names = database["extensions"].as_array();
+        let names: Vec<&str> = names.into_iter().flatten().filter_map(Value::as_str).collect();
+        names.join(", ")
+    };
+    let fields: [Column<'_>; 9] = [
         ("name", &|d| text(d, "name")),
         ("description", &|d| text(d, "description")),
         ("owner", &|d| named(d, "owner", &owners)),
         ("access", &access),
+        ("extensions", &extensions),
         ("status", &|d| text(d, "status")),
         ("reason", &|d| text(d, "reason")),
         ("created", &|d| time(d, "created_at")),

@@ -31,6 +31,7 @@ resources:
     shop:
       name: shop
       owner: $dbaas.types.postgres.instances.$db.users.$app:uuid
+      extensions: [citext]
       access:
         - {user: $dbaas.types.postgres.instances.$db.users.$reports:uuid, level: read}
   $core.config.configs:
@@ -96,7 +97,7 @@ fn an_apply_that_a_crash_cut_short_is_finished_by_another() {
     let password = line("PASSWORD=");
     assert_eq!(password.len(), 40);
     assert_eq!(
-        psql("app", &password, "CREATE TABLE t(); SHOW work_mem"),
+        psql("app", &password, "CREATE TABLE t(c citext); SHOW work_mem"),
         "CREATE TABLE\n32MB\n"
     );
     let access = server.ok(&["databases", "access", "list", "shop", "shop"]).stdout;

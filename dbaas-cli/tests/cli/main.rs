@@ -26,6 +26,7 @@ fn a_tour() {
     programs_read_json_and_yaml(&server);
     postgresql_programs(&server);
     access(&server);
+    extensions(&server);
     parameters(&server);
     logs(&server);
     versions(&server);
@@ -281,6 +282,32 @@ fn access(server: &Server) {
     let ours = server.run(&["users", "adopt", "orders", "app", "--wait"]);
     assert!([0, 4].contains(&ours.code), "{ours:?}");
     server.ok(&["users", "delete", "orders", "reports", "--yes", "--wait"]);
+}
+
+fn extensions(server: &Server) {
+    let edit =
+        |more: &[&str]| server.run(&[&["databases", "edit", "orders", "shop"], more, &["--wait"]].concat());
+    let done = edit(&["--extension", "hstore", "--extension", "citext"]);
+    assert!(
+        done.code == 0 && done.stdout.contains("hstore, citext"),
+        "{done:?}"
+    );
+    let sql = "SELECT string_agg(extname, ' ' ORDER BY extname) FROM pg_extension WHERE extname <> 'plpgsql'";
+    let seen = || {
+        server
+            .ok(&["psql", "orders", "-d", "shop", "--", "-Atc", sql])
+            .stdout
+    };
+    assert_eq!(seen(), "citext hstore\n");
+    server.ok(&["databases", "update-extensions", "orders", "shop", "--wait"]);
+    let none = edit(&["--no-extensions"]);
+    assert_eq!(none.code, 0, "{none:?}");
+    assert_eq!(seen(), "\n");
+    let unknown = edit(&["--extension", "Nonsense"]);
+    assert!(
+        unknown.code == 2 && unknown.stderr.contains("extensions"),
+        "{unknown:?}"
+    );
 }
 
 fn parameters(server: &Server) {

@@ -398,6 +398,7 @@ impl Apply<'_> {
                 let mut request = CreateDatabase::new(parsed(values, "name")?, parsed(values, "owner")?);
                 request.id = Some(DatabaseId::from_uuid(member.resource));
                 request.access = maybe(values, "access")?.unwrap_or_default();
+                request.extensions = maybe(values, "extensions")?.unwrap_or_default();
                 request.description = optional(values, "description")?.unwrap_or_default();
                 plane
                     .create_database(instance()?, request, None)
@@ -513,6 +514,7 @@ impl Apply<'_> {
                     description: optional(changed, "description")?,
                     owner: optional(changed, "owner")?,
                     access: maybe(changed, "access")?,
+                    extensions: maybe(changed, "extensions")?,
                 };
                 let id = DatabaseId::from_uuid(id);
                 plane

@@ -358,6 +358,8 @@ fn database(record: &DatabaseRecord) -> Actual {
     // In the order in which manifests compare them.
     let mut access = record.access.entries.clone();
     access.sort_by_key(|entry| entry.user.to_string());
+    let mut extensions = record.extensions.names.clone();
+    extensions.sort();
     Actual {
         id: record.id.uuid(),
         instance: Some(record.instance),
@@ -369,6 +371,7 @@ fn database(record: &DatabaseRecord) -> Actual {
             ("instance", json!(record.instance)),
             ("owner", json!(record.owner)),
             ("access", json!(access)),
+            ("extensions", json!(extensions)),
             ("status", json!(record.lifecycle)),
             ("created_at", json!(record.created_at)),
             ("updated_at", json!(record.updated_at)),
