@@ -194,6 +194,11 @@ pub trait Infrastructure: Send + Sync + 'static {
     /// password. A rule too many opens nodes to strangers; one too few closes them to the control plane.
     fn hba_rules(&self) -> HbaRules;
 
+    /// What users should know of every instance here, as a warning in its status: that machines are emulated, for example. As far as it is known by now.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The PostgreSQL versions that it can run now.
     async fn versions(&self) -> Result<Vec<AvailableVersion>, InfraError>;
 

@@ -70,6 +70,8 @@ pub struct Policy {
     pub hba: HbaRules,
     /// What the backend can do.
     pub capabilities: Capabilities,
+    /// What users should know of every instance on this infrastructure.
+    pub infrastructure_warnings: Vec<String>,
     /// A data disk with less than this share free, in percent, is reported.
     pub low_disk_percent: u64,
 }
@@ -90,6 +92,7 @@ impl Default for Policy {
             progress_ms: time_limits::PROGRESS_MS,
             hba: HbaRules::loopback(),
             capabilities: Capabilities::NONE,
+            infrastructure_warnings: Vec::new(),
             low_disk_percent: 10,
         }
     }

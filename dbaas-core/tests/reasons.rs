@@ -413,6 +413,9 @@ fn warnings_name_what_is_not_held_and_what_would_stop_writes() {
         "{:?}",
         record.status.warnings
     );
+    scene.policy.infrastructure_warnings = vec!["machines are emulated".to_owned()];
+    assert_eq!(told(&scene).status.warnings, ["machines are emulated"]);
+    scene.policy.infrastructure_warnings.clear();
 
     let mut two = Scene::running(2, 1);
     two.policy.capabilities = enforced.clone();

@@ -7,7 +7,7 @@ use dbaas_core::detector::{self, Trial};
 use dbaas_core::id::{InstanceId, NodeId};
 use dbaas_core::infrastructure::Endpoint;
 use dbaas_core::observation::Progress;
-use dbaas_core::plan::{self, Action, GoneObject, Outcome, Plan, Situation};
+use dbaas_core::plan::{self, Action, GoneObject, Outcome, Plan, Policy, Situation};
 use dbaas_core::store::StoreErrorKind;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
@@ -138,12 +138,16 @@ impl Engine {
         let fresh_ids: Vec<NodeId> = (0..dbaas_core::size::NodeCount::MAX.get())
             .map(|_| NodeId::from_uuid(self.ports.randomness.new_id(now)))
             .collect();
+        let policy = Policy {
+            infrastructure_warnings: self.ports.infrastructure.warnings(),
+            ..self.policy.clone()
+        };
         let plan = plan::plan(Situation {
             instance: record,
             users: &users,
             databases: &databases,
             observation: &observation,
-            policy: &self.policy,
+            policy: &policy,
             fresh_ids: &fresh_ids,
         });
         tracing::trace!(instance = %id, why = ?plan.why, actions = plan.actions.len(), "planned");

@@ -236,6 +236,9 @@ fn warnings(draft: &mut Draft<'_>) {
             .warnings
             .push(format!("not enforced by this backend: {}", loose.join(", ")));
     }
+    draft
+        .warnings
+        .extend(policy.infrastructure_warnings.iter().cloned());
     if draft.record.spec.nodes.get() > 1 && !draft.record.spec.writes_survive_one_loss() {
         let k = draft.record.spec.effective_sync_replicas();
         draft.warnings.push(format!(
