@@ -13,13 +13,17 @@ use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
 use crate::LibvirtOptions;
+use crate::ahead::{self, Ahead};
 use crate::events;
 use crate::pool::Image;
 use crate::virsh::{Hypervisor, Virsh};
-use crate::xml::{Accelerator, Subnet};
+use crate::xml::{Accelerator, Subnet, probe};
 
 /// Slower readers of hints are told that they missed some.
 const EVENTS_KEPT: usize = 1024;
+
+/// How long a machine runs that shows whether KVM works.
+const PROBE: Duration = Duration::from_millis(300);
 
 /// PostgreSQL nodes as virtual machines. See the crate's documentation.
 ///
@@ -73,12 +77,31 @@ impl LibvirtBackend {
             subnet: Mutex::default(),
             images: Mutex::default(),
             addresses: tokio::sync::Mutex::default(),
+            ahead: Arc::default(),
             nodes: Mutex::default(),
             events: broadcast::channel(EVENTS_KEPT).0,
             tasks: Mutex::default(),
         });
         inner.spawn(events::watch(Arc::downgrade(&inner)));
+        inner.spawn(ahead::keep_filled(Arc::downgrade(&inner)));
         Ok(LibvirtBackend { inner })
+    }
+
+    /// How many sets of the warm pool are ready.
+    ///
+    /// # Errors
+    /// libvirt's.
+    pub async fn warm_sets(&self) -> Result<usize, InfraError> {
+        ahead::ready(&self.inner).await
+    }
+
+    /// Removes the warm pool. Another one is made only by a backend that is connected later.
+    ///
+    /// # Errors
+    /// libvirt's.
+    pub async fn remove_warm_pool(&self) -> Result<(), InfraError> {
+        self.inner.tasks.lock().abort_all();
+        ahead::discard_all(&self.inner).await
     }
 
     /// Switches every node off, all at the same time: as [`PowerOff::Graceful`] with this deadline.
@@ -87,6 +110,9 @@ impl LibvirtBackend {
     /// The first node's that could not be switched off; the others are off nevertheless.
     pub async fn stop_all(&self, deadline: Duration) -> Result<(), InfraError> {
         let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
+        // What is done in the background begins nothing any more.
+        self.inner.tasks.lock().abort_all();
+        ahead::discard_unfinished(&self.inner).await?;
         let nodes = self.list().await?;
         let all = nodes
             .iter()
@@ -191,6 +217,7 @@ pub(crate) struct Inner {
     pub(crate) images: Mutex<HashMap<String, Image>>,
     /// Held while an address is chosen and written down.
     pub(crate) addresses: tokio::sync::Mutex<()>,
+    pub(crate) ahead: Arc<Ahead>,
     nodes: Mutex<BTreeMap<NodeRef, Arc<Handle>>>,
     events: broadcast::Sender<InfraEvent>,
     tasks: Mutex<JoinSet<()>>,
@@ -222,8 +249,18 @@ impl Inner {
             handle.change();
             handle.told.notify_waiters();
         }
-        // Nobody may be listening.
-        let _ = self.events.send(InfraEvent::NodeChanged(node));
+        if !ahead::is_set(node) {
+            // Nobody may be listening.
+            let _ = self.events.send(InfraEvent::NodeChanged(node));
+        }
+    }
+
+    /// Whether some node is on its way up.
+    pub(crate) fn is_preparing(&self) -> bool {
+        let nodes = self.nodes.lock();
+        nodes
+            .values()
+            .any(|handle| handle.is_starting() || !handle.followed.lock().is_empty())
     }
 
     pub(crate) fn missed(&self) {
@@ -234,7 +271,8 @@ impl Inner {
         self.events.subscribe()
     }
 
-    /// How machines are run here: by KVM where the processor says that it can, and libvirt that it may; a device file alone says nothing.
+    /// How machines are run here: by KVM where libvirt offers it, the processor has it and a machine really runs by it, which is tried; a device file alone
+    /// says nothing.
     pub(crate) async fn accelerator(&self) -> Result<Accelerator, InfraError> {
         if let Some(known) = *self.accelerator.lock() {
             return Ok(known);
@@ -242,26 +280,13 @@ impl Inner {
         let found = match self.options.emulate {
             Some(true) => Accelerator::Emulated,
             Some(false) => Accelerator::Kvm,
-            None => {
-                let questions = ["capabilities", "domcapabilities --virttype kvm"].map(str::to_owned);
-                let answers = self.libvirt.ask(&questions).await?;
-                let [host, kvm] = answers.as_slice() else {
-                    return Err(InfraError::new(
-                        InfraErrorKind::Other,
-                        "libvirt tells no capabilities",
-                    ));
-                };
-                let host = String::from_utf8_lossy(host);
-                let can = ["<feature name='vmx'/>", "<feature name='svm'/>"]
-                    .iter()
-                    .any(|feature| host.contains(feature));
-                if can && !kvm.is_empty() {
-                    Accelerator::Kvm
-                } else {
-                    tracing::warn!(uri = %self.options.uri, "no hardware virtualisation: machines are emulated, and many times slower");
+            None => match self.try_kvm().await? {
+                Ok(()) => Accelerator::Kvm,
+                Err(why) => {
+                    tracing::warn!(uri = %self.options.uri, %why, "no hardware virtualisation: machines are emulated, and many times slower");
                     Accelerator::Emulated
                 }
-            }
+            },
         };
         *self.accelerator.lock() = Some(found);
         Ok(found)
@@ -269,6 +294,81 @@ impl Inner {
 }
 
 impl Inner {
+    /// Runs a machine without disks by KVM, for a moment. The inner error: why that does not work here.
+    async fn try_kvm(&self) -> Result<Result<(), String>, InfraError> {
+        let questions = ["capabilities", "domcapabilities --virttype kvm"].map(str::to_owned);
+        let answers = self.libvirt.ask(&questions).await?;
+        let [host, kvm] = answers.as_slice() else {
+            return Err(InfraError::new(
+                InfraErrorKind::Other,
+                "libvirt tells no capabilities",
+            ));
+        };
+        if kvm.is_empty() {
+            return Ok(Err("libvirt does not offer it".to_owned()));
+        }
+        // What offers KVM without them emulates a part of it, and small machines run there that larger ones do not follow.
+        let host = String::from_utf8_lossy(host);
+        let features = ["<feature name='vmx'/>", "<feature name='svm'/>"];
+        if !features.iter().any(|feature| host.contains(feature)) {
+            return Ok(Err("the host's processor has neither vmx nor svm".to_owned()));
+        }
+        let name = format!("dbaas-probe-{}", uuid::Uuid::new_v4());
+        let xml = probe(&name, &self.options.owner);
+        match self
+            .libvirt
+            .run(&["create", "/dev/stdin"], Some(xml.into_bytes()))
+            .await
+        {
+            Ok(_) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    InfraErrorKind::Unavailable | InfraErrorKind::OutcomeUnknown
+                ) =>
+            {
+                return Err(error);
+            }
+            Err(error) => return Ok(Err(error.to_string())),
+        }
+        // A processor that cannot run guests ends the machine, or has it paused, with its first instruction.
+        tokio::time::sleep(PROBE).await;
+        let state = self.libvirt.ask(&[format!("domstate --reason {name}")]).await?;
+        let state = state
+            .first()
+            .map(|said| String::from_utf8_lossy(said).trim().to_owned());
+        // It vanishes with its end.
+        let _ = self.libvirt.run(&["destroy", &name], None).await;
+        Ok(match state {
+            Some(state) if state.starts_with("running") => Ok(()),
+            other => Err(format!(
+                "a machine that was tried did not run ({})",
+                other.unwrap_or_default()
+            )),
+        })
+    }
+
+    /// A machine that KVM ran stands still before it has said anything: KVM does not work here after all. Whether that is new.
+    pub(crate) fn give_kvm_up(&self) -> bool {
+        let mut accelerator = self.accelerator.lock();
+        if self.options.emulate.is_some() || *accelerator != Some(Accelerator::Kvm) {
+            return false;
+        }
+        tracing::warn!(uri = %self.options.uri, "a machine stands still in its boot by KVM: from now on machines are emulated, and many times slower");
+        *accelerator = Some(Accelerator::Emulated);
+        true
+    }
+
+    /// What users should know of every instance here.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        match *self.accelerator.lock() {
+            Some(Accelerator::Emulated) => vec![
+                "machines are emulated, as there is no hardware virtualisation here: they are many times slower".to_owned(),
+            ],
+            _ => Vec::new(),
+        }
+    }
+
     /// How often the nodes of an instance were changed by us, or told of.
     pub(crate) fn changes_of(&self, instance: dbaas_core::id::InstanceId) -> Vec<(NodeRef, u64)> {
         self.nodes

@@ -58,7 +58,7 @@ pub(crate) fn header(
         if due.format {
             line("format", "yes")?;
         }
-        if !record.copies.is_empty() {
+        if !record.copies.is_empty() && record.pooled.is_none() {
             line("copies", "yes")?;
         }
     }

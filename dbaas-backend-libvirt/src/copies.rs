@@ -8,17 +8,21 @@ use dbaas_core::id::NodeId;
 use dbaas_core::infrastructure::{DataState, InfraError, InfraErrorKind, NodeRef};
 use dbaas_node_start::control::PrepareKind;
 
+use crate::ahead;
 use crate::backend::Inner;
 use crate::control_disk::{self, Phase};
 use crate::look::{Look, State};
 use crate::names::{self, Volume};
 use crate::record::{Record, Wanted};
 use crate::start::{disk_bytes, launch};
+use crate::stop;
 
 /// Between two looks at a guest that will have something to copy.
 const POLL_COPY: Duration = Duration::from_millis(300);
 /// Between two looks at any other one; most of what happens is told by events.
 const POLL: Duration = Duration::from_secs(1);
+/// A machine that is paused so long after its start, and has said nothing, was not paused by somebody who tests us.
+const STANDS_STILL: Duration = Duration::from_secs(5);
 /// A preparation that takes longer is seen by asking.
 const FOLLOW_AT_MOST: Duration = Duration::from_secs(3600);
 /// A copy that has not come by then does not come.
@@ -29,7 +33,9 @@ pub(crate) fn resume(inner: &Arc<Inner>, look: &Look, record: &Record) {
     let Some(boot) = &record.boot else { return };
     match record.wanted {
         Wanted::AwaitsCopy(_) => await_copy(inner, look.node, &boot.boot_id),
-        Wanted::Started if look.waits_for_copies() => follow(inner, look.node, &boot.boot_id),
+        Wanted::Started if look.waits_for_copies() || look.is_silent() => {
+            follow(inner, look.node, &boot.boot_id)
+        }
         _ => {}
     }
 }
@@ -42,11 +48,11 @@ pub(crate) fn follow(inner: &Arc<Inner>, node: NodeRef, boot_id: &str) {
     }
     let (weak, boot_id) = (Arc::downgrade(inner), boot_id.to_owned());
     inner.spawn(async move {
-        let until = Instant::now() + FOLLOW_AT_MOST;
-        while Instant::now() < until {
+        let began = Instant::now();
+        while began.elapsed() < FOLLOW_AT_MOST {
             let Some(inner) = weak.upgrade() else { return };
             let told = handle.told.notified();
-            let pause = match follow_once(&inner, node, &boot_id).await {
+            let pause = match follow_once(&inner, node, &boot_id, began).await {
                 Ok(Some(pause)) => pause,
                 Ok(None) => {
                     inner.changed(node);
@@ -69,6 +75,7 @@ async fn follow_once(
     inner: &Arc<Inner>,
     node: NodeRef,
     boot_id: &str,
+    began: Instant,
 ) -> Result<Option<Duration>, InfraError> {
     let Some(look) = inner.look(node).await? else {
         return Ok(None);
@@ -77,6 +84,19 @@ async fn follow_once(
         return Ok(None);
     };
     if !look.is_on() || record.boot.as_ref().is_none_or(|b| b.boot_id != boot_id) {
+        return Ok(None);
+    }
+    let stands_still = look.is_silent() && look.state == State::Frozen && began.elapsed() > STANDS_STILL;
+    if stands_still && inner.give_kvm_up() || look.is_silent() && began.elapsed() > inner.options.boot_timeout
+    {
+        let _alone = inner.lock(node).await;
+        // Meanwhile it may have been started anew.
+        let is_same = |record: &Record| record.boot.as_ref().is_some_and(|b| b.boot_id == boot_id);
+        let look = inner.look(node).await?;
+        if look.is_some_and(|look| look.is_silent() && look.record.as_ref().is_some_and(is_same)) {
+            tracing::warn!(node = %node.node, "a machine hangs in its boot; it is ended");
+            stop::destroy(inner, node).await?;
+        }
         return Ok(None);
     }
     match look.report_of_boot().map(|r| r.phase) {
@@ -143,6 +163,8 @@ async fn copy_to_seeds(inner: &Arc<Inner>, record: &Record) -> Result<(), InfraE
         let message = "the guest did not wait until its disk was copied";
         return Err(InfraError::new(InfraErrorKind::Other, message));
     }
+    // Holes are not written.
+    let held = std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(&file).map_err(no_room)?) * 512;
     for seed in wanted {
         let _alone = inner.lock(seed).await;
         let Some(look) = inner.look(seed).await? else {
@@ -164,7 +186,7 @@ async fn copy_to_seeds(inner: &Arc<Inner>, record: &Record) -> Result<(), InfraE
         }
         let bytes = disk_bytes(&of_seed.spec.resources).max(disk_bytes(&record.spec.resources));
         inner.create_volume(&data, bytes).await?;
-        inner.upload(&data, &file).await?;
+        inner.upload(&data, &file, held).await?;
         inner
             .write_at(&control, control_disk::REPORT_AT, control_disk::report_of_copy())
             .await?;
@@ -174,7 +196,7 @@ async fn copy_to_seeds(inner: &Arc<Inner>, record: &Record) -> Result<(), InfraE
 }
 
 /// Whether a node is off and has no data of its own.
-fn takes_copy(look: &Look) -> bool {
+pub(crate) fn takes_copy(look: &Look) -> bool {
     let copied_before = look.report.as_ref().is_some_and(|r| r.phase == Phase::Copied);
     look.existing().is_ok()
         && !look.is_on()
@@ -238,7 +260,8 @@ async fn await_once(
         return Ok(false);
     }
     let handle = inner.handle(node);
-    if look.report.as_ref().is_some_and(|r| r.phase == Phase::Copied) {
+    let is_copied = look.report.as_ref().is_some_and(|r| r.phase == Phase::Copied);
+    if is_copied || ahead::give(inner, &look, source).await? {
         let _starting = handle.starting();
         record.wanted = Wanted::Started;
         inner.define(&record).await?;
@@ -279,6 +302,9 @@ pub(crate) async fn source_is_past(
     resume(inner, &look, &record);
     if look.state == State::Undefined {
         return Ok(false);
+    }
+    if let Some(set) = record.pooled.filter(|_| record.copies.contains(&node.node)) {
+        return Ok(!ahead::is_kept(inner, set, source).await?);
     }
     let initialises = record.wanted == Wanted::Started
         && look.is_on()

@@ -16,7 +16,7 @@ use tokio_stream::wrappers::BroadcastStream;
 
 use crate::backend::{Handle, Inner, LibvirtBackend};
 use crate::look::not_found;
-use crate::{observe, start, stop};
+use crate::{ahead, observe, start, stop};
 
 fn interrupted<E>(_: E) -> InfraError {
     InfraError::new(InfraErrorKind::OutcomeUnknown, "the call was interrupted")
@@ -66,6 +66,10 @@ impl Infrastructure for LibvirtBackend {
         }
     }
 
+    fn warnings(&self) -> Vec<String> {
+        self.inner.warnings()
+    }
+
     async fn versions(&self) -> Result<Vec<AvailableVersion>, InfraError> {
         self.inner.refresh_pool().await?;
         self.inner.versions().await
@@ -79,7 +83,7 @@ impl Infrastructure for LibvirtBackend {
         let looks = self.inner.look_at_all("dbaas-").await?;
         Ok(looks
             .into_iter()
-            .filter(|look| look.existing().is_ok())
+            .filter(|look| look.existing().is_ok() && !ahead::is_set(look.node))
             .map(|look| look.node)
             .collect())
     }

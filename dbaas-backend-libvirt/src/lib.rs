@@ -22,6 +22,7 @@
 //! # }
 //! ```
 
+mod ahead;
 mod backend;
 mod control_disk;
 mod copies;
@@ -59,6 +60,11 @@ pub struct LibvirtOptions {
     pub emulate: Option<bool>,
     /// Where disks of new nodes lie for a moment while they are copied for the first standbys. `None`: the system's directory for such.
     pub scratch_dir: Option<PathBuf>,
+    /// How many sets of initialised data disks are kept ready for each version that is the newest of the pool or was used since the start: an
+    /// instance then costs a clone and a boot. 0: none.
+    pub warm_sets: usize,
+    /// How long a machine may take from its start until its boot script reports something. One that hangs is destroyed, and has failed.
+    pub boot_timeout: Duration,
     /// How long a single request may take.
     pub request_timeout: Duration,
 }
@@ -72,6 +78,8 @@ impl Default for LibvirtOptions {
             owner: "dbaas".to_owned(),
             emulate: None,
             scratch_dir: None,
+            warm_sets: 1,
+            boot_timeout: Duration::from_secs(300),
             request_timeout: Duration::from_secs(60),
         }
     }

@@ -67,6 +67,11 @@ impl Look {
         }
     }
 
+    /// It runs, and its boot script has said nothing of this start.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.is_on() && self.report_of_boot().is_none()
+    }
+
     /// The guest waits until its disk has been copied.
     pub(crate) fn waits_for_copies(&self) -> bool {
         let waits = |report: &Report| report.phase == Phase::Initialised;

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use dbaas_core::boot_output::{
-    first_error, preparation_failure, rewind_failure, says_disk_full, telling_line,
-};
+use dbaas_core::boot_output::{first_error, preparation_failure, rewind_failure, server_exit, telling_line};
 use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::{
     BootMark, DataState, Endpoint, Exit, ExitReason, InfraError, NodeRef, ObservedNode, PowerState,
@@ -18,6 +16,8 @@ use crate::names::{self, Volume};
 use crate::record::{Record, Wanted};
 
 const PORT: u16 = 5432;
+/// Of what a server wrote before it ended.
+const LAST_LINES: usize = 200;
 /// Nodes may change while they are looked at.
 const TRIES: usize = 5;
 
@@ -132,7 +132,7 @@ async fn power(
     }
     let exited = |reason, message| Ok(PowerState::Exited(Exit { reason, message }));
     match &record.wanted {
-        Wanted::Off | Wanted::Kept => return Ok(PowerState::Off),
+        Wanted::Off | Wanted::Kept | Wanted::Pooled | Wanted::Taken(_) => return Ok(PowerState::Off),
         Wanted::AwaitsCopy(_) => return Ok(PowerState::Preparing),
         Wanted::NoCopy(why) => return exited(ExitReason::SeedGone, why.clone()),
         Wanted::Started => {}
@@ -153,16 +153,16 @@ async fn power(
     }
     let was_up = matches!(phase, Some(Phase::Up | Phase::Ended));
     // One that was destroyed has nothing to say about it.
-    let log = match phase {
-        Some(Phase::Ended) => inner.console(look, 20).await.unwrap_or_default(),
+    let log = match (phase, &record.boot) {
+        (Some(Phase::Ended), Some(boot)) => {
+            let said = inner.console(look, LAST_LINES).await.unwrap_or_default();
+            since_prepared(&said, &boot.boot_id).to_owned()
+        }
         _ => String::new(),
     };
-    let reason = if says_disk_full(&log) {
-        ExitReason::DiskFull
-    } else if was_up {
-        ExitReason::Died
-    } else {
-        ExitReason::PreparationFailed
+    let reason = match server_exit(&log) {
+        ExitReason::Died if !was_up => ExitReason::PreparationFailed,
+        reason => reason,
     };
     let what = match phase {
         Some(Phase::Up) => "the machine",
@@ -177,6 +177,12 @@ async fn power(
     exited(reason, message)
 }
 
+/// What a server wrote since this start, as far as it is there.
+fn since_prepared<'a>(said: &'a str, boot_id: &str) -> &'a str {
+    let prepared = format!("dbaas: prepared {boot_id}");
+    said.rsplit_once(&prepared).map_or(said, |(_, rest)| rest)
+}
+
 impl Inner {
     /// The last lines of what a machine's console said: PostgreSQL's log and the boot script's words.
     pub(crate) async fn console(&self, look: &Look, lines: usize) -> Result<String, InfraError> {
@@ -185,5 +191,22 @@ impl Inner {
         let said = String::from_utf8_lossy(&said).replace(['\0', '\r'], "");
         let all: Vec<&str> = said.lines().collect();
         Ok(all[all.len().saturating_sub(lines)..].join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_server_ended_is_in_what_this_start_wrote() {
+        let said = "[1] PANIC:  could not write: No space left on device\ndbaas: prepared b2\n\
+            2026-01-01 00:00:00 UTC [7] FATAL:  could not open file \"global/pg_filenode.map\": No such file or directory\n";
+        assert_eq!(server_exit(since_prepared(said, "b2")), ExitReason::Damaged);
+        assert_eq!(server_exit(since_prepared(said, "b3")), ExitReason::DiskFull);
+        assert_eq!(
+            server_exit(since_prepared("dbaas: prepared b2\n", "b2")),
+            ExitReason::Died
+        );
     }
 }

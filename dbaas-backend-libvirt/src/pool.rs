@@ -9,10 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Inner;
 use crate::names::{self, Volume};
+use crate::virsh::failure;
 
 /// Names of volumes that describe an image end so.
 const IMAGE_ENDING: &str = ".image";
 const IMAGE_FORMAT: u32 = 1;
+/// With less room than this an upload may have been cut short.
+const ROOM_LEFT: u64 = 64 << 20;
 
 /// What a node's machine is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,14 +111,20 @@ impl Inner {
 
     /// An empty raw volume, read by nobody but libvirt and the node's machine.
     pub(crate) async fn create_volume(&self, name: &str, bytes: u64) -> Result<(), InfraError> {
-        let xml = format!(
-            "<volume><name>{name}</name><capacity unit='bytes'>{bytes}</capacity><allocation>0</allocation>\
-             <target><format type='raw'/><permissions><mode>0600</mode></permissions></target></volume>"
-        );
         let pool = &self.options.pool;
         let command = ["vol-create", pool, "/dev/stdin"];
         self.libvirt
-            .run(&command, Some(xml.into_bytes()))
+            .run(&command, Some(raw_volume(name, bytes).into_bytes()))
+            .await
+            .map(|_| ())
+    }
+
+    /// A raw volume that begins as another one: libvirt copies it where it lies, and leaves its holes out.
+    pub(crate) async fn clone_volume(&self, name: &str, bytes: u64, from: &str) -> Result<(), InfraError> {
+        let pool = &self.options.pool;
+        let command = ["vol-create-from", pool, "/dev/stdin", from, "--inputpool", pool];
+        self.libvirt
+            .run(&command, Some(raw_volume(name, bytes).into_bytes()))
             .await
             .map(|_| ())
     }
@@ -166,19 +175,19 @@ impl Inner {
     }
 
     pub(crate) async fn write_at(&self, name: &str, offset: u64, bytes: Vec<u8>) -> Result<(), InfraError> {
-        let (offset, length) = (offset.to_string(), bytes.len().to_string());
-        let command = [
-            "vol-upload",
-            "--pool",
-            &self.options.pool,
-            name,
-            "/dev/stdin",
-            "--offset",
-            &offset,
-            "--length",
-            &length,
-        ];
-        self.libvirt.run(&command, Some(bytes)).await.map(|_| ())
+        let (pool, length) = (&self.options.pool, bytes.len());
+        let read = self.read_question(name, offset, length as u64);
+        // Read back at once: an upload does not say that there was no room for it.
+        let line =
+            format!("vol-upload --pool {pool} {name} /dev/stdin --offset {offset} --length {length}; {read}");
+        let (written, said) = self.libvirt.run_line(&line, bytes.clone()).await?;
+        if written == bytes {
+            return Ok(());
+        }
+        if said.trim().is_empty() {
+            return Err(lost(pool, name));
+        }
+        Err(failure("vol-upload", &said))
     }
 
     pub(crate) fn read_question(&self, name: &str, offset: u64, length: u64) -> String {
@@ -211,8 +220,11 @@ impl Inner {
         self.libvirt.run(&command, None).await.map(|_| ())
     }
 
-    /// The other way.
-    pub(crate) async fn upload(&self, name: &str, from: &Path) -> Result<(), InfraError> {
+    /// The other way. Only where there is room: an upload does not say that there was none.
+    pub(crate) async fn upload(&self, name: &str, from: &Path, bytes: u64) -> Result<(), InfraError> {
+        if self.room().await? < bytes.saturating_add(ROOM_LEFT) {
+            return Err(lost(&self.options.pool, name));
+        }
         let from = from.to_string_lossy();
         let command = [
             "vol-upload",
@@ -222,7 +234,24 @@ impl Inner {
             &from,
             "--sparse",
         ];
-        self.libvirt.run(&command, None).await.map(|_| ())
+        self.libvirt.run(&command, None).await?;
+        if self.room().await? < ROOM_LEFT {
+            return Err(lost(&self.options.pool, name));
+        }
+        Ok(())
+    }
+
+    /// How many bytes the pool has room for.
+    async fn room(&self) -> Result<u64, InfraError> {
+        self.refresh_pool().await?;
+        let command = ["pool-info", "--bytes", &self.options.pool];
+        let told = self.libvirt.run(&command, None).await?;
+        let told = String::from_utf8_lossy(&told).into_owned();
+        let room = told
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("Available:"));
+        room.and_then(|bytes| bytes.trim().parse().ok())
+            .ok_or_else(|| InfraError::new(InfraErrorKind::Other, "the pool does not tell its room"))
     }
 
     pub(crate) async fn pool_path(&self) -> Result<String, InfraError> {
@@ -296,6 +325,12 @@ impl Inner {
             .collect())
     }
 
+    /// Every image, the newest version last.
+    pub(crate) async fn all_images(&self) -> Result<Vec<(ImageRef, Image)>, InfraError> {
+        let found = self.descriptions().await?;
+        Ok(found.into_iter().map(|d| (d.name.clone(), d.image())).collect())
+    }
+
     /// The image of a name.
     pub(crate) async fn image(&self, name: &ImageRef) -> Result<Image, InfraError> {
         if let Some(image) = self.images.lock().get(name.as_str()) {
@@ -313,6 +348,18 @@ impl Inner {
         self.images.lock().insert(name.as_str().to_owned(), image.clone());
         Ok(image)
     }
+}
+
+fn lost(pool: &str, name: &str) -> InfraError {
+    let message = format!("the pool {pool} has no room for {name}: what was written there is not there");
+    InfraError::new(InfraErrorKind::Exhausted, message)
+}
+
+fn raw_volume(name: &str, bytes: u64) -> String {
+    format!(
+        "<volume><name>{name}</name><capacity unit='bytes'>{bytes}</capacity><allocation>0</allocation>\
+         <target><format type='raw'/><permissions><mode>0600</mode></permissions></target></volume>"
+    )
 }
 
 /// Somebody removed the file, and the pool has not taken note of it.

@@ -24,6 +24,10 @@ pub(crate) enum Wanted {
     AwaitsCopy(NodeId),
     /// That start failed before anything ran: there is no copy of its source, and why.
     NoCopy(String),
+    /// Not a node, but a set of the warm pool, ready to be taken.
+    Pooled,
+    /// The same, taken for this node.
+    Taken(NodeRef),
 }
 
 /// What is known of a node.
@@ -39,6 +43,9 @@ pub(crate) struct Record {
     pub(crate) boot: Option<Boot>,
     /// Nodes whose disks are copied from this one's before its first start.
     pub(crate) copies: Vec<NodeId>,
+    /// The set of the warm pool that the data disk was cloned from; nodes of `copies` get clones of the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pooled: Option<NodeId>,
     /// What the machine is made of: the image as it was when the node was made, or its version changed.
     pub(crate) image: Image,
 }

@@ -11,6 +11,7 @@ use dbaas_node_start::NODE_SCRIPT;
 use dbaas_node_start::archive::Account;
 use dbaas_node_start::control::{Boot, Job, PrepareKind, boot_upload};
 
+use crate::ahead;
 use crate::backend::{Handle, Inner};
 use crate::control_disk::{self, Due, Phase};
 use crate::copies;
@@ -88,11 +89,17 @@ async fn make(inner: &Arc<Inner>, handle: &Handle, spec: NodeSpec) -> Result<(),
             wanted: Wanted::Off,
             boot: None,
             copies: Vec::new(),
+            pooled: None,
             image,
         };
         let control = names::volume(node, Volume::Control);
         inner.create_volume(&control, control_disk::BYTES).await?;
-        inner.save_off(&record, false).await?;
+        if let Err(error) = inner.save_off(&record, false).await {
+            // Without a record nobody knows any more whose it is.
+            let _ = inner.libvirt.run(&["undefine", &names::domain(node)], None).await;
+            let _ = inner.delete_volume(&control).await;
+            return Err(error);
+        }
         Ok::<Record, InfraError>(record)
     };
     let record = match made.await {
@@ -180,9 +187,7 @@ async fn complete(inner: &Inner, look: &Look, known: &Record, record: &Record) -
         inner
             .write_at(&control, control_disk::REPORT_AT, control_disk::no_report())
             .await?;
-        inner
-            .create_volume(&data, disk_bytes(&record.spec.resources))
-            .await?;
+        inner.create_volume(&data, ahead::data_bytes(record)).await?;
         whole = false;
     } else {
         grow_data(inner, look, known, record).await?;
@@ -276,8 +281,7 @@ pub(crate) async fn start(
             .or(known.boot.as_ref().and_then(|b| b.major)),
     };
     record.boot = Some(boot.clone());
-    record.copies = Vec::new();
-    let job = match plan {
+    let mut job = match plan {
         Plan::NoCopy => {
             let why = "the first node has a data directory already and left no copy here";
             record.wanted = Wanted::NoCopy(why.to_owned());
@@ -295,11 +299,27 @@ pub(crate) async fn start(
             job
         }
     };
+    // Begun again, its standbys' copies are those that they were.
+    if job != Job::InitAhead {
+        (record.copies, record.pooled) = (Vec::new(), None);
+    }
     if let (Job::Init, Prepare::Init { seeds, .. }) = (job, &recipe.prepare) {
         record.copies = seeds.iter().copied().filter(|seed| *seed != node.node).collect();
+        if ahead::is_set(node) {
+            job = Job::MakeAhead;
+        } else {
+            record.pooled = from_warm_pool(inner, &record).await;
+        }
+        if record.pooled.is_some() {
+            job = Job::InitAhead;
+        }
     }
-    let is_new = matches!(job, Job::Init) || look.data() == DataState::Empty;
-    let format = is_new && !awaits_copy(&record);
+    let format = match job {
+        Job::Init | Job::MakeAhead => true,
+        // What is there is a copy, or is to be one.
+        Job::Existing | Job::InitAhead => false,
+        _ => look.data() == DataState::Empty,
+    };
     put(inner, &record, &boot, job, &recipe, format).await?;
     inner.define(&record).await?;
     handle.change();
@@ -307,11 +327,34 @@ pub(crate) async fn start(
         copies::await_copy(inner, node, &boot.boot_id);
     } else {
         launch(inner, &record).await?;
-        copies::follow(inner, node, &boot.boot_id);
+        // Whoever makes a set follows it.
+        if !ahead::is_set(node) {
+            copies::follow(inner, node, &boot.boot_id);
+        }
     }
     drop(_starting);
     inner.changed(node);
     Ok(())
+}
+
+/// A clone of a set of the warm pool in place of the data disk. `None`: there is no set, or it could not be cloned; the disk is an empty one.
+async fn from_warm_pool(inner: &Inner, record: &Record) -> Option<NodeId> {
+    let cloned = async {
+        let Some(set) = ahead::take(inner, record).await? else {
+            return Ok(None);
+        };
+        let look = inner.look(record.node()).await?;
+        let look = look.ok_or_else(|| not_found(record.node()))?;
+        ahead::clone_to(inner, set, &look, record).await?;
+        Ok::<_, InfraError>(Some(set))
+    };
+    match cloned.await {
+        Ok(set) => set,
+        Err(error) => {
+            tracing::warn!(node = %record.node().node, %error, "a set of the warm pool cannot be used");
+            None
+        }
+    }
 }
 
 fn awaits_copy(record: &Record) -> bool {
@@ -372,6 +415,16 @@ fn check_major(boot: Option<&Boot>, spec: &NodeSpec) -> Result<(), InfraError> {
     }
 }
 
+fn is_copy(look: &Look) -> bool {
+    look.report.as_ref().is_some_and(|r| r.phase == Phase::Copied)
+}
+
+/// Whether the last start came to PostgreSQL.
+fn was_up(look: &Look) -> bool {
+    look.report_of_boot()
+        .is_some_and(|r| matches!(r.phase, Phase::Up | Phase::Ended))
+}
+
 /// What is to be done; an error if the recipe does not fit what is there.
 async fn plan(
     inner: &Arc<Inner>,
@@ -396,7 +449,12 @@ async fn plan(
             "there is no complete data directory to rewind ({data:?})"
         ))),
         Prepare::BaseBackup { .. } => Ok(Plan::Run(Job::BaseBackup)),
-        Prepare::Init { .. } if !initialised => Ok(Plan::Run(Job::Init)),
+        // Nobody can log in before a start has given it its password.
+        Prepare::Init { .. } if initialised && by_this_start && known.pooled.is_some() && !was_up(look) => {
+            Ok(Plan::Run(Job::InitAhead))
+        }
+        // A copy that was never started is nobody's data.
+        Prepare::Init { .. } if !initialised || is_copy(look) => Ok(Plan::Run(Job::Init)),
         Prepare::Init { .. } if by_this_start => Ok(Plan::Run(Job::Existing)),
         Prepare::Init { .. } => Err(invalid(
             "the node holds a database cluster already; it is not initialised again",
@@ -404,10 +462,12 @@ async fn plan(
         Prepare::SeedOf { source } => {
             // Before the copy is looked for: it may arrive meanwhile.
             let past = copies::source_is_past(inner, look.node, *source).await?;
-            let look = inner.look(look.node).await?.ok_or_else(|| not_found(look.node))?;
-            let copied = look.report.as_ref().is_some_and(|r| r.phase == Phase::Copied);
+            let mut look = inner.look(look.node).await?.ok_or_else(|| not_found(look.node))?;
+            if !is_copy(&look) && ahead::give(inner, &look, *source).await? {
+                look = inner.look(look.node).await?.ok_or_else(|| not_found(look.node))?;
+            }
             match look.data() {
-                DataState::Initialised if copied || by_this_start => Ok(Plan::Run(Job::Existing)),
+                DataState::Initialised if is_copy(&look) || by_this_start => Ok(Plan::Run(Job::Existing)),
                 DataState::Initialised => {
                     Err(invalid("the node holds a database cluster of its own already"))
                 }

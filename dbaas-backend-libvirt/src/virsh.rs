@@ -25,6 +25,9 @@ pub(crate) trait Hypervisor: Send + Sync + 'static {
     /// Asks several questions at once, each a line of words without blanks or quotes in them. One that fails has an empty answer.
     async fn ask(&self, questions: &[String]) -> Result<Vec<Vec<u8>>, InfraError>;
 
+    /// Runs several commands in one line, with something to read for one of them; gives what they printed, and what they complained of.
+    async fn run_line(&self, line: &str, input: Vec<u8>) -> Result<(Vec<u8>, String), InfraError>;
+
     /// A process that tells of events on its standard output, line by line, until it ends.
     fn follow_events(&self) -> Result<Child, InfraError>;
 
@@ -135,6 +138,13 @@ impl Hypervisor for Virsh {
         Ok(answers)
     }
 
+    async fn run_line(&self, line: &str, input: Vec<u8>) -> Result<(Vec<u8>, String), InfraError> {
+        let mut command = self.command();
+        command.arg(line);
+        let (_, out, said) = self.output(command, Some(input)).await?;
+        Ok((out, said))
+    }
+
     fn follow_events(&self) -> Result<Child, InfraError> {
         let mut command = self.command();
         // A libvirt on another machine that falls silent is given up.
@@ -178,7 +188,7 @@ fn is_disconnected(said: &str) -> bool {
 }
 
 /// What a failure means. `virsh` tells no codes, only English texts.
-fn failure(what: &str, said: &str) -> InfraError {
+pub(crate) fn failure(what: &str, said: &str) -> InfraError {
     let connecting = said.contains("failed to connect to the hypervisor");
     let kind = if connecting {
         InfraErrorKind::Unavailable

@@ -98,6 +98,19 @@ pub(crate) fn domain(record: &Record, place: &Place<'_>) -> Result<String, Infra
     Ok(xml)
 }
 
+/// A transient machine that has nothing, to see whether machines run by KVM.
+pub(crate) fn probe(name: &str, owner: &str) -> String {
+    format!(
+        "<domain type='kvm'><name>{name}</name>\
+         <metadata><dbaas:probe xmlns:dbaas='{NAMESPACE}' owner='{}'/></metadata>\
+         <memory unit='MiB'>32</memory><vcpu>1</vcpu>\
+         <os><type arch='x86_64' machine='pc'>hvm</type></os><cpu mode='host-passthrough'/>\
+         <on_poweroff>destroy</on_poweroff><on_reboot>destroy</on_reboot><on_crash>destroy</on_crash>\
+         <devices><memballoon model='none'/><controller type='usb' model='none'/><video><model type='none'/></video></devices></domain>",
+        escape(owner)
+    )
+}
+
 /// A hardware address for each address of a network, the same for ever.
 fn mac(ip: &str) -> Result<String, InfraError> {
     let ip: std::net::Ipv4Addr = ip
@@ -314,6 +327,7 @@ mod tests {
             wanted: Wanted::Off,
             boot: None,
             copies: Vec::new(),
+            pooled: None,
             image: Image {
                 root: "r".into(),
                 kernel: Some(Kernel {

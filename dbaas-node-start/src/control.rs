@@ -240,6 +240,10 @@ pub enum Job {
     Existing,
     /// `initdb`.
     Init,
+    /// `initdb` for the warm pool: nothing is started afterwards.
+    MakeAhead,
+    /// The data directory was initialised ahead; it gets the superuser's password.
+    InitAhead,
     /// Another container does it.
     InitElsewhere,
     /// Wait for the copy.
@@ -298,7 +302,7 @@ pub fn boot_upload(
 fn job_text(job: Job, recipe: &BootRecipe) -> io::Result<String> {
     let prepare = match job {
         Job::Existing => "existing",
-        Job::Init => "init",
+        Job::Init | Job::MakeAhead | Job::InitAhead => "init",
         Job::InitElsewhere => "init-elsewhere",
         Job::Seed => "seed",
         Job::NoSeed => "no-seed",
@@ -320,6 +324,11 @@ fn job_text(job: Job, recipe: &BootRecipe) -> io::Result<String> {
         text.push_str(&format!("{name}={value}\n"));
         Ok(())
     };
+    match job {
+        Job::MakeAhead => line("ahead", "make")?,
+        Job::InitAhead => line("ahead", "take")?,
+        _ => {}
+    }
     match &recipe.prepare {
         Prepare::BaseBackup { source, slot } => {
             line("slot", slot)?;
@@ -423,6 +432,21 @@ mod tests {
         let other = Control::read(&files).unwrap();
         assert_eq!(other.ticket, Ticket::UsedByAnother);
         assert_eq!(failed.unwrap().program, "pg_rewind");
+    }
+
+    #[test]
+    fn what_is_initialised_ahead_is_told() {
+        let mut recipe = recipe();
+        recipe.prepare = Prepare::Init {
+            admin_password: Secret::new("it's"),
+            seeds: Vec::new(),
+        };
+        for (job, word) in [(Job::MakeAhead, "ahead=make"), (Job::InitAhead, "ahead=take")] {
+            let files = back(&boot_upload(ACCOUNT, &boot(), job, &recipe, &[]).unwrap());
+            let text = files["dbaas/boot-b1/job"].expose();
+            assert!(text.contains("prepare=init\n") && text.contains(word), "{text}");
+            assert_eq!(files["dbaas/boot-b1/pwfile"].expose(), "it's");
+        }
     }
 
     #[test]

@@ -46,22 +46,37 @@ rm -rf "$N"
 case $(word_of prepare) in
 existing) ;;
 init)
-  incomplete
-  initialise() {
-    rm -rf "$D" && mkdir -m 700 "$D" &&
-      initdb -D "$D" -U "$(word_of user)" -E UTF8 --locale="$1" --data-checksums --no-sync --no-instructions \
-        --auth-host=scram-sha-256 --auth-local=scram-sha-256 --pwfile="$B/pwfile"
-  }
-  if ! initialise C.UTF-8 > out 2>&1; then
-    # Older C libraries have no C.UTF-8; C orders the same, it only knows no letters beyond ASCII.
-    grep -q 'invalid locale' out || failed initdb out
-    initialise C > out 2>&1 || failed initdb out
-  fi
-  complete
-  if [ -n "${DBAAS_COPY:-}" ]; then
-    # The disk is copied for the first standbys, before the first start, by whoever runs this script.
-    : > "$DBAAS_COPY/ready"
-    while [ ! -e "$DBAAS_COPY/done" ]; do sleep 0.1; done
+  if [ "$(word_of ahead)" = take ]; then
+    # Initialised ahead, with a password that nobody knows. A single-user server gives the superuser ours; doing it once more changes nothing.
+    rm -f "$D/postmaster.pid"
+    {
+      printf 'ALTER ROLE "%s" PASSWORD '"'" "$(word_of user)"
+      sed "s/'/''/g" "$B/pwfile" | tr -d '\n'
+      echo "'"
+    } | postgres --single -D "$D" -c log_min_error_statement=panic -c log_min_messages=warning postgres > out 2>&1 ||
+      { incomplete; failed postgres out; }
+    # The statement is nowhere in there.
+    ! grep -q 'ERROR:' out || { incomplete; failed postgres out; }
+  else
+    incomplete
+    initialise() {
+      rm -rf "$D" && mkdir -m 700 "$D" &&
+        initdb -D "$D" -U "$(word_of user)" -E UTF8 --locale="$1" --data-checksums --no-sync --no-instructions \
+          --auth-host=scram-sha-256 --auth-local=scram-sha-256 --pwfile="$B/pwfile"
+    }
+    if ! initialise C.UTF-8 > out 2>&1; then
+      # Older C libraries have no C.UTF-8; C orders the same, it only knows no letters beyond ASCII.
+      grep -q 'invalid locale' out || failed initdb out
+      initialise C > out 2>&1 || failed initdb out
+    fi
+    complete
+    if [ -n "${DBAAS_COPY:-}" ]; then
+      # The disk is copied for the first standbys, before the first start, by whoever runs this script.
+      : > "$DBAAS_COPY/ready"
+      while [ ! -e "$DBAAS_COPY/done" ]; do sleep 0.1; done
+    fi
+    # For the warm pool: whoever asked for it should have taken the disk by now.
+    if [ "$(word_of ahead)" = make ]; then echo "initialised ahead; nothing is to be started" > out; failed ahead out; fi
   fi
   ;;
 init-elsewhere)
