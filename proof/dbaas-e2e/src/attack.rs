@@ -81,7 +81,7 @@ pub async fn attack(
         options.kinds.iter().partition(|kind| kind.is_possible(stack));
     if !impossible.is_empty() {
         tracing::error!(
-            "SKIPPED: {impossible:?} cannot be done here (a full disk needs root and processes, a slow one root and blkio control groups, a cut network root and Docker)"
+            "SKIPPED: {impossible:?} cannot be done here (a full disk needs root and processes, a slow one root and blkio control groups or machines, a cut network root and Docker, or machines)"
         );
     }
     ensure!(!kinds.is_empty(), "there is no fault to inflict");
@@ -112,11 +112,13 @@ async fn one(
 ) -> anyhow::Result<Duration> {
     let small_disk = small_disk(stack, cluster, options, fault, rng).await?;
     let target = cluster.target(stack).await?;
-    let probe = TwoWritersProbe::start(&target.hosts, &target, &ProbeOptions::default()).await?;
-    let sets = SetWorkload::start(&target, &SetOptions::default()).await?;
-    let bank = BankWorkload::start(&target, &BankOptions::default()).await?;
+    let load = Load::of(stack);
+    let probe = TwoWritersProbe::start(&target.hosts, &target, &load.probe).await?;
+    let sets = SetWorkload::start(&target, &load.sets).await?;
+    let bank = BankWorkload::start(&target, &load.bank).await?;
     ensure!(
-        sets.wait_for_acknowledged(100, Duration::from_secs(30)).await,
+        sets.wait_for_acknowledged(load.enough, stack.patience() / 4)
+            .await,
         "no writes before the fault"
     );
     let at = Instant::now();
@@ -124,7 +126,9 @@ async fn one(
         Some(small_disk) => small_disk.fill(stack, cluster, rng).await?,
         None => inflict(stack, cluster, options, fault, rng).await?,
     }
-    let resumed = sets.wait_for_acknowledged(100, Duration::from_secs(90)).await;
+    let resumed = sets
+        .wait_for_acknowledged(load.enough, stack.patience() * 3 / 4)
+        .await;
     if !resumed {
         anyhow::bail!("writes did not resume: {}", cluster.story(stack).await);
     }
@@ -152,8 +156,45 @@ async fn one(
     report.acknowledged_transfers += bank.acknowledged;
     Ok(sets
         .timeline
-        .longest_gap_between(at, at + Duration::from_secs(90))
+        .longest_gap_between(at, at + stack.patience() * 3 / 4)
         .duration())
+}
+
+/// What goes on while faults come.
+struct Load {
+    probe: ProbeOptions,
+    sets: SetOptions,
+    bank: BankOptions,
+    /// So many acknowledged rows show that the cluster takes writes.
+    enough: u64,
+}
+
+impl Load {
+    fn of(stack: &Stack) -> Load {
+        let mut load = Load {
+            probe: ProbeOptions::default(),
+            sets: SetOptions::default(),
+            bank: BankOptions::default(),
+            enough: 100,
+        };
+        if stack.libvirt().is_some() {
+            // Emulated machines have a processor for each of them, and it is slow: what they are asked must not be all that they do.
+            load.enough = 20;
+            load.probe.writers_per_node = 1;
+            load.probe.pause_between = Duration::from_millis(100);
+            (load.sets.writers, load.bank.tellers) = (2, 2);
+            load.sets.pause_between = Duration::from_millis(50);
+            load.bank.pause_between = Duration::from_millis(100);
+            load.bank.audit_every = Duration::from_secs(1);
+            let patience = Duration::from_secs(5);
+            for client in [&mut load.sets.client, &mut load.bank.client] {
+                (client.connect_timeout, client.statement_timeout) = (patience, patience);
+                client.retry_pause = Duration::from_millis(100);
+            }
+            (load.probe.connect_timeout, load.probe.statement_timeout) = (patience, patience);
+        }
+        load
+    }
 }
 
 /// Before the fault: the node that is to be hit gets a small disk, and becomes the primary if it is to be that.
@@ -179,7 +220,7 @@ async fn small_disk(
     if fault == Fault::FullDiskPrimary {
         let action = InstanceAction::Switchover { to: Some(node) };
         stack.plane()?.act_on_instance(cluster.id, action).await?;
-        let until = Instant::now() + crate::cluster::HEAL;
+        let until = Instant::now() + stack.patience();
         while cluster.primary(stack).await.map(|p| p.record.id).ok() != Some(node) {
             ensure!(Instant::now() < until, "the switchover did not come to an end");
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -93,12 +93,15 @@ impl Cluster {
     /// Waits until instance, user and database are ACTIVE.
     pub async fn wait_ready(&self, stack: &Stack) -> anyhow::Result<()> {
         let plane = stack.plane()?;
-        plane.wait_for_instance(self.id, Lifecycle::Active, HEAL).await?;
+        let patience = stack.patience();
         plane
-            .wait_for_user(self.id, self.user, ObjectLifecycle::Active, HEAL)
+            .wait_for_instance(self.id, Lifecycle::Active, patience)
             .await?;
         plane
-            .wait_for_database(self.id, self.database, ObjectLifecycle::Active, HEAL)
+            .wait_for_user(self.id, self.user, ObjectLifecycle::Active, patience)
+            .await?;
+        plane
+            .wait_for_database(self.id, self.database, ObjectLifecycle::Active, patience)
             .await?;
         Ok(())
     }
@@ -135,20 +138,24 @@ impl Cluster {
             .join(node.to_string())
     }
 
-    /// Sends a signal to every process of a node; what comes nearest to it where nodes are containers.
+    /// Sends a signal to every process of a node; what comes nearest to it where nodes are containers or machines.
     pub fn signal(&self, stack: &Stack, node: NodeId, signal: Signal) -> anyhow::Result<()> {
         if let Some(docker) = stack.docker() {
             return docker.signal(node, signal);
+        }
+        if let Some(libvirt) = stack.libvirt() {
+            return libvirt.signal(self.id, node, signal);
         }
         let found = fault::signal_under(&self.data_dir(stack, node), signal);
         ensure!(found > 0, "node {node} has no process to signal");
         Ok(())
     }
 
-    /// Every process of a node, as this machine numbers them.
+    /// Every process of a node, as this machine numbers them; of a virtual machine none.
     pub fn processes(&self, stack: &Stack, node: NodeId) -> anyhow::Result<Vec<i32>> {
         match stack.docker() {
             Some(docker) => docker.processes(node),
+            None if stack.libvirt().is_some() => Ok(Vec::new()),
             None => Ok(fault::processes_under(&self.data_dir(stack, node))),
         }
     }
@@ -157,6 +164,9 @@ impl Cluster {
     pub fn lose_disk(&self, stack: &Stack, node: NodeId) -> anyhow::Result<()> {
         if let Some(docker) = stack.docker() {
             return docker.remove(node);
+        }
+        if let Some(libvirt) = stack.libvirt() {
+            return libvirt.lose_disk(self.id, node);
         }
         let directory = self.data_dir(stack, node);
         // Gone in one moment, from under the server, so that nobody starts it on half of a disk.
@@ -231,7 +241,7 @@ impl Cluster {
 
     /// Waits until the instance is ACTIVE with so many nodes, all of them ACTIVE, one of them primary.
     pub async fn wait_healed(&self, stack: &Stack, nodes: usize) -> anyhow::Result<()> {
-        let until = Instant::now() + HEAL;
+        let until = Instant::now() + stack.patience();
         loop {
             let record = stack.plane()?.instance(self.id).await?.record;
             let views = self.nodes(stack).await?;
@@ -303,9 +313,10 @@ impl Cluster {
                 Some(_) => Vec::new(),
                 None => fault::doing_under(&self.data_dir(stack, record.id)),
             };
-            let log = match stack.docker() {
-                Some(docker) => docker.logs(&DockerPlace::name(record.id), 2_000)?,
-                None => {
+            let log = match (stack.docker(), stack.libvirt()) {
+                (Some(docker), _) => docker.logs(&DockerPlace::name(record.id), 2_000)?,
+                (None, Some(libvirt)) => libvirt.logs(self.id, record.id).unwrap_or_default(),
+                (None, None) => {
                     std::fs::read_to_string(self.data_dir(stack, record.id).join("log")).unwrap_or_default()
                 }
             };
@@ -332,9 +343,9 @@ impl Cluster {
             self.events(stack).await?.join("\n")
         );
         let admin = self.admin(stack).await?;
-        let amcheck = install_amcheck(&admin, Instant::now() + Duration::from_secs(60)).await?;
+        let amcheck = install_amcheck(&admin, Instant::now() + stack.patience() / 2).await?;
         // Waits until all nodes have all of it, the extension too.
-        let comparison = compare_nodes(&target.hosts, &admin, Duration::from_secs(60)).await?;
+        let comparison = compare_nodes(&target.hosts, &admin, stack.patience() / 2).await?;
         ensure!(
             comparison.is_equal(),
             "nodes differ: {:?}",
@@ -352,7 +363,7 @@ impl Cluster {
             );
             return Ok(());
         }
-        let corrupted = check_structures(&target.hosts, &admin, Duration::from_secs(120)).await?;
+        let corrupted = check_structures(&target.hosts, &admin, stack.patience()).await?;
         ensure!(
             corrupted.is_empty(),
             "tables or indexes are broken: {corrupted:?}"

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod cluster;
 pub mod docker;
 pub mod fault;
+pub mod libvirt;
 pub mod load;
 pub mod soak;
 pub mod stack;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use dbaas_backend_docker::DockerBackend;
+use dbaas_backend_libvirt::LibvirtBackend;
 use dbaas_backend_local::{FetchProgress, LocalOptions, WarmPool, discover, fetch};
 use dbaas_controller::ControlPlane;
 use dbaas_controller::request::Page;
@@ -15,8 +16,10 @@ use dbaas_core::version::{PostgresMajor, PostgresVersion, VersionRecord};
 use dbaas_embedded::{Embedded, EmbeddedOptions};
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::cluster::HEAL;
 use crate::docker::DockerPlace;
 use crate::fault;
+use crate::libvirt::LibvirtPlace;
 
 /// How a [`Stack`] is made.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +30,8 @@ pub struct StackOptions {
     pub beside_others: bool,
     /// On Docker: disks of a fixed size, images in this directory.
     pub docker_disks: Option<PathBuf>,
+    /// On libvirt: initialised data disks made ahead.
+    pub libvirt_warm_sets: usize,
     /// Everything else.
     pub embedded: EmbeddedOptions,
 }
@@ -38,6 +43,15 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 enum Running {
     Local(Embedded),
     Docker(Embedded<DockerBackend>),
+    Libvirt(Embedded<LibvirtBackend>),
+}
+
+/// What nodes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nodes {
+    Processes,
+    Containers,
+    Machines,
 }
 
 impl Running {
@@ -45,17 +59,19 @@ impl Running {
         match self {
             Running::Local(embedded) => &embedded.control_plane,
             Running::Docker(embedded) => &embedded.control_plane,
+            Running::Libvirt(embedded) => &embedded.control_plane,
         }
     }
 }
 
-/// A control plane in a directory of its own, with processes of this machine, or containers where `DBAAS_E2E_BACKEND=docker`. When dropped, every process that it started is killed and the directory deleted (kept with
-/// `DBAAS_E2E_KEEP=1`, for the servers' logs).
+/// A control plane in a directory of its own, with processes of this machine, or containers where `DBAAS_E2E_BACKEND=docker`, or virtual machines where it is
+/// `libvirt`. When dropped, every process that it started is killed and the directory deleted (kept with `DBAAS_E2E_KEEP=1`, for the servers' logs).
 pub struct Stack {
     directory: tempfile::TempDir,
     options: EmbeddedOptions,
     running: Option<Running>,
     docker: Option<DockerPlace>,
+    libvirt: Option<LibvirtPlace>,
     _turn: Option<MutexGuard<'static, ()>>,
 }
 
@@ -67,8 +83,12 @@ impl Stack {
 
     /// Starts one with options.
     pub async fn start_with(options: StackOptions) -> anyhow::Result<Option<Stack>> {
-        let docker = std::env::var("DBAAS_E2E_BACKEND").is_ok_and(|b| b == "docker");
-        Self::start_there(options, docker).await
+        let nodes = match std::env::var("DBAAS_E2E_BACKEND").as_deref() {
+            Ok("docker") => Nodes::Containers,
+            Ok("libvirt") => Nodes::Machines,
+            _ => Nodes::Processes,
+        };
+        Self::start_there(options, nodes).await
     }
 
     /// Starts one with containers on a Docker Engine. `None`, loudly, where there is none and nothing demands one
@@ -79,10 +99,21 @@ impl Stack {
 
     /// The same with options.
     pub async fn start_on_docker_with(options: StackOptions) -> anyhow::Result<Option<Stack>> {
-        Self::start_there(options, true).await
+        Self::start_there(options, Nodes::Containers).await
     }
 
-    async fn start_there(options: StackOptions, docker: bool) -> anyhow::Result<Option<Stack>> {
+    /// Starts one with virtual machines of a libvirt. `None`, loudly, where there is none and nothing demands one
+    /// (`DBAAS_REQUIRE_LIBVIRT=1`).
+    pub async fn start_on_libvirt() -> anyhow::Result<Option<Stack>> {
+        Self::start_on_libvirt_with(StackOptions::default()).await
+    }
+
+    /// The same with options.
+    pub async fn start_on_libvirt_with(options: StackOptions) -> anyhow::Result<Option<Stack>> {
+        Self::start_there(options, Nodes::Machines).await
+    }
+
+    async fn start_there(options: StackOptions, nodes: Nodes) -> anyhow::Result<Option<Stack>> {
         let turn = if options.beside_others {
             None
         } else {
@@ -108,7 +139,7 @@ impl Stack {
         }
         let required = std::env::var_os("DBAAS_REQUIRE_POSTGRES").is_some_and(|v| v == "1");
         embedded.local.allow_download = required;
-        let docker = if docker {
+        let docker = if nodes == Nodes::Containers {
             let place = DockerPlace::from_env(&dbaas_embedded::owner(directory.path())?)?;
             if place.is_none() {
                 tracing::error!(
@@ -123,11 +154,24 @@ impl Stack {
         } else {
             None
         };
+        let libvirt = if nodes == Nodes::Machines {
+            let place = LibvirtPlace::from_env(&dbaas_embedded::owner(directory.path())?)?;
+            let Some(place) = place else {
+                tracing::error!(
+                    "SKIPPED: no libvirt for tests; set DBAAS_LIBVIRT_URI, or DBAAS_REQUIRE_LIBVIRT=1 to fail"
+                );
+                return Ok(None);
+            };
+            Some(place.with_warm_pool(options.libvirt_warm_sets))
+        } else {
+            None
+        };
         let mut stack = Stack {
             directory,
             options: embedded,
             running: None,
             docker,
+            libvirt,
             _turn: turn,
         };
         match stack.open().await {
@@ -169,20 +213,24 @@ impl Stack {
 
     async fn open_once(&self) -> anyhow::Result<Running> {
         let directory = self.directory.path();
-        Ok(match &self.docker {
-            None => Running::Local(dbaas_embedded::open(directory, self.options.clone()).await?),
-            Some(place) => {
+        let settings = self.options.controller.clone();
+        Ok(match (&self.docker, &self.libvirt) {
+            (None, None) => Running::Local(dbaas_embedded::open(directory, self.options.clone()).await?),
+            (Some(place), _) => {
                 let backend = async { DockerBackend::connect(place.options()) };
-                let settings = self.options.controller.clone();
                 Running::Docker(dbaas_embedded::open_on(directory, backend, settings).await?)
+            }
+            (None, Some(place)) => {
+                let backend = async { LibvirtBackend::connect(place.options()) };
+                Running::Libvirt(dbaas_embedded::open_on(directory, backend, settings).await?)
             }
         })
     }
 
     /// Makes sure of a major and adds it to the catalogue.
     pub async fn ensure_major(&mut self, major: u32) -> anyhow::Result<()> {
-        if self.docker.is_some() {
-            // The engine has its image, or it has not.
+        if self.docker.is_some() || self.libvirt.is_some() {
+            // The engine, or the pool, has its image, or it has not.
             return Ok(());
         }
         let progress = Arc::new(|_: &str, _| {});
@@ -240,6 +288,19 @@ impl Stack {
         self.docker.as_ref()
     }
 
+    /// The libvirt that its nodes run on, if they do.
+    pub fn libvirt(&self) -> Option<&LibvirtPlace> {
+        self.libvirt.as_ref()
+    }
+
+    /// How long a cluster may take to become, or become again, as asked for: machines may be emulated.
+    pub fn patience(&self) -> Duration {
+        match self.libvirt {
+            Some(_) => HEAL * 5,
+            None => HEAL,
+        }
+    }
+
     /// The control plane.
     pub fn plane(&self) -> anyhow::Result<&ControlPlane> {
         let running = self.running.as_ref().context("the control plane is closed")?;
@@ -250,8 +311,18 @@ impl Stack {
     pub fn embedded(&self) -> anyhow::Result<&Embedded> {
         match &self.running {
             Some(Running::Local(embedded)) => Ok(embedded),
-            Some(Running::Docker(_)) => anyhow::bail!("the nodes are containers"),
+            Some(Running::Docker(_) | Running::Libvirt(_)) => {
+                anyhow::bail!("the nodes are not this machine's processes")
+            }
             None => anyhow::bail!("the control plane is closed"),
+        }
+    }
+
+    /// How many sets of initialised data disks are ready on its libvirt.
+    pub async fn warm_sets_on_libvirt(&self) -> anyhow::Result<usize> {
+        match &self.running {
+            Some(Running::Libvirt(embedded)) => Ok(embedded.backend.warm_sets().await?),
+            _ => anyhow::bail!("the nodes are not on a libvirt"),
         }
     }
 
@@ -295,7 +366,7 @@ impl Stack {
         if let Some(two) = self.newest_two_minors().await? {
             return Ok(Some(two));
         }
-        if self.docker.is_some() || !self.options.local.allow_download {
+        if self.docker.is_some() || self.libvirt.is_some() || !self.options.local.allow_download {
             return Ok(None);
         }
         let Some(major) = self.newest_major().await? else {

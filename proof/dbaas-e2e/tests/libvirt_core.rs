@@ -1,5 +1,5 @@
-//! The core of the main job on virtual machines: three nodes with a user and a database, a primary that is destroyed, a switchover, fewer nodes, a larger
-//! disk, stop and start, and an end that leaves nothing.
+//! The core of the main job on virtual machines: three nodes from the warm pool with a user and a database, a primary that is destroyed, a switchover,
+//! fewer nodes, a larger disk, more nodes, more memory for one after the other, stop and start, and an end that leaves nothing.
 #![allow(clippy::print_stderr, reason = "measurements, and skipped tests say so")]
 
 use std::process::{Command, Stdio};
@@ -155,6 +155,12 @@ async fn the_main_job() -> Result {
         after: None,
         limit: 10,
     };
+    // Otherwise the first instance does without it.
+    let until = Instant::now() + PATIENCE;
+    while embedded.backend.warm_sets().await? == 0 {
+        ensure!(Instant::now() < until, "the warm pool is filled");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
     let version = plane
         .versions(page)
         .await?
@@ -236,6 +242,25 @@ async fn the_main_job() -> Result {
     }
     assert_eq!(case.rows().await?, "1002", "a disk grows with the data on it");
 
+    let more = UpdateInstance {
+        nodes: Some(3u64.try_into()?),
+        ..UpdateInstance::default()
+    };
+    case.update(more).await?;
+    case.healed(3).await?;
+    let memory = UpdateInstance {
+        ram: Some(640u64.try_into()?),
+        ..UpdateInstance::default()
+    };
+    case.update(memory).await?;
+    case.healed(3).await?;
+    for node in case.nodes().await? {
+        let domain = format!("dbaas-{id}-{}", node.record.id);
+        let info = virsh(&case.uri, &["dominfo", &domain])?;
+        assert!(info.contains(&(640 * 1024).to_string()), "{info}");
+    }
+    assert_eq!(case.rows().await?, "1002", "memory changes with the data there");
+
     plane.act_on_instance(id, InstanceAction::Stop).await?;
     let until = Instant::now() + PATIENCE;
     while virsh(&case.uri, &["list", "--name"])?.contains(&id.to_string()) {
@@ -246,10 +271,19 @@ async fn the_main_job() -> Result {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     plane.act_on_instance(id, InstanceAction::Start).await?;
-    case.healed(2).await?;
+    case.healed(3).await?;
+    let warned = plane.instance(id).await?.record.status.warnings;
+    let emulated =
+        virsh(&case.uri, &["dumpxml", &format!("dbaas-{id}-{first}")])?.contains("<domain type='qemu'");
+    assert_eq!(
+        warned.iter().any(|warning| warning.contains("emulated")),
+        emulated,
+        "{warned:?}"
+    );
     assert_eq!(case.rows().await?, "1002");
 
     plane.delete_instance(id, None).await?;
+    let until = Instant::now() + PATIENCE;
     while plane.instance(id).await.is_ok() {
         ensure!(Instant::now() < until, "a deleted instance goes");
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -258,5 +292,6 @@ async fn the_main_job() -> Result {
     assert!(!left.contains(&id.to_string()), "{left}");
     eprintln!("all of it after {:?}", begin.elapsed());
     plane.shutdown(Duration::from_secs(10)).await;
+    embedded.backend.remove_warm_pool().await?;
     Ok(())
 }

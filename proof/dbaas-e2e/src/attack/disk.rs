@@ -23,7 +23,7 @@ const SMALL: u64 = 192 << 20;
 /// Where version 1 of control groups limits writes.
 const BLKIO: &str = "/sys/fs/cgroup/blkio";
 /// Writes a second of a slow disk; a commit takes two or more.
-const SLOW_WRITES: std::ops::Range<u32> = 20..80;
+pub(super) const SLOW_WRITES: std::ops::Range<u32> = 20..80;
 
 /// Whether this process may mount.
 pub(super) fn can_fill() -> bool {

@@ -15,6 +15,7 @@ use super::moment::{Before, Moment};
 use super::{AttackOptions, Fault, minor};
 use crate::cluster::Cluster;
 use crate::docker::Cut;
+use crate::libvirt::LinkCut;
 use crate::stack::Stack;
 
 /// Does it. Returns when it is done, and what was taken away for a time is back.
@@ -47,6 +48,11 @@ pub(super) async fn inflict(
             let _ = cluster.signal(stack, primary, Signal::CONT);
         }
         Fault::KillBackend => {
+            if let Some(libvirt) = stack.libvirt() {
+                let newest = ["sh", "-c", "kill -9 $(busybox pgrep -n postgres)"];
+                // The newest one may end by itself before it is killed.
+                let _ = libvirt.in_guest(cluster.id, primary, &newest).await;
+            }
             // The first process is the postmaster; the newest is a client's, or soon replaced.
             let mut processes = cluster.processes(stack, primary)?;
             processes.sort_unstable();
@@ -157,9 +163,17 @@ pub(super) async fn inflict(
             } else {
                 some_standby
             };
-            let slow = SlowDisk::make(stack, cluster, node, rng)?;
-            tokio::time::sleep(Duration::from_secs(rng.random_range(4..10))).await;
-            drop(slow);
+            let length = Duration::from_secs(rng.random_range(4..10));
+            if let Some(libvirt) = stack.libvirt() {
+                libvirt.slow_disk(cluster.id, node, rng.random_range(disk::SLOW_WRITES))?;
+                tokio::time::sleep(length).await;
+                // It may have been ended meanwhile, and is as fast as ever then.
+                let _ = libvirt.slow_disk(cluster.id, node, 0);
+            } else {
+                let slow = SlowDisk::make(stack, cluster, node, rng)?;
+                tokio::time::sleep(length).await;
+                drop(slow);
+            }
         }
         Fault::LoseDiskPrimary => cluster.lose_disk(stack, primary)?,
         Fault::LoseDiskStandby => cluster.lose_disk(stack, some_standby)?,
@@ -185,10 +199,25 @@ pub(super) async fn inflict(
                     (nodes[0], vec![nodes[1]], false)
                 }
             };
-            let docker = stack.docker().context("only containers have networks to cut")?;
-            let cut = Cut::make(docker, node, &others, outside)?;
-            tokio::time::sleep(Duration::from_millis(rng.random_range(500..9_000))).await;
-            cut.mend()?;
+            let length = Duration::from_millis(rng.random_range(500..9_000));
+            if let Some(libvirt) = stack.libvirt() {
+                let cut = match fault {
+                    Fault::CutPrimary | Fault::CutStandby => LinkCut::link(libvirt, cluster.id, node)?,
+                    _ => {
+                        let unreachable = addresses(stack, cluster, &others, outside).await?;
+                        LinkCut::addresses(libvirt, cluster.id, node, unreachable).await?
+                    }
+                };
+                tokio::time::sleep(length).await;
+                cut.mend().await?;
+            } else {
+                let docker = stack
+                    .docker()
+                    .context("only containers and machines have networks to cut")?;
+                let cut = Cut::make(docker, node, &others, outside)?;
+                tokio::time::sleep(length).await;
+                cut.mend()?;
+            }
         }
         Fault::MinorVersion => minor::there_and_back(stack, cluster, usize::try_from(options.nodes)?).await?,
         Fault::StutterPrimary => disk::stutter(stack, cluster, primary, rng).await,
@@ -206,6 +235,28 @@ pub(super) async fn inflict(
         }
     }
     Ok(())
+}
+
+/// Where a machine reaches others, and whatever is outside: clients and the controller, which are on the network's own host.
+async fn addresses(
+    stack: &Stack,
+    cluster: &Cluster,
+    others: &[NodeId],
+    outside: bool,
+) -> anyhow::Result<Vec<String>> {
+    let nodes = cluster.nodes(stack).await?;
+    let of = |node: &NodeId| {
+        let view = nodes.iter().find(|view| view.record.id == *node);
+        let endpoint = view.and_then(|view| view.record.endpoint.clone());
+        endpoint
+            .map(|endpoint| endpoint.host)
+            .context("a node without an address")
+    };
+    let mut found = others.iter().map(of).collect::<anyhow::Result<Vec<_>>>()?;
+    if outside {
+        found.push(stack.libvirt().context("not on libvirt")?.gateway()?);
+    }
+    Ok(found)
 }
 
 /// How long there is no controller.

@@ -84,20 +84,20 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether it can be done to this stack's nodes: some need root, some need containers and some need processes. ([`Fault::MinorVersion`] needs two minor
+    /// Whether it can be done to this stack's nodes: some need root, some containers or machines, and some processes. ([`Fault::MinorVersion`] needs two minor
     /// versions, which is seen when it begins.)
     pub fn is_possible(self, stack: &Stack) -> bool {
-        let docker = stack.docker().is_some();
+        let (docker, libvirt) = (stack.docker().is_some(), stack.libvirt().is_some());
         match self {
             // On Docker disks of a fixed size are a test of their own (`docker_failover`).
-            Fault::FullDiskPrimary | Fault::FullDiskStandby => !docker && disk::can_fill(),
-            Fault::SlowDiskPrimary | Fault::SlowDiskStandby => disk::can_slow(),
+            Fault::FullDiskPrimary | Fault::FullDiskStandby => !docker && !libvirt && disk::can_fill(),
+            Fault::SlowDiskPrimary | Fault::SlowDiskStandby => libvirt || disk::can_slow(),
             // Nodes on this machine share its network.
             Fault::CutPrimaryFromStandbys
             | Fault::CutPrimaryFromClients
             | Fault::CutPrimary
             | Fault::CutStandby
-            | Fault::CutPair => docker && rustix::process::geteuid().is_root(),
+            | Fault::CutPair => libvirt || docker && rustix::process::geteuid().is_root(),
             _ => true,
         }
     }

@@ -28,6 +28,9 @@ struct Arguments {
     /// On containers of the Docker Engine that DBAAS_DOCKER_HOST names: `ci/docker/with-engine` starts one.
     #[arg(long)]
     docker: bool,
+    /// On virtual machines of the libvirt that DBAAS_LIBVIRT_URI names: `ci/libvirt/with-libvirtd` starts one.
+    #[arg(long, conflicts_with = "docker")]
+    libvirt: bool,
     /// Only these kinds of faults, with commas between.
     #[arg(
         long,
@@ -47,11 +50,15 @@ async fn main() -> anyhow::Result<()> {
         nodes,
         k,
         docker,
+        libvirt,
         only,
     } = Arguments::parse();
     let mut stack = if docker {
         let stack = Stack::start_on_docker().await?;
         stack.context("no Docker Engine: DBAAS_DOCKER_HOST names none")?
+    } else if libvirt {
+        let stack = Stack::start_on_libvirt().await?;
+        stack.context("no libvirt: DBAAS_LIBVIRT_URI names none")?
     } else {
         let stack = Stack::start().await?;
         stack.context("this machine has no PostgreSQL; see ci/setup")?

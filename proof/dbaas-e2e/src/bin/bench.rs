@@ -4,7 +4,7 @@
 use clap::{Parser, ValueEnum};
 use dbaas_e2e::bench::by_hand::ByHand;
 use dbaas_e2e::bench::figures::Table;
-use dbaas_e2e::bench::{BenchOptions, docker, failover, http, machine, provision};
+use dbaas_e2e::bench::{BenchOptions, docker, failover, http, libvirt, machine, provision};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures what the control plane costs on real PostgreSQL of this machine, each figure beside its floor of the same run.
@@ -38,6 +38,8 @@ enum What {
     Http,
     /// Instances and the write pause on the Docker Engine of DBAAS_DOCKER_HOST, beside the `docker` program; not a part of all. `ci/docker/bench` runs it on an engine of its own.
     Docker,
+    /// The same on the libvirt of DBAAS_LIBVIRT_URI, beside the `virsh` program; not a part of all. `ci/libvirt/bench` runs it on a libvirtd of its own.
+    Libvirt,
 }
 
 #[tokio::main]
@@ -51,12 +53,13 @@ async fn main() -> anyhow::Result<()> {
         download_dir: std::env::var_os("DBAAS_TEST_POSTGRES_DIR").map(Into::into),
         ..Default::default()
     };
-    if arguments.what == What::Docker {
+    if matches!(arguments.what, What::Docker | What::Libvirt) {
         let here = tempfile::tempdir()?;
-        println!(
-            "{}\n",
-            machine::describe(here.path(), "PostgreSQL in containers")?
-        );
+        let postgres = match arguments.what {
+            What::Docker => "PostgreSQL in containers",
+            _ => "PostgreSQL in virtual machines",
+        };
+        println!("{}\n", machine::describe(here.path(), postgres)?);
     } else {
         let here = ByHand::new(&local, options.major)?;
         let postgres = format!("PostgreSQL {}", here.installation.version);
@@ -95,6 +98,9 @@ async fn measure(arguments: &Arguments, options: &BenchOptions) -> anyhow::Resul
     }
     if arguments.what == What::Docker {
         show(&docker::run(options, &mut progress).await?);
+    }
+    if arguments.what == What::Libvirt {
+        show(&libvirt::run(options, &mut progress).await?);
     }
     Ok(())
 }
