@@ -161,6 +161,15 @@ pub fn seal(epoch: Epoch, closed_names: Option<&str>) -> Script {
     release(script.step(reload()).step(end_conflicts())).within_ms(1_000, 4_000)
 }
 
+/// Ends queries that keep a standby, sealed in `epoch`, from replaying what it has. Changes no setting: a reload would wake replay.
+pub fn end_replay_conflicts(epoch: Epoch) -> Script {
+    Script::new("end_conflicts")
+        .guard(epoch_guard(Accepts::Exactly(epoch)))
+        .guard(in_recovery_guard())
+        .step(end_conflicts())
+        .within_ms(1_000, 4_000)
+}
+
 /// Promotes a sealed standby; `closed_names` must be in effect already (sealing sees to it), so that it acknowledges nothing
 /// before its own setting is made. Does not wait for the promotion to end.
 pub fn promote(epoch: Epoch, closed_names: &str) -> Script {

@@ -339,6 +339,13 @@ pub enum Action {
         /// What its `synchronous_standby_names` has to become, if it is not that already.
         closed_names: Option<String>,
     },
+    /// End what keeps a sealed standby from replaying all that it has.
+    EndConflicts {
+        /// Which.
+        node: NodeId,
+        /// In this epoch.
+        epoch: Epoch,
+    },
     /// Promote a sealed standby.
     Promote {
         /// Which.
@@ -554,6 +561,7 @@ impl Action {
             | Action::Remove { node, .. }
             | Action::Bootstrap { node, .. }
             | Action::Seal { node, .. }
+            | Action::EndConflicts { node, .. }
             | Action::Promote { node, .. }
             | Action::MarkHistory { node, .. }
             | Action::SetSyncNames { node, .. }
@@ -587,6 +595,7 @@ impl Action {
             Action::Remove { .. } => "remove",
             Action::Bootstrap { .. } => "bootstrap",
             Action::Seal { .. } => "seal",
+            Action::EndConflicts { .. } => "end_conflicts",
             Action::Promote { .. } => "promote",
             Action::MarkHistory { .. } => "mark_history",
             Action::SetSyncNames { .. } => "set_sync_names",

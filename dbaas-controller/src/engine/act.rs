@@ -59,6 +59,8 @@ pub(super) enum Done {
 pub(super) struct ActionError {
     message: String,
     outcome: Outcome,
+    /// The same may succeed at once, and nothing of what was asked for is wrong: no login came about in time, say.
+    passing: bool,
 }
 
 impl ActionError {
@@ -66,8 +68,15 @@ impl ActionError {
     pub(super) fn outcome(&self) -> Outcome {
         self.outcome
     }
+
+    /// Whether it says something of a user or database after this many failures in a row before it: a login that a busy machine gives too late does not.
+    pub(super) fn is_telling(&self, failures: u32) -> bool {
+        !self.passing || failures >= PASSING_FAILURES
+    }
 }
 
+/// So many failures in a row that may pass are one that is told.
+const PASSING_FAILURES: u32 = 3;
 /// A lock was not to be had in time; an object is in use.
 const HELD_UP: [&str; 2] = ["55P03", "55006"];
 
@@ -83,6 +92,7 @@ impl From<SqlError> for ActionError {
         ActionError {
             message: error.to_string(),
             outcome: if held_up { Outcome::HeldUp } else { Outcome::Failed },
+            passing: error.is_retryable(),
         }
     }
 }
@@ -92,6 +102,7 @@ pub(super) fn failed(message: impl Into<String>) -> ActionError {
     ActionError {
         message: message.into(),
         outcome: Outcome::Failed,
+        passing: false,
     }
 }
 
@@ -100,7 +111,10 @@ pub(super) fn key(action: &Action) -> String {
     let node = action.node();
     let name = action.name();
     match action {
-        Action::Seal { epoch, .. } | Action::Promote { epoch, .. } | Action::Follow { epoch, .. } => {
+        Action::Seal { epoch, .. }
+        | Action::EndConflicts { epoch, .. }
+        | Action::Promote { epoch, .. }
+        | Action::Follow { epoch, .. } => {
             format!("{name}/{node}/{epoch}")
         }
         Action::Start { boot, .. } => format!("{name}/{node}/{}", boot.epoch),
@@ -184,6 +198,9 @@ impl Stage {
             } => {
                 self.run(*node, &command::seal(*epoch, closed_names.as_deref()))
                     .await?;
+            }
+            Action::EndConflicts { node, epoch } => {
+                self.run(*node, &command::end_replay_conflicts(*epoch)).await?;
             }
             Action::Promote {
                 node,

@@ -428,7 +428,8 @@ impl Engine {
                 Ok(Done::Part { .. }) => Outcome::Part,
                 Err(error) => error.outcome(),
             };
-            let wait_ms = action.held_off_ms(outcome, memory.backoff.failures());
+            let failures = memory.backoff.failures();
+            let wait_ms = action.held_off_ms(outcome, failures);
             if well {
                 memory.backoff.succeeded(now, wait_ms);
             } else {
@@ -447,7 +448,9 @@ impl Engine {
                         }
                         Err(error) => {
                             m.object_progress.extend(before.map(|before| (object, before)));
-                            m.object_failures.insert(object, error.to_string());
+                            if error.is_telling(failures) {
+                                m.object_failures.insert(object, error.to_string());
+                            }
                         }
                     }
                 }

@@ -480,6 +480,7 @@ mod tests {
         let mut scripts = vec![
             command::seal(epoch, Some("x")),
             command::promote(epoch, "x"),
+            command::end_replay_conflicts(epoch),
             command::mark_history(epoch),
             command::set_sync_names(epoch, 3, "x"),
             command::follow(epoch, "host='a' port='1'", "slot", Some("x")),

@@ -214,7 +214,9 @@ fn act(action: &Action) -> Option<Act> {
             closed_names.as_deref().map(names),
         ),
         Action::Checkpoint { .. } => What::Checkpoint,
-        Action::Reconfigure { .. }
+        // Nobody asks anything of a standby in the model.
+        Action::EndConflicts { .. }
+        | Action::Reconfigure { .. }
         | Action::CreateSlots { .. }
         | Action::DropSlots { .. }
         | Action::PutRole { .. }

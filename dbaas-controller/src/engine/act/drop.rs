@@ -229,5 +229,6 @@ fn held_up(message: String) -> ActionError {
     ActionError {
         message,
         outcome: Outcome::HeldUp,
+        passing: false,
     }
 }

@@ -25,7 +25,7 @@ impl Stage {
             {
                 first = Err(ActionError {
                     message: format!("extension {}: {}", change.name(), error.message),
-                    outcome: error.outcome,
+                    ..error
                 });
             }
         }

@@ -86,12 +86,23 @@ pub(super) fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
     // Also when there are enough: whoever can be sealed now need not be rewound later.
     for id in candidates.difference(&sealed) {
         let Some(facts) = draft.facts(*id) else { continue };
-        // Sealed but for its receiver ending or its replay catching up; where a query holds replay up, sealing it again ends that query.
-        if facts.epoch == epoch && facts.primary_conninfo.is_empty() && !facts.is_behind() {
+        // Sealed but for its receiver ending or its replay catching up.
+        let catches_up = facts.epoch == epoch && facts.primary_conninfo.is_empty();
+        if catches_up && !facts.is_behind() {
             continue;
         }
         let closed_names = draft.missing_closed_names(facts);
         if restart_stalled(draft, *id) {
+            continue;
+        }
+        // A query may hold replay up. Sealing it again would end that query, too; but each reload of its settings wakes replay, which then reads a record that is not
+        // whole once more from its beginning: a large one keeps it busy all the time, and it is never seen to wait for the rest.
+        if catches_up && closed_names.is_none() {
+            let why = format!(
+                "{} replays what it has: ending what holds that up",
+                draft.name(*id)
+            );
+            draft.act(Action::EndConflicts { node: *id, epoch }, why);
             continue;
         }
         draft.act(

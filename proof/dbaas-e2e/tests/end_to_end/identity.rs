@@ -6,8 +6,8 @@ use super::tenants::House;
 
 type Result = anyhow::Result<()>;
 
-const TABLE: &str = "CREATE TABLE own_rows AS SELECT generate_series(1, 3) AS i";
-const ROWS: &str = "SELECT count(*) FROM own_rows";
+const TABLE: &str = "CREATE TABLE public.own_rows AS SELECT generate_series(1, 3) AS i";
+const ROWS: &str = "SELECT count(*) FROM public.own_rows";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_comment_is_a_comment() -> Result {
@@ -40,6 +40,62 @@ async fn a_comment_is_a_comment() -> Result {
         format!("dbaas:{}", first.uuid()),
         "it is the owner's"
     );
+    let events = house.cluster.events(&house.stack).await?.join("\n");
+    assert!(!events.contains("mending"), "{events}");
+    Ok(())
+}
+
+/// `pg_dump -C` carries the comment of the database along, and `psql` puts it back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dump_is_restored() -> Result {
+    let Some(house) = House::start("dump").await? else {
+        return Ok(());
+    };
+    let first = house.cluster.database;
+    let mark = format!("dbaas:{}", first.uuid());
+    house.sql("app", "shop", TABLE).await?;
+    house
+        .sql("app", "shop", &format!("COMMENT ON DATABASE shop IS '{mark}'"))
+        .await?;
+    let dump = house.program("app", "pg_dump", &["-C", "shop"]).await?;
+    assert!(
+        String::from_utf8_lossy(&dump).contains(&mark),
+        "the dump carries the comment"
+    );
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), &dump)?;
+    let path = file.path().to_str().unwrap_or_default().to_owned();
+    let restore = ["--quiet", "--no-psqlrc", "--file", &path];
+
+    // Deleted, created again, restored by its owner: the dump's CREATE DATABASE is refused, and what follows is done.
+    house.delete_database(first).await?;
+    let second = house.create_database("shop", house.cluster.user).await?;
+    house.ready(second).await?;
+    let as_owner = [&restore[..], &["--dbname", "shop"]].concat();
+    house.program("app", "psql", &as_owner).await?;
+    house.let_drift_be_found().await;
+    assert_eq!(house.sql("app", "shop", ROWS).await?, "3");
+    assert_eq!(house.database(second).await?.lifecycle, ObjectLifecycle::Active);
+
+    // Dropped by SQL and restored by an administrator: another database of the right name, with the right comment. It is told of, and left alone until it
+    // is adopted.
+    house.admin("DROP DATABASE shop WITH (FORCE)").await?;
+    house.error_with(second, "dropped by SQL").await?;
+    let as_admin = [&restore[..], &["--dbname", "postgres"]].concat();
+    house.program("dbaas_admin", "psql", &as_admin).await?;
+    house.error_with(second, "actions/adopt").await?;
+    house.let_drift_be_found().await;
+    assert_eq!(
+        house.sql("dbaas_admin", "shop", ROWS).await?,
+        "3",
+        "it is left alone"
+    );
+    house
+        .plane()?
+        .adopt_database(house.cluster.id, second, None)
+        .await?;
+    house.ready(second).await?;
+    assert_eq!(house.sql("app", "shop", ROWS).await?, "3");
     let events = house.cluster.events(&house.stack).await?.join("\n");
     assert!(!events.contains("mending"), "{events}");
     Ok(())

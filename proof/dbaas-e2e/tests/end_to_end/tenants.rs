@@ -129,6 +129,39 @@ impl House {
         self.sql("dbaas_admin", "postgres", sql).await
     }
 
+    /// Runs one of PostgreSQL's own programs of the server's version, as this user, and gives what it wrote. `psql` may fail on single statements.
+    pub(crate) async fn program(
+        &self,
+        user: &str,
+        name: &'static str,
+        arguments: &[&str],
+    ) -> anyhow::Result<Vec<u8>> {
+        let directory = self
+            .admin("SELECT setting FROM pg_config WHERE name = 'BINDIR'")
+            .await?;
+        let (host, password) = match user {
+            "dbaas_admin" => (&self.admin.hosts[0], self.admin.password.expose()),
+            _ => (&self.target.hosts[0], PASSWORD),
+        };
+        let mut command = std::process::Command::new(std::path::Path::new(&directory).join(name));
+        command
+            .args([
+                "--host",
+                &host.host,
+                "--port",
+                &host.port.to_string(),
+                "--username",
+                user,
+                "--no-password",
+            ])
+            .args(arguments)
+            .env("PGPASSWORD", password);
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{name} {arguments:?}: {said}");
+        Ok(output.stdout)
+    }
+
     pub(crate) async fn create_user(&self, name: &str) -> anyhow::Result<UserId> {
         let user = CreateUser {
             id: None,
