@@ -25,6 +25,8 @@ fn show(scripts: &[Script]) -> String {
             connect_timeout_ms,
             timeout_ms,
             lock_timeout_ms,
+            // How it is sent, not what: the same answers either way.
+            is_repeated: _,
         } = script;
         let lock = lock_timeout_ms.map_or_else(String::new, |ms| format!(", {ms} ms for a lock"));
         let _ = writeln!(
