@@ -4,9 +4,8 @@
 //! is seen in the records' status, in the events, and by the `wait_for_…` calls.
 //!
 //! # Concurrent changes
-//! The engine writes an instance's status into the record that the calls change. A call that loses against such a write
-//! reads again and tries again. An expected version (`If-Match`) is compared with the version that the call reads first;
-//! after that, only another change of what was *asked for* is a mismatch.
+//! Calls write what was asked for, and the engine writes what it decided and saw, each into documents of their own. A call that loses against
+//! another call reads again and tries again, unless the caller expects a version (`If-Match`).
 
 mod actions;
 mod adopt;

@@ -3,10 +3,16 @@
 //! Both the façade and the engine write through it, so that what a record's document looks like is said once.
 
 mod change;
+mod form;
+mod instance;
+mod objects;
+mod parts;
 mod record;
+mod split;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +20,19 @@ use std::time::Duration;
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{DatabaseId, InstanceId, UserId, VersionId};
 use dbaas_core::instance::InstanceRecord;
-use dbaas_core::store::{DocumentVersion, ListQuery, Store, StoreError, StoreErrorKind, StoredEvent};
+use dbaas_core::store::{
+    DocumentKey, DocumentVersion, Kind, ListQuery, Store, StoreError, StoreErrorKind, StoredDocument,
+    StoredEvent,
+};
 use dbaas_core::user::UserRecord;
 use dbaas_core::version::VersionRecord;
 use uuid::Uuid;
 
-pub(crate) use change::Change;
-pub(crate) use record::{IdempotencyRecord, Record, RemovedVersion, child_name, id_from, instance_name};
+pub(crate) use change::{Change, Observed};
+pub(crate) use parts::Parts;
+pub(crate) use record::{
+    IdempotencyRecord, Record, RemovedVersion, child_name, id_from, instance_name, written,
+};
 
 use crate::request::Versioned;
 
@@ -45,6 +57,15 @@ pub(crate) struct Repository {
     timeout: Duration,
 }
 
+impl Loaded {
+    /// Whether the engine has written down that it took over all that was asked for.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.instance.parts.is_taken()
+            && self.users.iter().all(|user| user.parts.is_taken())
+            && self.databases.iter().all(|database| database.parts.is_taken())
+    }
+}
+
 impl Repository {
     pub(crate) fn new(store: Arc<dyn Store>, timeout: Duration) -> Self {
         Repository { store, timeout }
@@ -57,10 +78,13 @@ impl Repository {
 
     /// The record with this id.
     pub(crate) async fn load<R: Record>(&self, id: Uuid) -> Result<Option<Versioned<R>>, StoreError> {
-        let found = self
-            .bounded(StoreErrorKind::Unavailable, self.store.get(R::key(id)))
-            .await?;
-        found.map(record::decode).transpose()
+        // What was asked for comes last, so that what the engine wrote is never newer than it.
+        let mut parts = Vec::with_capacity(R::PARTS.len());
+        for kind in R::PARTS {
+            parts.push(self.get(DocumentKey { kind, id }).await?);
+        }
+        let found = self.get(R::key(id)).await?;
+        found.map(|found| record::decode(found, parts)).transpose()
     }
 
     /// The record that holds this unique name.
@@ -68,7 +92,22 @@ impl Repository {
         let found = self
             .bounded(StoreErrorKind::Unavailable, self.store.find(R::KIND, unique))
             .await?;
-        found.map(record::decode).transpose()
+        let Some(found) = found else { return Ok(None) };
+        if R::PARTS.is_empty() {
+            return record::decode(found, Vec::new()).map(Some);
+        }
+        let found = self.load::<R>(found.document.key.id).await?;
+        Ok(found.filter(|found| found.record.unique().as_deref() == Some(unique)))
+    }
+
+    async fn get(&self, key: DocumentKey) -> Result<Option<StoredDocument>, StoreError> {
+        self.bounded(StoreErrorKind::Unavailable, self.store.get(key))
+            .await
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<Vec<StoredDocument>, StoreError> {
+        self.bounded(StoreErrorKind::Unavailable, self.store.list(query))
+            .await
     }
 
     /// One page of records, in order of id.
@@ -78,16 +117,61 @@ impl Repository {
         after: Option<Uuid>,
         limit: usize,
     ) -> Result<Vec<Versioned<R>>, StoreError> {
-        let query = ListQuery {
-            kind: R::KIND,
+        let query = |kind| ListQuery {
+            kind,
             parent,
             after,
             limit,
         };
-        let found = self
-            .bounded(StoreErrorKind::Unavailable, self.store.list(query))
-            .await?;
-        found.into_iter().map(record::decode).collect()
+        // In the order of [`Repository::load`].
+        let mut parts = Vec::with_capacity(R::PARTS.len());
+        for kind in R::PARTS {
+            let found = self.list(query(kind)).await?;
+            // A page that is full may end before the last record: some that were on it are gone.
+            let ends = found.last().filter(|_| found.len() >= limit);
+            let ends = ends.map(|last| last.document.key.id);
+            let found: BTreeMap<Uuid, StoredDocument> = found
+                .into_iter()
+                .map(|stored| (stored.document.key.id, stored))
+                .collect();
+            parts.push((*kind, found, ends));
+        }
+        let mut records = Vec::new();
+        for first in self.list(query(R::KIND)).await? {
+            let id = first.document.key.id;
+            let mut of_record = Vec::with_capacity(parts.len());
+            for (kind, found, ends) in &mut parts {
+                of_record.push(match found.remove(&id) {
+                    None if ends.is_some_and(|ends| id > ends) => self.get(DocumentKey { kind, id }).await?,
+                    found => found,
+                });
+            }
+            records.push(record::decode(first, of_record)?);
+        }
+        Ok(records)
+    }
+
+    /// All documents of a kind, as they are.
+    async fn documents(&self, kind: Kind) -> Result<Vec<StoredDocument>, StoreError> {
+        let mut documents: Vec<StoredDocument> = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let query = ListQuery {
+                kind,
+                parent: None,
+                after: documents.last().map(|last| last.document.key.id),
+                limit: PAGE,
+            };
+            let page = self.list(query).await?;
+            let complete = page.len() < PAGE;
+            documents.extend(page);
+            if complete {
+                return Ok(documents);
+            }
+        }
+        Err(StoreError::new(
+            StoreErrorKind::Unusable,
+            format!("the list of {kind} never ends"),
+        ))
     }
 
     /// How many records of a kind a parent has; counts no further than `enough`.
@@ -133,30 +217,9 @@ impl Repository {
     /// Every instance's id, in order of creation.
     pub(crate) async fn list_instance_ids(&self) -> Result<Vec<InstanceId>, StoreError> {
         // Ids alone: a record that cannot be read must not keep the others from being served.
-        let mut ids: Vec<InstanceId> = Vec::new();
-        for _ in 0..PAGES_MAX {
-            let query = ListQuery {
-                kind: InstanceRecord::KIND,
-                parent: None,
-                after: ids.last().map(|id| id.uuid()),
-                limit: PAGE,
-            };
-            let page = self
-                .bounded(StoreErrorKind::Unavailable, self.store.list(query))
-                .await?;
-            let complete = page.len() < PAGE;
-            ids.extend(
-                page.into_iter()
-                    .map(|stored| InstanceId::from_uuid(stored.document.key.id)),
-            );
-            if complete {
-                return Ok(ids);
-            }
-        }
-        Err(StoreError::new(
-            StoreErrorKind::Unusable,
-            "the list of instances never ends",
-        ))
+        let found = self.documents(InstanceRecord::KIND).await?;
+        let ids = found.into_iter().map(|stored| stored.document.key.id);
+        Ok(ids.map(InstanceId::from_uuid).collect())
     }
 
     /// The database, or `None` when it is gone.
@@ -230,6 +293,19 @@ impl Repository {
         let versions = self.commit(change).await?;
         let missing = || StoreError::new(StoreErrorKind::Unusable, "the store returned no version");
         versions.last().copied().ok_or_else(missing)
+    }
+
+    /// Carries out a caller's change of the record that was read, with what else the change holds. Returns the record as it is then.
+    pub(crate) async fn ask<R: Record>(
+        &self,
+        change: Change,
+        record: &R,
+        read: &Versioned<R>,
+    ) -> Result<Versioned<R>, StoreError> {
+        let first = record.asked(read);
+        let first = first.map_err(|_| record::not_written_down::<R>(record.uuid()))?;
+        let version = self.commit_one(change.ask(record, read)).await?;
+        record::compose(R::key(record.uuid()), version, read.parts.with_first(first))
     }
 
     /// A store promises a deadline of its own; this one is there for those that break it.

@@ -20,6 +20,8 @@ use dbaas_core::size::{CpuCores, DiskGb, NodeCount, PasswordVersion, RamMb, Sync
 use dbaas_core::store::DocumentVersion;
 use dbaas_core::version::ImageRef;
 
+use crate::repository::Parts;
+
 /// A new instance.
 #[derive(Debug, Clone)]
 pub struct CreateInstance {
@@ -256,13 +258,22 @@ pub struct Listed<T, Id> {
     pub next: Option<Id>,
 }
 
-/// A record and the version that a precondition (`If-Match`) names.
+/// A record and its version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Versioned<T> {
     /// The record.
     pub record: T,
-    /// Its version.
+    /// The version of what was asked for, which a precondition (`If-Match`) names. What the control plane decides and sees does not change it.
     pub version: DocumentVersion,
+    pub(crate) parts: Parts,
+}
+
+impl<T> Versioned<T> {
+    /// A number that grows with each change of what the control plane decided or saw; `None` where it writes nothing. With `version` it tells
+    /// whether a copy of the record is the present one.
+    pub fn observed(&self) -> Option<u64> {
+        self.parts.observed()
+    }
 }
 
 /// Makes a create call safe to repeat: the same key and fingerprint give the answer of the first call, another fingerprint is an error.

@@ -1,7 +1,9 @@
 //! Entity tags, preconditions and idempotency keys.
 
+use std::fmt;
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use dbaas_controller::request::IdempotencyKey;
+use dbaas_controller::request::{IdempotencyKey, Versioned};
 use dbaas_core::limits;
 use dbaas_core::store::DocumentVersion;
 use sha2::{Digest, Sha256};
@@ -14,10 +16,62 @@ pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempote
 /// Rounds of PBKDF2 over a body that holds a password: a plain hash of it, kept for a day, would be easier to guess from than the verifier.
 const SECRET_BODY_ROUNDS: u32 = limits::SCRAM_ITERATIONS_DEFAULT;
 
-/// The entity tag of a version.
-pub(crate) fn etag(version: DocumentVersion) -> HeaderValue {
-    // Quotes and digits.
-    HeaderValue::from_str(&format!("\"{}\"", version.0)).unwrap_or(HeaderValue::from_static("\"\""))
+/// What an entity tag says: the version of what was asked for and, where the control plane writes what it decides and sees beside that, a number
+/// for it. `If-None-Match` compares both, `If-Match` the first alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tag {
+    asked: DocumentVersion,
+    observed: Option<u64>,
+}
+
+impl From<DocumentVersion> for Tag {
+    fn from(asked: DocumentVersion) -> Self {
+        Tag {
+            asked,
+            observed: None,
+        }
+    }
+}
+
+impl<T> From<&Versioned<T>> for Tag {
+    fn from(found: &Versioned<T>) -> Self {
+        Tag {
+            asked: found.version,
+            observed: found.observed(),
+        }
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.asked.0)?;
+        match self.observed {
+            Some(observed) => write!(f, "-{observed}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The version of what was asked for that a tag names, written as [`Tag`] writes it.
+fn asked(tag: &str) -> Option<DocumentVersion> {
+    let canonical = |text: &str| {
+        let number: u64 = text.parse().ok()?;
+        (number.to_string() == text).then_some(number)
+    };
+    let (asked, observed) = match tag.split_once('-') {
+        Some((asked, observed)) => (asked, Some(observed)),
+        None => (tag, None),
+    };
+    if let Some(observed) = observed {
+        canonical(observed)?;
+    }
+    canonical(asked).map(DocumentVersion)
+}
+
+/// The header.
+pub(crate) fn etag(tag: Tag) -> HeaderValue {
+    // Quotes, digits and a hyphen.
+    HeaderValue::from_str(&format!("\"{tag}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
 /// `If-Match` or `If-None-Match`.
@@ -51,21 +105,21 @@ impl Tags {
         }
     }
 
-    /// Whether `If-Match` holds: strong comparison, a weak tag never matches.
+    /// Whether `If-Match` holds: nothing else was asked for since. A weak tag never matches.
     pub(crate) fn match_strongly(&self, version: DocumentVersion) -> bool {
         match self {
             Tags::Any => true,
             Tags::Some(tags) => tags
                 .iter()
-                .any(|(weak, tag)| !weak && *tag == version.0.to_string()),
+                .any(|(weak, tag)| !weak && asked(tag) == Some(version)),
         }
     }
 
     /// Whether `If-None-Match` finds the client's copy fresh: weak comparison.
-    pub(crate) fn match_weakly(&self, version: DocumentVersion) -> bool {
+    pub(crate) fn match_weakly(&self, present: Tag) -> bool {
         match self {
             Tags::Any => true,
-            Tags::Some(tags) => tags.iter().any(|(_, tag)| *tag == version.0.to_string()),
+            Tags::Some(tags) => tags.iter().any(|(_, tag)| *tag == present.to_string()),
         }
     }
 }
@@ -114,10 +168,7 @@ impl Precondition {
             return None;
         };
         match tags.as_slice() {
-            [(false, tag)] => {
-                let version = DocumentVersion(tag.parse().ok()?);
-                (version.0.to_string() == *tag).then_some(version)
-            }
+            [(false, tag)] => asked(tag),
             _ => None,
         }
     }
@@ -211,7 +262,21 @@ mod tests {
         let expected = [(false, "7"), (true, "8"), (false, "a,b")].map(|(w, t)| (w, t.to_owned()));
         assert_eq!(list, Tags::Some(expected.into()));
         assert!(list.match_strongly(DocumentVersion(7)) && !list.match_strongly(DocumentVersion(8)));
-        assert!(list.match_weakly(DocumentVersion(8)) && !list.match_weakly(DocumentVersion(9)));
+        let tag = |asked, observed| Tag {
+            asked: DocumentVersion(asked),
+            observed,
+        };
+        assert!(list.match_weakly(tag(8, None)) && !list.match_weakly(tag(9, None)));
+        assert!(!list.match_weakly(tag(8, Some(1))));
+
+        let list = tags("\"7-12\"").unwrap().unwrap();
+        assert!(list.match_strongly(DocumentVersion(7)) && !list.match_strongly(DocumentVersion(12)));
+        assert!(list.match_weakly(tag(7, Some(12))) && !list.match_weakly(tag(7, Some(13))));
+        assert_eq!(tag(7, Some(12)).to_string(), "7-12");
+        for not_ours in ["\"07\"", "\"7-\"", "\"7-x\"", "\"-7\"", "\"7-012\""] {
+            let list = tags(not_ours).unwrap().unwrap();
+            assert!(!list.match_strongly(DocumentVersion(7)), "{not_ours}");
+        }
         for bad in ["", "7", "\"7", "\"7\" \"8\"", "\"7\",", "*,\"7\"", "w/\"7\""] {
             assert_eq!(tags(bad), Err(ProblemKind::InvalidHeader), "{bad}");
         }

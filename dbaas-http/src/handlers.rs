@@ -26,12 +26,11 @@ use dbaas_controller::request::{Listed, Page, ResourceRef, Versioned};
 use dbaas_core::id::{InstanceId, ProjectId};
 use dbaas_core::lifecycle::{Lifecycle, ObjectLifecycle};
 use dbaas_core::limits;
-use dbaas_core::store::DocumentVersion;
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::conditional::{Precondition, Tags, etag, precondition_failed};
+use crate::conditional::{Precondition, Tag, Tags, etag, precondition_failed};
 use crate::listing::Listing;
 use crate::problem::{Problem, ProblemKind};
 use crate::query::Wait;
@@ -58,9 +57,9 @@ const OBJECT_LIFECYCLES: [(&str, ObjectLifecycle); 3] = [
 const SCAN_PAGES_MAX: usize = 10;
 
 /// One resource.
-fn one(status: StatusCode, version: DocumentVersion, answer: &impl Serialize) -> Response {
+fn one(status: StatusCode, tag: impl Into<Tag>, answer: &impl Serialize) -> Response {
     let mut response = (status, Json(answer)).into_response();
-    response.headers_mut().insert(header::ETAG, etag(version));
+    response.headers_mut().insert(header::ETAG, etag(tag.into()));
     response
 }
 
@@ -77,10 +76,10 @@ impl Parent {
 }
 
 /// A resource that was made.
-fn created(uri: &str, version: DocumentVersion, answer: &impl Serialize) -> Result<Response, Problem> {
+fn created(uri: &str, tag: impl Into<Tag>, answer: &impl Serialize) -> Result<Response, Problem> {
     let location =
         HeaderValue::from_str(uri).map_err(|_| Problem::internal("a URI is not a header value"))?;
-    let mut response = one(StatusCode::CREATED, version, answer);
+    let mut response = one(StatusCode::CREATED, tag, answer);
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
 }
@@ -100,13 +99,14 @@ fn not_created(error: ControlError, within: Option<InstanceId>) -> Problem {
 }
 
 /// The resource, or that the client's copy is still good.
-fn fresh(known: Option<Tags>, version: DocumentVersion, answer: &impl Serialize) -> Response {
-    if known.is_some_and(|tags| tags.match_weakly(version)) {
+fn fresh(known: Option<Tags>, tag: impl Into<Tag>, answer: &impl Serialize) -> Response {
+    let tag = tag.into();
+    if known.is_some_and(|tags| tags.match_weakly(tag)) {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
-        response.headers_mut().insert(header::ETAG, etag(version));
+        response.headers_mut().insert(header::ETAG, etag(tag));
         return response;
     }
-    one(StatusCode::OK, version, answer)
+    one(StatusCode::OK, tag, answer)
 }
 
 /// What the client has, from `If-None-Match`.

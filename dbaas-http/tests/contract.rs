@@ -440,6 +440,46 @@ async fn entity_tags() {
 }
 
 #[tokio::test]
+async fn what_the_control_plane_sees_keeps_nobody_from_a_change() {
+    let world = World::new().await;
+    let instance = world.instance("orders").await;
+    let path = world.user(&instance, "app").await;
+    let tag = world.get(&path).await.header("etag").to_owned();
+    // As it was when the control plane had written something else about it.
+    let (asked, _) = tag.trim_matches('"').split_once('-').unwrap();
+    let unseen = format!("\"{asked}-4000000000\"");
+    assert_ne!(unseen, tag);
+    let stale = world
+        .call(Method::GET, &path, &[("if-none-match", &unseen)], Body::empty())
+        .await;
+    assert_eq!(stale.status, StatusCode::OK, "its status is news");
+    assert_eq!(stale.header("etag"), tag);
+    let json = ("content-type", "application/json");
+    let changed = world
+        .call(
+            Method::PUT,
+            &path,
+            &[json, ("if-match", &unseen)],
+            r#"{"description":"x"}"#,
+        )
+        .await;
+    assert_eq!(changed.status, StatusCode::OK, "{changed:?}");
+    let late = world
+        .call(
+            Method::PUT,
+            &path,
+            &[json, ("if-match", &tag)],
+            r#"{"description":"y"}"#,
+        )
+        .await;
+    assert_eq!(
+        late.status,
+        StatusCode::PRECONDITION_FAILED,
+        "somebody asked for something"
+    );
+}
+
+#[tokio::test]
 async fn a_repeated_creation_makes_one() {
     let world = World::new().await;
     let body = world.instance_body("orders").await.to_string();

@@ -147,9 +147,9 @@ fn a_newer_schema_is_left_alone() {
     let (_directory, path) = scratch();
     drop(open(&path).unwrap());
     let connection = Connection::open(&path).unwrap();
-    connection.pragma_update(None, "user_version", 2).unwrap();
+    connection.pragma_update(None, "user_version", 3).unwrap();
     drop(connection);
-    is_refused_untouched(&path, "schema 2, this program knows 1");
+    is_refused_untouched(&path, "schema 3, this program knows 2");
 }
 
 #[test]
@@ -311,4 +311,34 @@ async fn several_may_make_and_use_it_at_the_same_time() {
             assert!(stores[0].get(document(n * 100 + m).key).await.unwrap().is_some());
         }
     }
+}
+
+#[tokio::test]
+async fn an_older_schema_is_migrated_and_keeps_what_it_has() {
+    let (directory, path) = scratch();
+    let store = open(&path).unwrap();
+    put(&store, 1).await;
+    let stored = store.get(document(1).key).await.unwrap();
+    drop(store);
+    // As the release before left it: the tables were the same. Once with a log, as after a crash.
+    for with_log in [false, true] {
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, with_log)
+            .unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        drop(connection);
+        let store = open(&path).unwrap();
+        assert_eq!(store.get(document(1).key).await.unwrap(), stored);
+        // The header says so before anything is written: a program that knows 1 alone leaves the file alone.
+        let header = fs::read(&path).unwrap();
+        assert_eq!(header[60..64], [0, 0, 0, 2]);
+        put(&store, if with_log { 2 } else { 3 }).await;
+        drop(store);
+    }
+    let connection = Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", 0).unwrap();
+    drop(connection);
+    is_refused_untouched(&path, "schema 0");
+    drop(directory);
 }

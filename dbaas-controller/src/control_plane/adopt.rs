@@ -6,10 +6,10 @@ use dbaas_core::lifecycle::LifecycleEvent;
 use dbaas_core::store::{DocumentVersion, StoreErrorKind};
 use dbaas_core::user::UserRecord;
 
-use super::changes::{Expectation, before_try, too_much_contention};
+use super::changes::{before_try, check, too_much_contention};
 use super::{ControlPlane, Inner};
 use crate::error::ControlError;
-use crate::repository::Change;
+use crate::repository::{Change, Record};
 use crate::request::Versioned;
 
 const ASKED: &str = "accepted; what has its name in PostgreSQL is about to be taken over";
@@ -24,12 +24,11 @@ impl ControlPlane {
         expected: Option<DocumentVersion>,
     ) -> Result<Versioned<DatabaseRecord>, ControlError> {
         let inner = &self.inner;
-        let mut expectation = Expectation::new(expected);
         for attempt in 0..inner.ports.settings.conflict_tries {
             before_try(&inner.ports, attempt).await;
             inner.load_changeable_instance(instance).await?;
             let read = self.database(instance, id).await?;
-            expectation.check(&read)?;
+            check(expected, &read)?;
             if read.record.deleting {
                 return Err(being_deleted("database"));
             }
@@ -41,9 +40,8 @@ impl ControlPlane {
             record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
             record.reason = ASKED.to_owned();
             let message = format!("asked for: take over database \"{}\"", record.name);
-            let change = Change::new().update(&record, read.version);
-            if let Some(version) = inner.asked_to_adopt(instance, change, message).await? {
-                return Ok(Versioned { record, version });
+            if let Some(written) = inner.asked_to_adopt(instance, message, &record, &read).await? {
+                return Ok(written);
             }
         }
         Err(too_much_contention())
@@ -58,12 +56,11 @@ impl ControlPlane {
         expected: Option<DocumentVersion>,
     ) -> Result<Versioned<UserRecord>, ControlError> {
         let inner = &self.inner;
-        let mut expectation = Expectation::new(expected);
         for attempt in 0..inner.ports.settings.conflict_tries {
             before_try(&inner.ports, attempt).await;
             inner.load_changeable_instance(instance).await?;
             let read = self.user(instance, id).await?;
-            expectation.check(&read)?;
+            check(expected, &read)?;
             if read.record.deleting {
                 return Err(being_deleted("user"));
             }
@@ -75,9 +72,8 @@ impl ControlPlane {
             record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
             record.reason = ASKED.to_owned();
             let message = format!("asked for: take over role \"{}\"", record.name);
-            let change = Change::new().update(&record, read.version);
-            if let Some(version) = inner.asked_to_adopt(instance, change, message).await? {
-                return Ok(Versioned { record, version });
+            if let Some(written) = inner.asked_to_adopt(instance, message, &record, &read).await? {
+                return Ok(written);
             }
         }
         Err(too_much_contention())
@@ -86,18 +82,19 @@ impl ControlPlane {
 
 impl Inner {
     /// Writes the request; `None`: somebody else wrote meanwhile.
-    async fn asked_to_adopt(
+    async fn asked_to_adopt<R: Record>(
         &self,
         instance: InstanceId,
-        change: Change,
         message: String,
-    ) -> Result<Option<DocumentVersion>, ControlError> {
+        record: &R,
+        read: &Versioned<R>,
+    ) -> Result<Option<Versioned<R>>, ControlError> {
         let ports = &self.ports;
-        let change = change.event(instance, None, ports.now(), "adoption_requested", message);
-        match ports.repository.commit_one(change).await {
-            Ok(version) => {
+        let change = Change::new().event(instance, None, ports.now(), "adoption_requested", message);
+        match ports.repository.ask(change, record, read).await {
+            Ok(written) => {
                 self.wake(instance);
-                Ok(Some(version))
+                Ok(Some(written))
             }
             Err(error) if error.kind() == StoreErrorKind::Conflict => Ok(None),
             Err(error) => Err(ports.store_error(error)),

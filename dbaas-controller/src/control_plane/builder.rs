@@ -100,6 +100,8 @@ impl ControlPlaneBuilder {
             randomness: Randomness::new(self.settings.simulation_seed),
             settings: self.settings,
         });
+        let migrated = ports.repository.migrate().await;
+        migrated.map_err(|error| StartError::Store(ports.store_error(error)))?;
         super::versions::sync_catalogue(&ports)
             .await
             .map_err(StartError::Store)?;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::changes::{before_try, too_much_contention};
 use super::{Inner, Ports, invalid};
 use crate::error::ControlError;
-use crate::repository::{Change, IdempotencyRecord, Record};
+use crate::repository::{Change, IdempotencyRecord, Record, written};
 use crate::request::{IdempotencyKey, Versioned};
 
 /// A create call.
@@ -123,7 +123,7 @@ impl Inner {
                         if let Some(instance) = C::concerns(&record) {
                             self.wake(instance);
                         }
-                        return Ok(Versioned { record, version });
+                        return Ok(written(record, version));
                     }
                     Err(error) => match error.kind() {
                         StoreErrorKind::Conflict => continue,

@@ -11,7 +11,7 @@ use dbaas_core::store::{DocumentVersion, StoreErrorKind};
 use dbaas_core::user::UserRecord;
 use uuid::Uuid;
 
-use super::changes::{Expectation, before_try, too_much_contention};
+use super::changes::{before_try, check, too_much_contention};
 use super::create::Creation;
 use super::{
     ControlPlane, Inner, Ports, field_error, instance_not_found, invalid, refuse_deleted, refuse_dropped,
@@ -124,12 +124,11 @@ impl Inner {
         expected: Option<DocumentVersion>,
     ) -> Result<Versioned<DatabaseRecord>, ControlError> {
         let ports = &self.ports;
-        let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
             before_try(&self.ports, attempt).await;
             let of = self.load_changeable_instance(instance).await?;
             let read = self.load_database(instance, id).await?;
-            expectation.check(&read)?;
+            check(expected, &read)?;
             if read.record.deleting {
                 return Err(being_deleted());
             }
@@ -141,11 +140,7 @@ impl Inner {
             }
             if let Some(owner) = update.owner.filter(|owner| *owner != read.record.owner) {
                 let owner = owner_of(ports, instance, owner).await?;
-                // What it has in the database goes to the new one.
-                record.former_owners.push(record.owner);
                 record.owner = owner.record.id;
-                record.former_owners.retain(|former| *former != record.owner);
-                record.former_owners.dedup();
                 record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
                 record.reason = format!("accepted; its owner is about to become \"{}\"", owner.record.name);
                 let message = format!(
@@ -161,10 +156,7 @@ impl Inner {
             let asked = update.access.is_some() || record.owner != read.record.owner;
             if asked {
                 let users = users_with_access(ports, instance, record.owner, entries).await?;
-                // Somebody who owns it has nothing to lose by a level.
-                record.access.taken_back.retain(|user| *user != record.owner);
                 if record.access.set(entries) {
-                    record.access.taken_back.retain(|user| *user != record.owner);
                     record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
                     "accepted; its access is about to change".clone_into(&mut record.reason);
                     let message = format!(
@@ -196,14 +188,10 @@ impl Inner {
                 return Ok(read);
             }
             record.updated_at = now;
-            match ports
-                .repository
-                .commit_one(change.update(&record, read.version))
-                .await
-            {
-                Ok(version) => {
+            match ports.repository.ask(change, &record, &read).await {
+                Ok(written) => {
                     self.wake(instance);
-                    return Ok(Versioned { record, version });
+                    return Ok(written);
                 }
                 Err(error) if error.kind() == StoreErrorKind::Conflict => {}
                 Err(error) => return Err(ports.store_error(error)),
@@ -219,12 +207,11 @@ impl Inner {
         expected: Option<DocumentVersion>,
     ) -> Result<Versioned<DatabaseRecord>, ControlError> {
         let ports = &self.ports;
-        let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
             before_try(&self.ports, attempt).await;
             self.load_changeable_instance(instance).await?;
             let read = self.load_database(instance, id).await?;
-            expectation.check(&read)?;
+            check(expected, &read)?;
             if read.record.deleting {
                 return Err(being_deleted());
             }
@@ -238,13 +225,11 @@ impl Inner {
                 "asked for: repair the owner's access to database \"{}\"",
                 record.name
             );
-            let change = Change::new()
-                .event(instance, None, now, "repair_access_requested", message)
-                .update(&record, read.version);
-            match ports.repository.commit_one(change).await {
-                Ok(version) => {
+            let change = Change::new().event(instance, None, now, "repair_access_requested", message);
+            match ports.repository.ask(change, &record, &read).await {
+                Ok(written) => {
                     self.wake(instance);
-                    return Ok(Versioned { record, version });
+                    return Ok(written);
                 }
                 Err(error) if error.kind() == StoreErrorKind::Conflict => {}
                 Err(error) => return Err(ports.store_error(error)),
@@ -260,12 +245,11 @@ impl Inner {
         expected: Option<DocumentVersion>,
     ) -> Result<Versioned<DatabaseRecord>, ControlError> {
         let ports = &self.ports;
-        let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
             before_try(&self.ports, attempt).await;
             self.load_changeable_instance(instance).await?;
             let read = self.load_database(instance, id).await?;
-            expectation.check(&read)?;
+            check(expected, &read)?;
             if read.record.deleting {
                 return Err(being_deleted());
             }
@@ -277,13 +261,11 @@ impl Inner {
             record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
             "accepted; its extensions are about to be updated".clone_into(&mut record.reason);
             let message = format!("asked for: update the extensions of database \"{}\"", record.name);
-            let change = Change::new()
-                .event(instance, None, now, "extensions_update_requested", message)
-                .update(&record, read.version);
-            match ports.repository.commit_one(change).await {
-                Ok(version) => {
+            let change = Change::new().event(instance, None, now, "extensions_update_requested", message);
+            match ports.repository.ask(change, &record, &read).await {
+                Ok(written) => {
                     self.wake(instance);
-                    return Ok(Versioned { record, version });
+                    return Ok(written);
                 }
                 Err(error) if error.kind() == StoreErrorKind::Conflict => {}
                 Err(error) => return Err(ports.store_error(error)),
@@ -299,7 +281,6 @@ impl Inner {
         expected: Option<DocumentVersion>,
     ) -> Result<(), ControlError> {
         let ports = &self.ports;
-        let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
             before_try(&self.ports, attempt).await;
             let read = self.load_database(instance, id).await?;
@@ -307,18 +288,16 @@ impl Inner {
             if read.record.deleting || instance_goes {
                 return Ok(());
             }
-            expectation.check(&read)?;
+            check(expected, &read)?;
             let now = ports.now();
-            let mut record = read.record;
+            let mut record = read.record.clone();
             record.deleting = true;
             record.updated_at = now;
             record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
             record.reason = "accepted; it is about to be dropped".to_owned();
             let message = format!("asked for: drop database \"{}\"", record.name);
-            let change = Change::new()
-                .event(instance, None, now, "database_delete_requested", message)
-                .update(&record, read.version);
-            match ports.repository.commit_one(change).await {
+            let change = Change::new().event(instance, None, now, "database_delete_requested", message);
+            match ports.repository.ask(change, &record, &read).await {
                 Ok(_) => {
                     self.wake(instance);
                     return Ok(());

@@ -9,11 +9,10 @@ use dbaas_core::time::Timestamp;
 use uuid::Uuid;
 
 use super::actions::{self, Noted};
-use super::changes::{Expectation, before_try, too_much_contention};
+use super::changes::{before_try, check, too_much_contention};
 use super::create::{Creation, Earlier, Key};
 use super::updates::{self, NewVersion};
 use super::{ControlPlane, Inner, Ports, clamp_limit, cut, instance_not_found, invalid, refuse_deleted};
-use crate::credentials::Credentials;
 use crate::error::ControlError;
 use crate::repository::{Change, Record, instance_name};
 use crate::request::{
@@ -141,7 +140,6 @@ impl Inner {
         + Sync,
     ) -> Result<Versioned<InstanceRecord>, ControlError> {
         let ports = &self.ports;
-        let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
             before_try(&self.ports, attempt).await;
             let mut change = Change::new();
@@ -154,7 +152,7 @@ impl Inner {
                 }
             }
             let read = self.load_changeable_instance(id).await?;
-            expectation.check(&read)?;
+            check(expected, &read)?;
             let new_version = new_version.filter(|version| *version != read.record.spec.version);
             let version = match new_version {
                 Some(version) => ports
@@ -191,13 +189,11 @@ impl Inner {
             if let Some(version) = &version {
                 change = change.require(version);
             }
-            let change = change
-                .event(id, None, now, noted.kind, noted.message)
-                .update(&record, read.version);
-            match ports.repository.commit_one(change).await {
-                Ok(version) => {
+            let change = change.event(id, None, now, noted.kind, noted.message);
+            match ports.repository.ask(change, &record, &read).await {
+                Ok(written) => {
                     self.wake(id);
-                    return Ok(Versioned { record, version });
+                    return Ok(written);
                 }
                 Err(error) => match error.kind() {
                     StoreErrorKind::Conflict => {}
@@ -307,9 +303,6 @@ impl Creation for CreateInstance {
         }
         let id = InstanceId::from_uuid(id);
         let now = ports.now();
-        let sealed = Credentials::generate()
-            .seal(ports.sealer.as_ref(), id)
-            .map_err(|_| ControlError::internal("the new credentials cannot be sealed", now))?;
         let spec = InstanceSpec {
             name: self.name.clone(),
             description: self.description.clone(),
@@ -335,7 +328,7 @@ impl Creation for CreateInstance {
             spec.image,
             spec.nodes.get()
         );
-        let record = InstanceRecord::new(id, spec, sealed, now);
+        let record = InstanceRecord::new(id, spec, String::new(), now);
         let change = change
             .require(&version)
             .event(id, None, now, "create_requested", message)

@@ -13,7 +13,7 @@ pub(super) use variables::ensure_platform;
 use super::changes::{before_try, too_much_contention};
 use super::{Inner, clamp_limit, cut};
 use crate::error::ControlError;
-use crate::repository::{Change, Record};
+use crate::repository::{Change, Record, written};
 use crate::request::{Listed, Page, ResourceRef, Versioned};
 
 impl Inner {
@@ -59,9 +59,9 @@ impl Inner {
             if record == read.record {
                 return Ok(read);
             }
-            let written = Change::new().update(&record, read.version);
-            match self.ports.repository.commit_one(written).await {
-                Ok(version) => return Ok(Versioned { record, version }),
+            let change = Change::new().update(&record, read.version);
+            match self.ports.repository.commit_one(change).await {
+                Ok(version) => return Ok(written(record, version)),
                 Err(error) if error.kind() == StoreErrorKind::Conflict => {}
                 Err(error) => return Err(self.ports.store_error(error)),
             }

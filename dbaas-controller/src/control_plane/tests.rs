@@ -24,7 +24,7 @@ use dbaas_core::password::Password;
 use dbaas_core::secret::UnsealError;
 use dbaas_core::size::{CpuCores, DiskGb, NodeCount, RamMb, SyncReplicas};
 use dbaas_core::sql_executor::{MockSqlExecutor, SqlError, SqlErrorKind};
-use dbaas_core::store::{DocumentVersion, Store};
+use dbaas_core::store::{DocumentKey, DocumentVersion, Store};
 use dbaas_testkit::memory_store::{Fault, MemoryStore, StoreCall};
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
@@ -206,14 +206,11 @@ impl World {
     /// Writes to the instance's record as the engine does: the generation stays.
     async fn engine_writes(&self, id: InstanceId, write: impl Fn(&mut InstanceRecord)) {
         for _ in 0..1_000 {
-            let mut read = self.repository().load_instance(id).await.unwrap().unwrap();
-            write(&mut read.record);
-            if self
-                .repository()
-                .commit(Change::new().update(&read.record, read.version))
-                .await
-                .is_ok()
-            {
+            let read = self.repository().load_instance(id).await.unwrap().unwrap();
+            let mut record = read.record.clone();
+            write(&mut record);
+            let (change, _) = Change::new().observe(record, &read);
+            if self.repository().commit(change).await.is_ok() {
                 self.control.inner.ports.hint(id);
                 return;
             }
@@ -253,6 +250,12 @@ impl World {
         let change = Change::new().remove_instance(&instance, &databases, &users);
         repository.commit(change).await.unwrap();
         self.control.inner.ports.hint(id);
+    }
+
+    /// Writes a record as the engine does.
+    async fn engine_sees<R: Record>(&self, read: &Versioned<R>, record: R) {
+        let (change, _) = Change::new().observe(record, read);
+        self.repository().commit(change).await.unwrap();
     }
 
     /// Runs `interfere` once, right before the next commit reaches the store.
@@ -311,8 +314,12 @@ fn commit_now(store: &MemoryStore, change: Change) {
 
 /// Changes a record in a store in memory, as a fault hook can: without waiting.
 fn rewrite<R: Record>(store: &MemoryStore, id: Uuid, write: impl Fn(&mut serde_json::Value)) {
+    rewrite_document(store, R::key(id), write);
+}
+
+fn rewrite_document(store: &MemoryStore, key: DocumentKey, write: impl Fn(&mut serde_json::Value)) {
     let written = async {
-        let mut stored = store.get(R::key(id)).await.unwrap().unwrap();
+        let mut stored = store.get(key).await.unwrap().unwrap();
         write(&mut stored.document.body);
         let precondition = dbaas_core::store::Precondition::MatchesVersion(stored.version);
         let put = dbaas_core::store::Op::Put(stored.document.clone(), precondition);

@@ -14,7 +14,7 @@ use dbaas_core::user::UserRecord;
 use rand::RngCore as _;
 use uuid::Uuid;
 
-use super::changes::{Expectation, before_try, too_much_contention};
+use super::changes::{before_try, check, too_much_contention};
 use super::create::Creation;
 use super::{ControlPlane, Inner, Ports, instance_not_found, invalid, refuse_deleted, refuse_dropped};
 use crate::error::ControlError;
@@ -187,12 +187,11 @@ impl Inner {
         let password = update.password.map(Arc::new);
         // What the password was hashed to, and which verifier it was compared with.
         let mut hashed: Option<(ScramVerifier, ScramVerifier)> = None;
-        let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
             before_try(&self.ports, attempt).await;
             self.load_changeable_instance(instance).await?;
             let read = self.load_user(instance, id).await?;
-            expectation.check(&read)?;
+            check(expected, &read)?;
             if read.record.deleting {
                 return Err(being_deleted());
             }
@@ -233,14 +232,10 @@ impl Inner {
                 return Ok(read);
             }
             record.updated_at = now;
-            match ports
-                .repository
-                .commit_one(change.update(&record, read.version))
-                .await
-            {
-                Ok(version) => {
+            match ports.repository.ask(change, &record, &read).await {
+                Ok(written) => {
                     self.wake(instance);
-                    return Ok(Versioned { record, version });
+                    return Ok(written);
                 }
                 Err(error) if error.kind() == StoreErrorKind::Conflict => {}
                 Err(error) => return Err(ports.store_error(error)),
@@ -256,12 +251,11 @@ impl Inner {
         expected: Option<DocumentVersion>,
     ) -> Result<Versioned<UserRecord>, ControlError> {
         let ports = &self.ports;
-        let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
             before_try(&self.ports, attempt).await;
             self.load_changeable_instance(instance).await?;
             let read = self.load_user(instance, id).await?;
-            expectation.check(&read)?;
+            check(expected, &read)?;
             if read.record.deleting {
                 return Err(being_deleted());
             }
@@ -272,13 +266,11 @@ impl Inner {
                 return Ok(read);
             }
             let message = format!("asked for: repair the access of user \"{}\"", record.name);
-            let change = Change::new()
-                .event(instance, None, now, "repair_access_requested", message)
-                .update(&record, read.version);
-            match ports.repository.commit_one(change).await {
-                Ok(version) => {
+            let change = Change::new().event(instance, None, now, "repair_access_requested", message);
+            match ports.repository.ask(change, &record, &read).await {
+                Ok(written) => {
                     self.wake(instance);
-                    return Ok(Versioned { record, version });
+                    return Ok(written);
                 }
                 Err(error) if error.kind() == StoreErrorKind::Conflict => {}
                 Err(error) => return Err(ports.store_error(error)),
@@ -294,7 +286,6 @@ impl Inner {
         expected: Option<DocumentVersion>,
     ) -> Result<(), ControlError> {
         let ports = &self.ports;
-        let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
             before_try(&self.ports, attempt).await;
             let read = self.load_user(instance, id).await?;
@@ -302,9 +293,9 @@ impl Inner {
             if read.record.deleting || instance_goes {
                 return Ok(());
             }
-            expectation.check(&read)?;
+            check(expected, &read)?;
             let now = ports.now();
-            let mut record = read.record;
+            let mut record = read.record.clone();
             record.deleting = true;
             record.updated_at = now;
             record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
@@ -314,9 +305,8 @@ impl Inner {
             // second is refused.
             let change = Change::new()
                 .event(instance, None, now, "user_delete_requested", message)
-                .update(&record, read.version)
                 .require_unreferenced(id.uuid());
-            match ports.repository.commit_one(change).await {
+            match ports.repository.ask(change, &record, &read).await {
                 Ok(_) => {
                     self.wake(instance);
                     return Ok(());

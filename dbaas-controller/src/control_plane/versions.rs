@@ -8,11 +8,11 @@ use dbaas_core::store::{DocumentVersion, StoreErrorKind};
 use dbaas_core::version::{PostgresMajor, VersionRecord};
 use uuid::Uuid;
 
-use super::changes::{Expectation, before_try, too_much_contention};
+use super::changes::{before_try, check, too_much_contention};
 use super::create::Creation;
 use super::{ControlPlane, Inner, Ports, invalid};
 use crate::error::ControlError;
-use crate::repository::{Change, RemovedVersion};
+use crate::repository::{Change, RemovedVersion, written};
 use crate::request::{CreateVersion, IdempotencyKey, Listed, Page, ResourceRef, UpdateVersion, Versioned};
 
 /// How long the backend may take to say what it can run.
@@ -82,11 +82,10 @@ impl Inner {
         expected: Option<DocumentVersion>,
     ) -> Result<Versioned<VersionRecord>, ControlError> {
         let ports = &self.ports;
-        let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
             before_try(&self.ports, attempt).await;
             let read = self.load_version(id).await?;
-            expectation.check(&read)?;
+            check(expected, &read)?;
             let mut record = read.record.clone();
             if let Some(name) = &update.name {
                 record.name = name.clone();
@@ -109,7 +108,7 @@ impl Inner {
                 .commit_one(Change::new().update(&record, read.version))
                 .await
             {
-                Ok(version) => return Ok(Versioned { record, version }),
+                Ok(version) => return Ok(written(record, version)),
                 Err(error) if error.kind() == StoreErrorKind::Conflict => {}
                 Err(error) => return Err(ports.store_error(error)),
             }
@@ -123,11 +122,10 @@ impl Inner {
         expected: Option<DocumentVersion>,
     ) -> Result<(), ControlError> {
         let ports = &self.ports;
-        let mut expectation = Expectation::new(expected);
         for attempt in 0..ports.settings.conflict_tries {
             before_try(&self.ports, attempt).await;
             let read = self.load_version(id).await?;
-            expectation.check(&read)?;
+            check(expected, &read)?;
             let removed = RemovedVersion {
                 image: read.record.image.to_string(),
                 removed_at: ports.now(),

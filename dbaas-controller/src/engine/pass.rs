@@ -6,9 +6,11 @@ use std::time::Duration;
 use dbaas_core::detector::{self, Trial};
 use dbaas_core::id::{InstanceId, NodeId};
 use dbaas_core::infrastructure::Endpoint;
+use dbaas_core::instance::InstanceRecord;
 use dbaas_core::observation::Progress;
 use dbaas_core::plan::{self, Action, GoneObject, Outcome, Plan, Policy, Situation};
-use dbaas_core::store::StoreErrorKind;
+use dbaas_core::secret::UnsealError;
+use dbaas_core::store::{DocumentVersion, StoreErrorKind};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
@@ -18,7 +20,8 @@ use super::inside::{Sights, Wanted};
 use super::memory::{ActionMemory, InstanceMemory};
 use super::observe;
 use crate::credentials::Credentials;
-use crate::repository::{Change, Loaded};
+use crate::repository::{Change, Loaded, Observed, Record};
+use crate::request::Versioned;
 
 /// Rounds of one pass, so that an instance that never settles does not keep others waiting.
 const ROUNDS_MAX: usize = 64;
@@ -94,18 +97,17 @@ impl Engine {
         id: InstanceId,
         lease: &dbaas_core::store::LeaseToken,
     ) -> Result<Round, dbaas_core::store::StoreError> {
-        let Some(loaded) = self.load(id).await? else {
+        let Some(mut loaded) = self.load(id).await? else {
             return Ok(Round::Done(Next::Forget));
         };
-        let record = &loaded.instance.record;
-        let credentials = match Credentials::open(self.ports.sealer.as_ref(), id, &record.sealed_credentials)
-        {
+        let credentials = match self.credentials(&mut loaded.instance.record) {
             Ok(credentials) => credentials,
             Err(error) => {
                 tracing::error!(instance = %id, %error, "the instance cannot be managed");
                 return Ok(Round::Done(Next::After(Duration::from_secs(30))));
             }
         };
+        let record = &loaded.instance.record;
         let (wants_catalogue, wanted, silent) = self.with_memory(id, |m| {
             let now = self.ports.steady();
             let drift_ms = u64::try_from(self.ports.settings.drift_interval.as_millis()).unwrap_or(u64::MAX);
@@ -165,9 +167,11 @@ impl Engine {
             }
             m.fresh_events(steady, &plan.events)
         });
-        if plan.is_idle() && events.is_empty() {
+        if plan.is_idle() && events.is_empty() && loaded.is_taken() {
             return Ok(Round::Done(Next::After(self.quiet(id, &plan))));
         }
+        let news = plan.record.is_some() || !plan.users.is_empty() || !plan.databases.is_empty();
+        let wrote = news || !loaded.is_taken();
         let Some(loaded) = self.commit(id, lease, loaded, &plan, &events).await? else {
             return Ok(Round::Done(Next::Forget));
         };
@@ -179,13 +183,23 @@ impl Engine {
             credentials,
             observation,
         };
-        let wrote = plan.record.is_some() || !plan.users.is_empty() || !plan.databases.is_empty();
         if self.act(id, Arc::new(stage), &plan.actions).await || wrote || !plan.gone.is_empty() {
             self.with_memory(id, |m| m.quiet_passes = 0);
             Ok(Round::Again)
         } else {
             Ok(Round::Done(Next::After(self.quiet(id, &plan))))
         }
+    }
+
+    /// The instance's credentials. A new instance gets some; they are written down with the first decision about it, before anything uses them.
+    fn credentials(&self, record: &mut InstanceRecord) -> Result<Credentials, UnsealError> {
+        let sealer = self.ports.sealer.as_ref();
+        if !record.sealed_credentials.is_empty() {
+            return Credentials::open(sealer, record.id, &record.sealed_credentials);
+        }
+        let credentials = Credentials::generate();
+        record.sealed_credentials = credentials.seal(sealer, record.id)?;
+        Ok(credentials)
     }
 
     /// Nothing was done: how long until the next look? Where something is expected the looks become rarer.
@@ -231,16 +245,9 @@ impl Engine {
             self.ports.hint(id);
             return Ok(None);
         }
-        let mut writes: Vec<&mut dbaas_core::store::DocumentVersion> = Vec::new();
-        match &plan.record {
-            Some(record) => {
-                change = change.update(record, loaded.instance.version);
-                loaded.instance.record = record.clone();
-                writes.push(&mut loaded.instance.version);
-            }
-            // What is done was decided on this record: it must still be the one.
-            None => change = change.require(&loaded.instance),
-        }
+        // What is done was decided on this record: it must still be the one. What is taken over is written down before it is acted upon.
+        let record = plan.record.as_ref().unwrap_or(&loaded.instance.record).clone();
+        let (mut change, instance) = change.observe(record, &loaded.instance);
         for gone in &plan.gone {
             match gone {
                 GoneObject::User(user) => {
@@ -255,34 +262,21 @@ impl Engine {
                 }
             }
         }
-        for user in &mut loaded.users {
-            if let Some(new) = plan.users.iter().find(|u| u.id == user.record.id) {
-                change = change.update(new, user.version);
-                user.record = new.clone();
-                writes.push(&mut user.version);
-            }
-        }
-        for database in &mut loaded.databases {
-            if let Some(new) = plan.databases.iter().find(|d| d.id == database.record.id) {
-                change = change.update(new, database.version);
-                database.record = new.clone();
-                writes.push(&mut database.version);
-            }
-        }
-        let nothing = writes.is_empty() && plan.gone.is_empty() && events.is_empty();
-        if nothing {
-            return Ok(Some(loaded));
-        }
-        let versions = self.ports.repository.commit(change).await?;
-        for (write, version) in writes.into_iter().zip(versions) {
-            *write = version;
-        }
         loaded
             .users
             .retain(|u| !plan.gone.contains(&GoneObject::User(u.record.id)));
         loaded
             .databases
             .retain(|d| !plan.gone.contains(&GoneObject::Database(d.record.id)));
+        let (change, users) = observed(change, &loaded.users, &plan.users);
+        let (change, databases) = observed(change, &loaded.databases, &plan.databases);
+        if change.writes_nothing() {
+            return Ok(Some(loaded));
+        }
+        let versions = self.ports.repository.commit(change).await?;
+        loaded.instance = instance.committed(&versions);
+        settle(&mut loaded.users, users, &versions);
+        settle(&mut loaded.databases, databases, &versions);
         let kept = loaded.clone();
         // A request that came in meanwhile has set `loaded` to nothing; what was just written is older than it only if the commit
         // had failed. So it is the newest.
@@ -469,6 +463,35 @@ impl Engine {
         });
         self.queue.wake(id);
         well
+    }
+}
+
+/// Adds to the change what is new of these records, and which ones they are.
+fn observed<R: Record + Clone>(
+    mut change: Change,
+    loaded: &[Versioned<R>],
+    planned: &[R],
+) -> (Change, Vec<(usize, Observed<R>)>) {
+    let mut written = Vec::new();
+    for (index, read) in loaded.iter().enumerate() {
+        let new = planned.iter().find(|new| new.uuid() == read.record.uuid());
+        if new.is_none() && read.parts.is_taken() {
+            continue;
+        }
+        let new = new.unwrap_or(&read.record).clone();
+        let (with, observed) = change.observe(new, read);
+        change = with;
+        written.push((index, observed));
+    }
+    (change, written)
+}
+
+/// Puts what was written in the place of what was read.
+fn settle<R>(loaded: &mut [Versioned<R>], written: Vec<(usize, Observed<R>)>, versions: &[DocumentVersion]) {
+    for (index, observed) in written {
+        if let Some(place) = loaded.get_mut(index) {
+            *place = observed.committed(versions);
+        }
     }
 }
 

@@ -1,23 +1,27 @@
 //! What each record's document looks like.
 
-use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{InstanceId, ProjectId};
-use dbaas_core::instance::InstanceRecord;
-use dbaas_core::store::{Document, DocumentKey, Kind, StoreError, StoreErrorKind, StoredDocument};
+use dbaas_core::store::{
+    Document, DocumentKey, DocumentVersion, Kind, StoreError, StoreErrorKind, StoredDocument,
+};
 use dbaas_core::time::Timestamp;
-use dbaas_core::user::UserRecord;
 use dbaas_core::version::VersionRecord;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Error as JsonError, Value as Json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::parts::Parts;
 use crate::request::Versioned;
 
-/// A record that has a document of its own.
+/// A record that has a document of its own, or several: the first is what callers asked for, and the others are the engine's.
 pub(crate) trait Record: Serialize + DeserializeOwned {
-    /// The kind of its document.
+    /// The kind of its first document.
     const KIND: Kind;
+
+    /// The kinds of the documents that only the engine writes. They have the record's id, and are made by the engine.
+    const PARTS: &'static [Kind] = &[];
 
     /// Its id.
     fn uuid(&self) -> Uuid;
@@ -46,21 +50,25 @@ pub(crate) trait Record: Serialize + DeserializeOwned {
     fn key(id: Uuid) -> DocumentKey {
         DocumentKey { kind: Self::KIND, id }
     }
-}
 
-impl Record for InstanceRecord {
-    const KIND: Kind = "instance";
-
-    fn uuid(&self) -> Uuid {
-        self.id.uuid()
+    /// The first document of a new record.
+    fn body(&self) -> Result<Json, JsonError> {
+        serde_json::to_value(self)
     }
 
-    fn unique(&self) -> Option<String> {
-        Some(instance_name(self.spec.project, self.spec.name.as_str()))
+    /// The first document after a caller's change of what was read.
+    fn asked(&self, _read: &Versioned<Self>) -> Result<Json, JsonError> {
+        self.body()
     }
 
-    fn references(&self) -> Vec<Uuid> {
-        vec![self.spec.version.uuid()]
+    /// The engine's documents, once it has taken over what this first document asks for.
+    fn part_bodies(&self, _first: &Json) -> Result<Vec<Json>, JsonError> {
+        Ok(Vec::new())
+    }
+
+    /// The record from its documents. The engine's are not there until it has seen the record for the first time.
+    fn compose(first: &Json, _parts: &[Option<&Json>]) -> Result<Self, JsonError> {
+        Self::deserialize(first)
     }
 }
 
@@ -72,50 +80,6 @@ pub(crate) fn instance_name(project: ProjectId, name: &str) -> String {
 /// The unique name of a database or a user.
 pub(crate) fn child_name(instance: InstanceId, name: &str) -> String {
     format!("{instance}/{name}")
-}
-
-impl Record for DatabaseRecord {
-    const KIND: Kind = "database";
-
-    fn uuid(&self) -> Uuid {
-        self.id.uuid()
-    }
-
-    fn parent(&self) -> Option<Uuid> {
-        Some(self.instance.uuid())
-    }
-
-    fn unique(&self) -> Option<String> {
-        Some(child_name(self.instance, self.name.as_str()))
-    }
-
-    fn references(&self) -> Vec<Uuid> {
-        let users = self.access.entries.iter().map(|entry| entry.user.uuid());
-        [self.owner.uuid(), self.instance.uuid()]
-            .into_iter()
-            .chain(users)
-            .collect()
-    }
-}
-
-impl Record for UserRecord {
-    const KIND: Kind = "user";
-
-    fn uuid(&self) -> Uuid {
-        self.id.uuid()
-    }
-
-    fn parent(&self) -> Option<Uuid> {
-        Some(self.instance.uuid())
-    }
-
-    fn unique(&self) -> Option<String> {
-        Some(child_name(self.instance, self.name.as_str()))
-    }
-
-    fn references(&self) -> Vec<Uuid> {
-        vec![self.instance.uuid()]
-    }
 }
 
 impl Record for VersionRecord {
@@ -200,27 +164,65 @@ pub(crate) fn id_from(parts: &[&str]) -> Uuid {
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
-/// A record's document.
-pub(super) fn encode<R: Record>(record: &R) -> Result<Document, StoreError> {
-    let body = serde_json::to_value(record).map_err(|_| {
-        let message = format!("the {} {} cannot be written down", R::KIND, record.uuid());
-        StoreError::new(StoreErrorKind::Unusable, message)
-    })?;
+/// The first document of a record, with this content.
+pub(super) fn document<R: Record>(record: &R, body: Result<Json, JsonError>) -> Result<Document, StoreError> {
     Ok(Document {
         key: R::key(record.uuid()),
         parent: record.parent(),
         unique: record.unique(),
         references: record.references(),
         expires_at: record.expires_at(),
-        body,
+        body: body.map_err(|_| not_written_down::<R>(record.uuid()))?,
     })
 }
 
-/// A document's record. The decoder's own message is not passed on: it may quote what it could not read.
-pub(super) fn decode<R: Record>(stored: StoredDocument) -> Result<Versioned<R>, StoreError> {
+/// One of the documents that only the engine writes.
+pub(super) fn part_document<R: Record>(record: &R, kind: Kind, body: Json) -> Document {
+    Document {
+        key: DocumentKey {
+            kind,
+            id: record.uuid(),
+        },
+        parent: record.parent(),
+        unique: None,
+        references: Vec::new(),
+        expires_at: None,
+        body,
+    }
+}
+
+pub(super) fn not_written_down<R: Record>(id: Uuid) -> StoreError {
+    let message = format!("the {} {id} cannot be written down", R::KIND);
+    StoreError::new(StoreErrorKind::Unusable, message)
+}
+
+/// A record that was just written for the first time, or that is one document.
+pub(crate) fn written<R: Record>(record: R, version: DocumentVersion) -> Versioned<R> {
+    // What cannot be written down was not written.
+    let first = record.body().unwrap_or_default();
+    Versioned {
+        record,
+        version,
+        parts: Parts::new(first, R::PARTS.len()),
+    }
+}
+
+/// The record of documents that were read: the first, and the others in the order of [`Record::PARTS`].
+pub(super) fn decode<R: Record>(
+    stored: StoredDocument,
+    parts: Vec<Option<StoredDocument>>,
+) -> Result<Versioned<R>, StoreError> {
     let StoredDocument { document, version } = stored;
-    let key = document.key;
-    let record: R = serde_json::from_value(document.body).map_err(|error| {
+    compose(document.key, version, Parts::read(document.body, parts))
+}
+
+/// The record that these documents are. The decoder's own message is not passed on: it may quote what it could not read.
+pub(super) fn compose<R: Record>(
+    key: DocumentKey,
+    version: DocumentVersion,
+    parts: Parts,
+) -> Result<Versioned<R>, StoreError> {
+    let record = R::compose(parts.first(), &parts.bodies()).map_err(|error| {
         tracing::error!(kind = key.kind, id = %key.id, class = ?error.classify(), "a stored record cannot be read");
         let message = format!("the stored {} {} cannot be read: it is damaged, or of a newer release", key.kind, key.id);
         StoreError::new(StoreErrorKind::Unusable, message)
@@ -232,5 +234,9 @@ pub(super) fn decode<R: Record>(stored: StoredDocument) -> Result<Versioned<R>, 
         );
         return Err(StoreError::new(StoreErrorKind::Unusable, message));
     }
-    Ok(Versioned { record, version })
+    Ok(Versioned {
+        record,
+        version,
+        parts,
+    })
 }

@@ -1,3 +1,6 @@
+mod form;
+mod split;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -62,7 +62,7 @@ pub(crate) async fn repair_database_access(
     let expected = precondition.check(present.version)?;
     let after = app.control.repair_database_access(instance, id, expected).await?;
     let answer = DatabaseAnswer::of(&after.record, project_of(&app, instance).await?);
-    Ok(one(StatusCode::ACCEPTED, after.version, &answer))
+    Ok(one(StatusCode::ACCEPTED, &after, &answer))
 }
 
 pub(crate) async fn update_extensions(
@@ -78,7 +78,7 @@ pub(crate) async fn update_extensions(
     let expected = precondition.check(present.version)?;
     let after = app.control.update_extensions(instance, id, expected).await?;
     let answer = DatabaseAnswer::of(&after.record, project_of(&app, instance).await?);
-    Ok(one(StatusCode::ACCEPTED, after.version, &answer))
+    Ok(one(StatusCode::ACCEPTED, &after, &answer))
 }
 
 pub(crate) async fn repair_user_access(
@@ -94,7 +94,7 @@ pub(crate) async fn repair_user_access(
     let expected = precondition.check(present.version)?;
     let after = app.control.repair_user_access(instance, id, expected).await?;
     let answer = UserAnswer::of(&after.record, project_of(&app, instance).await?);
-    Ok(one(StatusCode::ACCEPTED, after.version, &answer))
+    Ok(one(StatusCode::ACCEPTED, &after, &answer))
 }
 
 async fn act(
@@ -122,7 +122,7 @@ async fn act(
         .await?;
     Ok(one(
         StatusCode::ACCEPTED,
-        after.version,
+        &after,
         &InstanceAnswer::of(&after.record),
     ))
 }

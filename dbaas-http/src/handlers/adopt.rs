@@ -30,7 +30,7 @@ pub(crate) async fn database(
     let expected = precondition.check(present.version)?;
     let after = app.control.adopt_database(instance, id, expected).await?;
     let answer = DatabaseAnswer::of(&after.record, parent.project);
-    Ok(one(StatusCode::ACCEPTED, after.version, &answer))
+    Ok(one(StatusCode::ACCEPTED, &after, &answer))
 }
 
 pub(crate) async fn user(
@@ -47,5 +47,5 @@ pub(crate) async fn user(
     let expected = precondition.check(present.version)?;
     let after = app.control.adopt_user(instance, id, expected).await?;
     let answer = UserAnswer::of(&after.record, parent.project);
-    Ok(one(StatusCode::ACCEPTED, after.version, &answer))
+    Ok(one(StatusCode::ACCEPTED, &after, &answer))
 }

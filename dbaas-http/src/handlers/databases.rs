@@ -105,7 +105,7 @@ pub(crate) async fn create(
     let made = made.map_err(|error| not_created(error, Some(instance)))?;
     created(
         &database_uri(instance, made.record.id),
-        made.version,
+        &made,
         &DatabaseAnswer::of(&made.record, parent.project),
     )
 }
@@ -122,11 +122,7 @@ pub(crate) async fn read(
     let project = project_of(&app, instance).await?;
     let Some(wait) = wait else {
         let found = app.control.database(instance, id).await?;
-        return Ok(fresh(
-            known,
-            found.version,
-            &DatabaseAnswer::of(&found.record, project),
-        ));
+        return Ok(fresh(known, &found, &DatabaseAnswer::of(&found.record, project)));
     };
     let wait = bounded(&app, wait);
     let waiting = app
@@ -135,7 +131,7 @@ pub(crate) async fn read(
     let (found, outcome) = waited(&app, waiting, app.control.database(instance, id)).await?;
     Ok(outcome.mark(one(
         StatusCode::OK,
-        found.version,
+        &found,
         &DatabaseAnswer::of(&found.record, project),
     )))
 }
@@ -159,7 +155,7 @@ pub(crate) async fn update(
         .await?;
     Ok(one(
         StatusCode::OK,
-        updated.version,
+        &updated,
         &DatabaseAnswer::of(&updated.record, parent.project),
     ))
 }

@@ -173,7 +173,7 @@ pub(crate) async fn create(
         .map_err(|error| not_created(error, None))?;
     created(
         &instance_uri(made.record.id),
-        made.version,
+        &made,
         &InstanceAnswer::of(&made.record),
     )
 }
@@ -189,16 +189,12 @@ pub(crate) async fn read(
     let known = known(&headers)?;
     let Some(wait) = wait else {
         let found = app.control.instance(id).await?;
-        return Ok(fresh(known, found.version, &InstanceAnswer::of(&found.record)));
+        return Ok(fresh(known, &found, &InstanceAnswer::of(&found.record)));
     };
     let wait = bounded(&app, wait);
     let waiting = app.control.wait_for_instance(id, wait.state, wait.timeout);
     let (found, outcome) = waited(&app, waiting, app.control.instance(id)).await?;
-    Ok(outcome.mark(one(
-        StatusCode::OK,
-        found.version,
-        &InstanceAnswer::of(&found.record),
-    )))
+    Ok(outcome.mark(one(StatusCode::OK, &found, &InstanceAnswer::of(&found.record))))
 }
 
 pub(crate) async fn update(
@@ -216,7 +212,7 @@ pub(crate) async fn update(
     let updated = app.control.update_instance(id, update, expected).await?;
     Ok(one(
         StatusCode::OK,
-        updated.version,
+        &updated,
         &InstanceAnswer::of(&updated.record),
     ))
 }

@@ -92,7 +92,7 @@ pub(crate) async fn create(
     let made = made.map_err(|error| not_created(error, Some(instance)))?;
     created(
         &user_uri(instance, made.record.id),
-        made.version,
+        &made,
         &UserAnswer::of(&made.record, parent.project),
     )
 }
@@ -109,18 +109,14 @@ pub(crate) async fn read(
     let project = project_of(&app, instance).await?;
     let Some(wait) = wait else {
         let found = app.control.user(instance, id).await?;
-        return Ok(fresh(
-            known,
-            found.version,
-            &UserAnswer::of(&found.record, project),
-        ));
+        return Ok(fresh(known, &found, &UserAnswer::of(&found.record, project)));
     };
     let wait = bounded(&app, wait);
     let waiting = app.control.wait_for_user(instance, id, wait.state, wait.timeout);
     let (found, outcome) = waited(&app, waiting, app.control.user(instance, id)).await?;
     Ok(outcome.mark(one(
         StatusCode::OK,
-        found.version,
+        &found,
         &UserAnswer::of(&found.record, project),
     )))
 }
@@ -141,7 +137,7 @@ pub(crate) async fn update(
     let updated = app.control.update_user(instance, id, update, expected).await?;
     Ok(one(
         StatusCode::OK,
-        updated.version,
+        &updated,
         &UserAnswer::of(&updated.record, parent.project),
     ))
 }

@@ -127,7 +127,8 @@ pub(crate) fn waiting(states: ObjectBuilder) -> [Parameter; 2] {
 }
 
 pub(crate) fn if_match() -> Parameter {
-    let text = "Change only if the present ETag is one of these; * means any.";
+    let text =
+        "Change only if nothing else was asked for since one of these ETags was answered; * means any.";
     parameter(ParameterIn::Header, "If-Match", text, tags())
 }
 

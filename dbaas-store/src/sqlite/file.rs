@@ -68,7 +68,26 @@ fn open_checked(path: &Path, options: &SqliteOptions) -> Result<Connection, Fail
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT as i64)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    if version < schema::VERSION {
+        migrate(path, &connection)?;
+    }
     Ok(connection)
+}
+
+/// Brings a file of an older schema to the present one.
+fn migrate(path: &Path, connection: &Connection) -> Result<(), Failed> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    // Another process may have done it meanwhile, or be of a newer release.
+    let version = pragma(connection, "user_version")?;
+    if version >= schema::VERSION {
+        connection.execute_batch("ROLLBACK")?;
+        return check_identity(path, schema::APPLICATION_ID, version);
+    }
+    connection.pragma_update(None, "user_version", schema::VERSION)?;
+    connection.execute_batch("COMMIT")?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    tracing::info!(path = %path.display(), from = version, to = schema::VERSION, "the store was migrated");
+    Ok(())
 }
 
 /// A connection that copies no log into the file when it is closed.
@@ -175,8 +194,7 @@ fn check_identity(path: &Path, application_id: u32, version: u32) -> Result<(), 
         );
         return Err(StoreError::new(StoreErrorKind::Unusable, message).into());
     }
-    if version < schema::VERSION {
-        // There is no older one yet.
+    if version < schema::OLDEST {
         return Err(failure::damaged(&format!("{} has schema {version}", path.display())).into());
     }
     Ok(())

@@ -7,7 +7,13 @@ pub(super) const APPLICATION_ID: u32 = 0x4442_4153;
 ///
 /// A program that knows an older one migrates it in one transaction and then checkpoints the log, so that the header of the
 /// file tells the truth before anything is written in the new form.
-pub(super) const VERSION: u32 = 1;
+///
+/// * 1: a control plane keeps an instance, a user, a database as one document.
+/// * 2: the tables are the same. A control plane keeps each of them as three documents, which a program that knows 1 must not take for its own.
+pub(super) const VERSION: u32 = 2;
+
+/// The oldest schema that is migrated.
+pub(super) const OLDEST: u32 = 1;
 
 /// Ids are 16-byte blobs, which compare like the ids themselves; moments are milliseconds since 1970.
 ///

@@ -11,6 +11,7 @@ mod end_to_end {
     mod health;
     mod identity;
     mod manifest;
+    mod migration;
     mod ownership;
     mod settings;
     mod tenants;

@@ -56,38 +56,24 @@ async fn turn(world: &World) -> Result<(), StoreError> {
         }
         let mut record = instance.record.clone();
         let mut change = Change::new();
-        for Versioned::<DatabaseRecord> {
-            record: mut found,
-            version,
-        } in databases
-        {
+        for read in databases {
+            let mut found = read.record.clone();
             if found.deleting {
                 record.dropped.note(found.id.uuid());
-                let read = Versioned {
-                    record: found,
-                    version,
-                };
                 change = change.delete(&read);
             } else if found.lifecycle != ObjectLifecycle::Active {
                 found.lifecycle = ObjectLifecycle::Active;
-                change = change.update(&found, version);
+                (change, _) = change.observe(found, &read);
             }
         }
-        for Versioned::<UserRecord> {
-            record: mut found,
-            version,
-        } in users
-        {
+        for read in users {
+            let mut found = read.record.clone();
             if found.deleting {
                 record.dropped.note(found.id.uuid());
-                let read = Versioned {
-                    record: found,
-                    version,
-                };
                 change = change.delete(&read);
             } else if found.lifecycle != ObjectLifecycle::Active {
                 found.lifecycle = ObjectLifecycle::Active;
-                change = change.update(&found, version);
+                (change, _) = change.observe(found, &read);
             }
         }
         if record.status.observed_generation < record.generation {
@@ -99,7 +85,7 @@ async fn turn(world: &World) -> Result<(), StoreError> {
             record.status.primary_endpoint = record.nodes[0].endpoint.clone();
         }
         if record != instance.record {
-            change = change.update(&record, instance.version);
+            (change, _) = change.observe(record, &instance);
         }
         let _ = repository.commit(change).await;
         world.control.inner.ports.hint(id);
@@ -347,7 +333,7 @@ async fn what_is_wrong_is_told_before_anything_is_made() {
     };
     assert_eq!(findings.errors.len(), 2, "{findings:?}");
     // A name that somebody has, and another project than the instance's.
-    world
+    let taken = world
         .control
         .create_instance(
             CreateInstance {
@@ -358,6 +344,7 @@ async fn what_is_wrong_is_told_before_anything_is_made() {
         )
         .await
         .unwrap();
+    world.converge(taken.record.id).await;
     let Err(ControlError::Manifest { refused: findings }) = apply(&world, &demo(), refused()).await else {
         panic!()
     };
@@ -390,7 +377,8 @@ async fn what_is_wrong_is_told_before_anything_is_made() {
         findings.errors[0].message.contains("than that of the token"),
         "{findings:?}"
     );
-    assert_eq!(world.store.document_count(), documents + 1);
+    // The instance, which the engine has seen meanwhile.
+    assert_eq!(world.store.document_count(), documents + 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -433,7 +421,7 @@ async fn what_left_the_manifest_goes_by_the_rules_and_an_uninstall_leaves_nothin
     assert!(world.control.elements(None, ALL).await.unwrap().items.is_empty());
     assert!(world.control.instance(foreign).await.is_ok());
     // All that is left is the instance of somebody else.
-    assert_eq!(world.store.document_count(), documents + 1);
+    assert_eq!(world.store.document_count(), documents + 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,6 +22,7 @@ async fn the_same_call_again_makes_nothing_new() {
 
     // As it is now, not as it was.
     world.converge(first.record.id).await;
+    let documents = world.store.document_count();
     let again = world
         .control
         .create_instance(world.request("orders"), key("k", 1))

@@ -2,7 +2,6 @@ use dbaas_core::instance::{FailoverRequest, InstancePhase, SwitchoverRequest};
 use dbaas_core::store::StoreErrorKind;
 
 use super::*;
-use crate::credentials::Credentials;
 use crate::request::{InstanceAction, InstanceFilter, UpdateInstance, UpdateVersion};
 
 fn page(limit: usize) -> Page<InstanceId> {
@@ -29,8 +28,7 @@ async fn a_new_instance_is_written_down_whole() {
     assert!(record.nodes.is_empty() && record.cluster.is_none());
     assert_eq!(world.control.instance(record.id).await.unwrap(), made);
 
-    let credentials = Credentials::open(&TestSealer, record.id, &record.sealed_credentials).unwrap();
-    assert_ne!(credentials.admin, credentials.replication);
+    assert_eq!(record.sealed_credentials, "", "the engine's to make");
 
     let events = world.control.events(record.id, 0, 10).await.unwrap();
     let kinds: Vec<&str> = events.iter().map(|event| event.event.kind.as_str()).collect();
@@ -251,10 +249,14 @@ async fn an_expected_version_is_held_against_users_and_not_against_the_engine() 
         "{refused:?}"
     );
 
-    // The engine writes a status between the call's read and its write: nothing of either is lost.
+    // The engine writes a status between the call's read and its write: nothing of either is lost, and the first try succeeds.
+    let status = DocumentKey {
+        kind: "instance_status",
+        id: id.uuid(),
+    };
     world.before_next_commit(move |store| {
-        rewrite::<InstanceRecord>(store, id.uuid(), |body| {
-            body["status"]["warnings"] = serde_json::json!(["drift"])
+        rewrite_document(store, status, |body| {
+            body["warnings"] = serde_json::json!(["drift"])
         });
     });
     let after = world
@@ -262,8 +264,16 @@ async fn an_expected_version_is_held_against_users_and_not_against_the_engine() 
         .update_instance(id, grow(17), Some(read.version))
         .await
         .unwrap();
-    assert_eq!(after.record.status.warnings, ["drift"]);
     assert_eq!(after.record.spec.resources.disk.get(), 17);
+    assert_eq!(after.version.0, read.version.0 + 1);
+    let seen = world.control.instance(id).await.unwrap();
+    assert_eq!(seen.record.status.warnings, ["drift"]);
+    assert_eq!(seen.record.spec, after.record.spec);
+    assert_eq!(
+        seen.version, after.version,
+        "the engine's write is no other version"
+    );
+    assert!(seen.observed() > read.observed());
 
     // Another user does: the caller has not seen that.
     let other = move |store: &MemoryStore| {

@@ -40,13 +40,10 @@ async fn a_write_without_a_hint_is_seen_by_polling() {
         })
     };
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    let mut read = world.control.user(id, user).await.unwrap();
-    read.record.lifecycle = ObjectLifecycle::Active;
-    world
-        .repository()
-        .commit(Change::new().update(&read.record, read.version))
-        .await
-        .unwrap();
+    let read = world.control.user(id, user).await.unwrap();
+    let mut record = read.record.clone();
+    record.lifecycle = ObjectLifecycle::Active;
+    world.engine_sees(&read, record).await;
     let began = Instant::now();
     assert_eq!(
         waiting.await.unwrap().unwrap().record.lifecycle,
