@@ -190,7 +190,7 @@ impl LibvirtPlace {
             if name.starts_with("dbaas-")
                 && self
                     .virsh(&["dumpxml", "--inactive", name])
-                    .is_ok_and(|xml| xml.contains(&format!("owner='{}'", self.owner)))
+                    .is_ok_and(|xml| xml.replace('"', "'").contains(&format!("owner='{}'", self.owner)))
             {
                 domains.push(name.to_owned());
             }
