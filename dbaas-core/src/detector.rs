@@ -116,7 +116,7 @@ pub fn update(memory: &mut Memory, record: &InstanceRecord, look: Look, now: Ste
             None if blind || out_of_sight.contains(&id) => Seen::Unknown,
             None => Seen::Absent,
         };
-        let answer = sql.remove(&id).unwrap_or(Err(Silence::NotAsked));
+        let mut answer = sql.remove(&id).unwrap_or(Err(Silence::NotAsked));
         let runs = infra.present().is_some_and(|n| n.power == PowerState::Running);
         let is_primary = primary == Some(id) && answer.as_ref().is_ok_and(|f| !f.in_recovery);
         // A row of a node whose data is of another history tells nothing.
@@ -127,6 +127,9 @@ pub fn update(memory: &mut Memory, record: &InstanceRecord, look: Look, now: Ste
                 .zip(primary_facts.as_ref())
                 .is_some_and(|(name, primary)| primary.streaming(&name).is_some());
         let node = memory.nodes.entry(id).or_default();
+        if let Ok(facts) = &mut answer {
+            facts.replay_waits = node.replay_waits(facts);
+        }
         let silent_ms = node.silent_ms(now, answer.is_ok());
         // Without a primary nobody streams: that is not this node's fault. Nor does the primary itself.
         let excused = is_primary || (primary_facts.is_none() && runs);

@@ -254,7 +254,7 @@ impl NodeObservation {
 }
 
 /// What PostgreSQL on a node says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct NodeFacts {
     /// It is a standby.
     pub in_recovery: bool,
@@ -267,7 +267,8 @@ pub struct NodeFacts {
     pub lsn: Lsn,
     /// Standby: received and flushed up to here since it started; `None` if it never streamed.
     pub receive_lsn: Option<Lsn>,
-    /// Standby: replay has come to the end of what is there and waits.
+    /// Standby: replay has come to the end of what is there and waits. Of one that follows nobody the
+    /// [detector](crate::detector) remembers it.
     pub replay_waits: bool,
     /// Its walreceiver, if there is one.
     pub receiver: Option<ReceiverFacts>,

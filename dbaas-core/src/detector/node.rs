@@ -1,9 +1,10 @@
 //! [`NodeMemory`]: for how long a node has been as it is.
 
 use crate::cluster::{Epoch, Lsn};
-use crate::observation::ActionFailure;
+use crate::observation::{ActionFailure, NodeFacts};
 use crate::patience::{START_AGAIN_FIRST_MS, START_AGAIN_MOST_MS, WELL_AGAIN_MS};
 use crate::steady::Steady;
+use crate::time::Timestamp;
 
 use super::backoff::Backoff;
 
@@ -17,6 +18,8 @@ pub struct NodeMemory {
     streamed_at: Option<Steady>,
     /// In which epoch it could have streamed and has not, and since when.
     waits: Option<(Epoch, Steady)>,
+    /// Where its replay was seen to wait without anything that could bring more.
+    ended: Option<ReplayEnd>,
     /// At which position its replay is stalled, and since when.
     stalled: Option<(Lsn, Steady)>,
     /// Since when it has been well (primary or streaming).
@@ -24,6 +27,15 @@ pub struct NodeMemory {
     /// Starts since it was last well.
     starts: Backoff,
     last_failure: Option<ActionFailure>,
+}
+
+/// The end of what a standby has, which follows nobody. As long as all of this is as it was, nothing came after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ReplayEnd {
+    started_at: Timestamp,
+    epoch: Epoch,
+    lsn: Lsn,
+    receive_lsn: Option<Lsn>,
 }
 
 impl NodeMemory {
@@ -109,6 +121,21 @@ impl NodeMemory {
         self.stalled.map_or(0, |(_, since)| now.since_ms(since))
     }
 
+    /// Whether its replay has come to the end of what is there: it waits, or did when it was where it is now. What waits for the rest of a large
+    /// record reads its beginning again and again, and is seldom seen to wait, least of all by chance at the same time as another node.
+    pub(super) fn replay_waits(&mut self, facts: &NodeFacts) -> bool {
+        let follows_nobody = facts.receiver.is_none() && facts.primary_conninfo.is_empty();
+        let here = (facts.in_recovery && follows_nobody).then_some(ReplayEnd {
+            started_at: facts.started_at,
+            epoch: facts.epoch,
+            lsn: facts.lsn,
+            receive_lsn: facts.receive_lsn,
+        });
+        let ended = here.filter(|here| facts.replay_waits || self.ended == Some(*here));
+        self.ended = ended;
+        facts.replay_waits || ended.is_some()
+    }
+
     /// It is, or is not, what it is to be.
     pub(super) fn note_well(&mut self, now: Steady, well: bool) {
         if !well {
@@ -180,6 +207,67 @@ mod tests {
         assert_eq!(node.not_streaming_ms(at(700), false, false), 300);
         node.not_streaming_ms(at(800), false, true);
         assert_eq!(node.not_streaming_ms(at(900), false, false), 100);
+    }
+
+    #[test]
+    fn the_end_of_replay_is_remembered_while_nothing_can_come_after_it() {
+        let mut node = NodeMemory::default();
+        let sealed = NodeFacts {
+            in_recovery: true,
+            epoch: Epoch(3),
+            lsn: Lsn(7),
+            ..NodeFacts::default()
+        };
+        let waits = NodeFacts {
+            replay_waits: true,
+            ..sealed.clone()
+        };
+        assert!(!node.replay_waits(&sealed));
+        assert!(node.replay_waits(&waits));
+        assert!(node.replay_waits(&sealed), "it reads the same again");
+        for other in [
+            NodeFacts {
+                lsn: Lsn(8),
+                ..sealed.clone()
+            },
+            NodeFacts {
+                epoch: Epoch(4),
+                ..sealed.clone()
+            },
+            NodeFacts {
+                receive_lsn: Some(Lsn(9)),
+                ..sealed.clone()
+            },
+            NodeFacts {
+                started_at: Timestamp::from_unix_ms(1),
+                ..sealed.clone()
+            },
+            NodeFacts {
+                primary_conninfo: "host=n2".to_owned(),
+                ..sealed.clone()
+            },
+            NodeFacts {
+                in_recovery: false,
+                ..sealed.clone()
+            },
+        ] {
+            assert!(node.replay_waits(&waits));
+            assert!(!node.replay_waits(&other), "{other:?}");
+            assert!(
+                !node.replay_waits(&sealed),
+                "what has been something else begins anew"
+            );
+        }
+        // What follows somebody gets more: it waits only when it is seen to.
+        let follows = NodeFacts {
+            primary_conninfo: "host=n2".to_owned(),
+            ..waits.clone()
+        };
+        assert!(node.replay_waits(&follows));
+        assert!(!node.replay_waits(&NodeFacts {
+            replay_waits: false,
+            ..follows
+        }));
     }
 
     #[test]
