@@ -8,11 +8,10 @@ use axum::http::{HeaderMap, HeaderName};
 use axum::response::{IntoResponse, Response};
 use dbaas_controller::elements::record::ElementRecord;
 use dbaas_controller::request::{Page, Versioned};
-use dbaas_core::limits;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::events::{Log, stream};
+use super::events::{Log, after, stream};
 use super::manifests::project_of;
 use super::{fresh, known, page};
 use crate::access::Caller;
@@ -23,7 +22,7 @@ use crate::error::not_found;
 use crate::listing::{Listing, Wanted};
 use crate::path::KeptPath;
 use crate::problem::Problem;
-use crate::query::{Collection, NoQuery, Query, parsed, sequence, whole_in};
+use crate::query::{Collection, NoQuery, Query, parsed, sequence};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -116,12 +115,10 @@ pub(crate) async fn events(
     headers: HeaderMap,
     mut query: Query,
 ) -> Result<Response, Problem> {
-    let limit = query.one("limit", |text| whole_in(text, limits::PAGE_ITEMS));
-    let cursor = query.one("cursor", |text| Collection::Events.read_log_cursor(text));
-    let after = query.one("after", sequence);
+    let limit = query.limit();
+    let after = after(&mut query);
     query.finish()?;
     visible(&app, caller, id).await?;
-    let after = cursor.max(after);
     if let Some(Extension(place)) = place
         && wants_event_stream(&headers)
     {
@@ -137,7 +134,6 @@ pub(crate) async fn events(
         };
         return stream(app, Log::Element(id), last.or(after).unwrap_or(0), place).await;
     }
-    let limit = limit.unwrap_or(limits::PAGE_ITEMS_DEFAULT);
     let found = app.control.events_about(id, after.unwrap_or(0), limit).await?;
     let next = found.last().filter(|_| found.len() == limit);
     let next = next.map(|last| Collection::Events.log_cursor(last.sequence));

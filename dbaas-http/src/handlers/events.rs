@@ -38,6 +38,14 @@ const BATCH: usize = 100;
 /// Errors of the store in a row after which a stream ends.
 const ERRORS_MAX: u32 = 3;
 
+/// After which event a log is to go on: the latest, where several say so.
+pub(super) fn after(query: &mut Query) -> Option<u64> {
+    let cursor = query.one("cursor", |text| Collection::Events.read_log_cursor(text));
+    let marker = query.one("page_marker", sequence);
+    let after = query.one("after", sequence);
+    cursor.max(marker).max(after)
+}
+
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     InstancePath(id): InstancePath,
@@ -47,12 +55,8 @@ pub(crate) async fn list(
     mut query: Query,
 ) -> Result<Response, Problem> {
     let limit = query.limit();
-    let cursor = query.one("cursor", |text| Collection::Events.read_log_cursor(text));
-    let marker = query.one("page_marker", sequence);
-    let after = query.one("after", sequence);
+    let after = after(&mut query);
     query.finish()?;
-    // The latest of them, where several are given.
-    let after = cursor.max(marker).max(after);
     let last = match headers.get(LAST_EVENT_ID) {
         None => None,
         Some(value) => {

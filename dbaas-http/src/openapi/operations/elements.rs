@@ -11,7 +11,7 @@ use crate::openapi::parameters::{
     filter, idempotency_key, if_match, if_none_match, last_event_id, paging, query,
 };
 use crate::openapi::responses::header;
-use crate::openapi::schemas::{reference, text, uuid, whole};
+use crate::openapi::schemas::{instance_name, reference, text, uuid, whole};
 use crate::query::Collection;
 
 /// A body that is a manifest.
@@ -448,7 +448,7 @@ pub(crate) fn delete_variable() -> Operation {
 }
 
 pub(crate) fn list_tokens() -> Operation {
-    let filters = vec![filter("name", text())];
+    let filters = vec![filter("name", instance_name())];
     list(
         "tokens",
         "listTokens",
