@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::TcpListener;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -144,13 +145,15 @@ struct Shared {
     version: PostgresVersion,
     /// Whom PostgreSQL runs as, if we are root: it refuses to be root.
     account: Option<(u32, u32)>,
+    /// Where nodes are given their port. No other backend of this machine has one of them: a port is chosen long before somebody listens there.
+    ports: RangeInclusive<u16>,
     /// Held while a look at a node would see half a start, and while a port is chosen.
     looking: Mutex<()>,
 }
 
 impl ScriptBackend {
-    /// Nodes below `root`, of the PostgreSQL whose programs lie in `bin`.
-    pub fn open(root: &Path, bin: &Path) -> Result<ScriptBackend, InfraError> {
+    /// Nodes below `root`, of the PostgreSQL whose programs lie in `bin`, at `ports` that are for this value alone.
+    pub fn open(root: &Path, bin: &Path, ports: RangeInclusive<u16>) -> Result<ScriptBackend, InfraError> {
         fs::create_dir_all(root).map_err(shown)?;
         let output = Command::new(bin.join("postgres")).arg("-V").output().map_err(shown)?;
         let version = PostgresVersion::from_version_output(&String::from_utf8_lossy(&output.stdout))
@@ -160,6 +163,7 @@ impl ScriptBackend {
             bin: bin.to_owned(),
             version,
             account: geteuid().is_root().then(unprivileged).transpose()?,
+            ports,
             looking: Mutex::new(()),
         };
         Ok(ScriptBackend { shared: Arc::new(shared), calls: Mutex::default() })
@@ -407,9 +411,11 @@ impl Shared {
     /// A port that no node has, running or not, and that nobody listens on.
     fn free_port(&self) -> Result<u16, InfraError> {
         let taken: Vec<u16> = self.nodes()?.into_iter().filter_map(|node| Some(self.read(node).ok()??.port)).collect();
-        (26_432..=27_431)
-            .find(|port| !taken.contains(port) && TcpListener::bind(("127.0.0.1", *port)).is_ok())
-            .ok_or_else(|| error(InfraErrorKind::Exhausted, "no port between 26432 and 27431 is free"))
+        let mut ports = self.ports.clone();
+        ports.find(|port| !taken.contains(port) && TcpListener::bind(("127.0.0.1", *port)).is_ok()).ok_or_else(|| {
+            let message = format!("no port between {} and {} is free", self.ports.start(), self.ports.end());
+            error(InfraErrorKind::Exhausted, message)
+        })
     }
 
     fn make_dir(&self, dir: &Path, mode: u32) -> Result<(), InfraError> {

@@ -17,7 +17,7 @@ async fn main() -> anyhow::Result<()> {
     let (_, postgres) = found.pop_last().context("install PostgreSQL 14 or newer first")?;
 
     // The only line that is not the same with every backend.
-    let backend = async { ScriptBackend::open(&directory.join("nodes"), &postgres.bin_dir) };
+    let backend = async { ScriptBackend::open(&directory.join("nodes"), &postgres.bin_dir, 26_432..=27_431) };
     let dbaas = dbaas_embedded::open_on(directory, backend, Default::default()).await?;
     let (plane, minute) = (&dbaas.control_plane, Duration::from_secs(60));
 

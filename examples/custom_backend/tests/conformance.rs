@@ -1,6 +1,7 @@
 //! What the suite of `dbaas-testkit` says of the backend. This is all that it takes to run it on one's own.
 
 use std::io::Write as _;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,12 +19,14 @@ use dbaas_testkit::infrastructure_conformance::{Site, run};
 struct Place {
     root: tempfile::TempDir,
     bin: PathBuf,
+    /// Each test has its own: they run at the same time.
+    ports: RangeInclusive<u16>,
 }
 
 #[async_trait]
 impl Site for Place {
     async fn open(&self) -> Arc<dyn Infrastructure> {
-        Arc::new(ScriptBackend::open(self.root.path(), &self.bin).expect("opens"))
+        Arc::new(ScriptBackend::open(self.root.path(), &self.bin, self.ports.clone()).expect("opens"))
     }
 
     async fn kill(&self, node: &ObservedNode) {
@@ -81,29 +84,29 @@ fn postgres() -> Option<PathBuf> {
     Some(postgres.bin_dir)
 }
 
-fn place(bin: PathBuf) -> Place {
+fn place(bin: PathBuf, ports: RangeInclusive<u16>) -> Place {
     let root = tempfile::tempdir_in("/tmp").expect("a directory");
     let open = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(root.path(), open).expect("PostgreSQL's user may enter it");
-    Place { root, bin }
+    Place { root, bin, ports }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_conforms() {
     let Some(bin) = postgres() else { return };
-    run(&place(bin)).await;
+    run(&place(bin, 26_432..=26_931)).await;
 }
 
 /// Who may connect is changed: a backend has nothing to do for that, and no server is started anew.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_configuration_reaches_a_running_node() {
     let Some(bin) = postgres() else { return };
-    let place = place(bin);
+    let place = place(bin, 26_932..=27_431);
     let open = async |clients: &str| {
         let mut settings = dbaas_controller::settings::ControllerSettings::default();
         let clients = vec![clients.parse().expect("a network")];
         settings.hba = Some(HbaRules { clients, ..HbaRules::loopback() });
-        let backend = async { ScriptBackend::open(place.root.path(), &place.bin) };
+        let backend = async { ScriptBackend::open(place.root.path(), &place.bin, place.ports.clone()) };
         let state = place.root.path().join("state");
         dbaas_embedded::open_on(&state, backend, settings).await.expect("opens").control_plane
     };
