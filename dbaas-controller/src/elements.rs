@@ -1,7 +1,7 @@
 //! Elements: what manifests declare, and what was made of it.
 //!
 //! An element is applied through the same calls as everybody uses. What it made is written down *before* it is made, with the
-//! id that it will have; a crash in between is mended by applying the manifest again.
+//! id that it will have, and so is what is being applied: after a crash in between the control plane that acts goes on by itself.
 
 pub mod record;
 
@@ -10,6 +10,7 @@ pub(crate) mod facts;
 pub(crate) mod locks;
 pub(crate) mod removal;
 pub(crate) mod secret;
+pub(crate) mod work;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -97,6 +97,16 @@ impl EngineHandle {
         self.engine.lease().is_some()
     }
 
+    /// Who this control plane is among those on its store.
+    pub(crate) fn holder(&self) -> &str {
+        &self.engine.holder
+    }
+
+    /// Has a task end with the engine's own.
+    pub(crate) fn with_task(&self, task: JoinHandle<()>) {
+        self.tasks.lock().push(task);
+    }
+
     /// Says when the control plane is to stop.
     pub(crate) fn stopping(&self) -> tokio::sync::watch::Receiver<bool> {
         self.engine.stop.subscribe()

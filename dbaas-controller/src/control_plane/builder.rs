@@ -8,6 +8,7 @@ use dbaas_core::sql_executor::SqlExecutor;
 use dbaas_core::store::Store;
 use tokio::sync::broadcast;
 
+use super::elements::keep_resuming;
 use super::{ControlPlane, Inner, Ports};
 use crate::clock::{Clock, SystemClock};
 use crate::elements::locks::ElementLocks;
@@ -109,12 +110,13 @@ impl ControlPlaneBuilder {
             .await
             .map_err(StartError::Store)?;
         let engine = Engine::spawn(Arc::clone(&ports));
-        Ok(ControlPlane {
-            inner: Arc::new(Inner {
-                ports,
-                engine,
-                elements: ElementLocks::default(),
-            }),
-        })
+        let inner = Arc::new(Inner {
+            ports,
+            engine,
+            elements: ElementLocks::default(),
+        });
+        let resuming = tokio::spawn(keep_resuming(Arc::downgrade(&inner)));
+        inner.engine.with_task(resuming);
+        Ok(ControlPlane { inner })
     }
 }

@@ -1,5 +1,7 @@
 //! Calls about elements: plan and apply a manifest, uninstall what it made.
 
+mod resume;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -16,12 +18,15 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+pub(crate) use resume::keep_resuming;
+
 use super::{ControlPlane, Ports};
 use crate::elements::apply::{Apply, settle};
 use crate::elements::facts::{World, look};
 use crate::elements::locks::ElementLock;
 use crate::elements::record::{ElementRecord, ElementStatus, Export, ImportOf, MemberRecord, element_name};
 use crate::elements::removal::remove;
+use crate::elements::work::{TRIES, WorkRecord};
 use crate::elements::{ApplyOptions, ElementPlan, ManifestRequest, Reach};
 use crate::error::ControlError;
 use crate::repository::{Change, instance_name};
@@ -42,7 +47,20 @@ struct Begun {
     prepared: Prepared,
     element: Uuid,
     until: Instant,
-    _lock: ElementLock,
+    /// How often it was gone on with by itself; 0: somebody asked for it.
+    tries: u32,
+    lock: ElementLock,
+}
+
+/// What becomes of the note of what an element is being changed to.
+#[derive(Clone)]
+enum Work {
+    /// The change has begun.
+    Begun(Option<WorkRecord>),
+    /// It goes on later.
+    Stays,
+    /// It is over.
+    Over,
 }
 
 impl ControlPlane {
@@ -58,7 +76,8 @@ impl ControlPlane {
 
     /// Applies a manifest, and returns when everything that it declares is there. Applied again it changes nothing.
     ///
-    /// When it fails half-way, what was made stays and is the element's; applying it again goes on.
+    /// When it fails half-way, what was made stays and is the element's; applying it again goes on. When it is cut short, because this
+    /// process ends or the caller goes away, the control plane that acts goes on by itself.
     pub async fn apply_manifest(
         &self,
         request: ManifestRequest,
@@ -86,7 +105,7 @@ impl ControlPlane {
                 result = plane.finish(begun) => if let Err(error) = result {
                     tracing::info!(element = %id, %error, "a manifest was not applied to the end");
                 },
-                // Applying it again goes on where this ends.
+                // The control plane that acts next goes on.
                 _ = stopping.wait_for(|stopping| *stopping) => {}
             }
         });
@@ -119,7 +138,7 @@ impl ControlPlane {
     /// One element.
     pub async fn element(&self, id: Uuid) -> Result<Versioned<ElementRecord>, ControlError> {
         let mut found = self.inner.load_kept::<ElementRecord>(id).await?;
-        self.tell_if_interrupted(&mut found.record);
+        self.tell_if_interrupted(&mut found.record).await?;
         Ok(found)
     }
 
@@ -133,7 +152,7 @@ impl ControlPlane {
         let found = ports.repository.find(&element_name(project, name)).await;
         let mut found: Option<Versioned<ElementRecord>> = found.map_err(|error| ports.store_error(error))?;
         if let Some(found) = &mut found {
-            self.tell_if_interrupted(&mut found.record);
+            self.tell_if_interrupted(&mut found.record).await?;
         }
         Ok(found)
     }
@@ -149,7 +168,7 @@ impl ControlPlane {
             .list_kept::<ElementRecord>(project.map(ProjectId::uuid), page)
             .await?;
         for item in &mut listed.items {
-            self.tell_if_interrupted(&mut item.record);
+            self.tell_if_interrupted(&mut item.record).await?;
         }
         Ok(listed)
     }
@@ -189,15 +208,22 @@ impl ControlPlane {
         self.ports().hint(InstanceId::from_uuid(element));
     }
 
-    /// What was begun by a control plane that is gone is not in progress any more.
-    fn tell_if_interrupted(&self, record: &mut ElementRecord) {
-        if record.status == ElementStatus::InProgress
-            && !self.inner.elements.is_taken(record.project, &record.name)
+    /// What this control plane does not do itself is done by another one, or was cut short.
+    async fn tell_if_interrupted(&self, record: &mut ElementRecord) -> Result<(), ControlError> {
+        if record.status != ElementStatus::InProgress
+            || self.inner.elements.is_taken(record.project, &record.name)
         {
-            record.status = ElementStatus::Error;
-            record.reason =
-                "it was interrupted, or is being changed by another control plane; apply it again".to_owned();
+            return Ok(());
         }
+        let ports = self.ports();
+        let work = ports.repository.load::<WorkRecord>(record.id).await;
+        if work.map_err(|error| ports.store_error(error))?.is_some() {
+            record.reason += "; if that was cut short, it goes on by itself";
+        } else {
+            record.status = ElementStatus::Error;
+            record.reason = "it was cut short; apply it again".to_owned();
+        }
+        Ok(())
     }
 
     async fn members(&self, element: Uuid) -> Result<BTreeMap<Key, MemberRecord>, ControlError> {
@@ -365,18 +391,30 @@ impl ControlPlane {
             .await?
             .manifest
             .name;
-        let lock = self.inner.elements.take(request.project, &name)?;
+        let lock = self.take_element(request.project, &name).await?;
         let prepared = self.prepare(request, options.destroy).await?;
-        let element = self.write_begun(&prepared).await?;
+        let element = self.write_begun(&prepared, &options, 0).await?;
         Ok(Begun {
             prepared,
             element,
             until: Instant::now() + options.timeout,
-            _lock: lock,
+            tries: 0,
+            lock,
         })
     }
 
-    async fn write_begun(&self, prepared: &Prepared) -> Result<Uuid, ControlError> {
+    async fn take_element(&self, project: ProjectId, name: &str) -> Result<ElementLock, ControlError> {
+        let inner = &self.inner;
+        let holder = inner.engine.holder();
+        inner.elements.take(&inner.ports, holder, project, name).await
+    }
+
+    async fn write_begun(
+        &self,
+        prepared: &Prepared,
+        options: &ApplyOptions,
+        tries: u32,
+    ) -> Result<Uuid, ControlError> {
         let ports = self.ports();
         let (manifest, now) = (&prepared.manifest, ports.now());
         let fingerprint = fingerprint(&prepared.request);
@@ -411,7 +449,10 @@ impl ControlPlane {
                 .or(before.and_then(|before| before.record.manifest)),
             fingerprint,
             status: ElementStatus::InProgress,
-            reason: "being applied".to_owned(),
+            reason: match tries {
+                0 => "being applied".to_owned(),
+                tries => format!("being applied, gone on with after it was cut short ({tries} of {TRIES})"),
+            },
             imports: manifest
                 .imports
                 .iter()
@@ -427,10 +468,18 @@ impl ControlPlane {
             created_at: before.map_or(now, |before| before.record.created_at),
             updated_at: now,
         };
-        let message = format!("applying version {}", record.version);
+        let (kind, message) = match tries {
+            0 => ("apply_begun", format!("applying version {}", record.version)),
+            tries => (
+                "apply_resumed",
+                format!("was cut short; going on by itself, {tries} of {TRIES}"),
+            ),
+        };
+        let work = WorkRecord::apply(ports, id, &prepared.request, options, tries);
         let change = Change::new()
-            .note(id, now, "apply_begun", message)
+            .note(id, now, kind, message)
             .put_over(&record, before.map(|before| before.version));
+        let change = self.with_work(change, id, Work::Begun(work)).await?;
         match ports.repository.commit(change).await {
             Ok(_) => {
                 self.hint_element(id);
@@ -448,14 +497,33 @@ impl ControlPlane {
         }
     }
 
+    /// The change, with what becomes of the note of what the element is being changed to.
+    async fn with_work(&self, change: Change, element: Uuid, work: Work) -> Result<Change, ControlError> {
+        let ports = self.ports();
+        let there = ports.repository.load::<WorkRecord>(element).await;
+        let there = there.map_err(|error| ports.store_error(error))?;
+        Ok(match (work, there) {
+            (Work::Begun(Some(work)), there) => change.put_over(&work, there.map(|there| there.version)),
+            (Work::Begun(None) | Work::Over, Some(there)) => change.delete(&there),
+            (Work::Begun(None) | Work::Over, None) | (Work::Stays, _) => change,
+        })
+    }
+
     /// Carries out what was begun, and writes down what came of it.
     async fn finish(&self, begun: Begun) -> Result<(), ControlError> {
+        let result = self.carry_out(&begun).await;
+        begun.lock.give_back(self.ports()).await;
+        result
+    }
+
+    async fn carry_out(&self, begun: &Begun) -> Result<(), ControlError> {
         let Begun {
             prepared,
             element,
             until,
+            tries,
             ..
-        } = &begun;
+        } = begun;
         if prepared.plan.is_empty()
             && prepared.element.as_ref().is_some_and(|there| {
                 there.record.status == ElementStatus::Active
@@ -479,13 +547,23 @@ impl ControlPlane {
             apply.converged().await
         }
         .await;
-        let (status, kind, reason) = match &result {
+        let (status, kind, reason, work) = match &result {
             Ok(()) => (
                 ElementStatus::Active,
                 "applied",
                 "as its manifest says".to_owned(),
+                Work::Over,
             ),
-            Err(error) => (ElementStatus::Error, "apply_failed", error.to_string()),
+            Err(error) if resume::goes_on(*tries, error) => {
+                let (status, kind) = (ElementStatus::InProgress, "apply_put_off");
+                (status, kind, resume::put_off(*tries, error), Work::Stays)
+            }
+            Err(error) => (
+                ElementStatus::Error,
+                "apply_failed",
+                error.to_string(),
+                Work::Over,
+            ),
         };
         let exports = prepared.exports();
         let write = |record: &mut ElementRecord| {
@@ -495,15 +573,16 @@ impl ControlPlane {
                 record.exports = exports.clone();
             }
         };
-        self.write_finished(*element, kind, &reason, write).await?;
+        self.write_down(*element, kind, &reason, work, write).await?;
         result
     }
 
-    async fn write_finished(
+    async fn write_down(
         &self,
         id: Uuid,
         kind: &str,
         message: &str,
+        work: Work,
         write: impl Fn(&mut ElementRecord),
     ) -> Result<(), ControlError> {
         let ports = self.ports();
@@ -514,6 +593,7 @@ impl ControlPlane {
             let change = Change::new()
                 .note(id, ports.now(), kind, message)
                 .update(&read.record, read.version);
+            let change = self.with_work(change, id, work.clone()).await?;
             match ports.repository.commit(change).await {
                 Ok(_) => {
                     self.hint_element(id);
@@ -528,7 +608,18 @@ impl ControlPlane {
 
     async fn begin_removal(&self, id: Uuid, options: ApplyOptions) -> Result<Removal, ControlError> {
         let read = self.inner.load_kept::<ElementRecord>(id).await?;
-        let lock = self.inner.elements.take(read.record.project, &read.record.name)?;
+        let lock = self.take_element(read.record.project, &read.record.name).await?;
+        self.write_removal_begun(id, options, 0, lock).await
+    }
+
+    async fn write_removal_begun(
+        &self,
+        id: Uuid,
+        options: ApplyOptions,
+        tries: u32,
+        lock: ElementLock,
+    ) -> Result<Removal, ControlError> {
+        let read = self.inner.load_kept::<ElementRecord>(id).await?;
         self.refuse_needed(&read.record).await?;
         let members = self.members(id).await?;
         let world = World::default();
@@ -559,31 +650,58 @@ impl ControlPlane {
             key: key.clone(),
             action: Action::Delete,
         }));
+        let (kind, reason) = match tries {
+            0 => ("uninstall_begun", "being uninstalled".to_owned()),
+            tries => (
+                "uninstall_resumed",
+                format!("being uninstalled, gone on with after it was cut short ({tries} of {TRIES})"),
+            ),
+        };
         let write = |record: &mut ElementRecord| {
             record.status = ElementStatus::InProgress;
-            record.reason = "being uninstalled".to_owned();
+            record.reason = reason.clone();
         };
-        self.write_finished(id, "uninstall_begun", "being uninstalled", write)
+        let work = WorkRecord::uninstall(self.ports(), id, &options, tries);
+        self.write_down(id, kind, &reason, Work::Begun(Some(work)), write)
             .await?;
         Ok(Removal {
             id,
             steps,
             members,
             until: Instant::now() + options.timeout.max(Duration::from_secs(1)),
-            _lock: lock,
+            tries,
+            lock,
         })
     }
 
     async fn finish_removal(&self, removal: Removal) -> Result<(), ControlError> {
+        let result = self.carry_removal_out(&removal).await;
+        removal.lock.give_back(self.ports()).await;
+        result
+    }
+
+    async fn carry_removal_out(&self, removal: &Removal) -> Result<(), ControlError> {
         let id = removal.id;
         if let Err(error) = remove(self, &removal.steps, &removal.members, removal.until).await {
-            let reason = format!("not uninstalled: {error}");
+            let (status, kind, reason, work) = match resume::goes_on(removal.tries, &error) {
+                true => (
+                    ElementStatus::InProgress,
+                    "uninstall_put_off",
+                    resume::put_off(removal.tries, &error),
+                    Work::Stays,
+                ),
+                false => (
+                    ElementStatus::Error,
+                    "uninstall_failed",
+                    format!("not uninstalled: {error}"),
+                    Work::Over,
+                ),
+            };
             let write = |record: &mut ElementRecord| {
-                record.status = ElementStatus::Error;
+                record.status = status;
                 record.reason = reason.clone();
             };
-            self.write_finished(id, "uninstall_failed", &reason, write)
-                .await?;
+            self.write_down(id, kind, &reason, work, write).await?;
             return Err(error);
         }
         let read = self.inner.load_kept::<ElementRecord>(id).await?;
@@ -594,6 +712,7 @@ impl ControlPlane {
             "uninstalled",
             "everything that it made is gone",
         );
+        let change = self.with_work(change, id, Work::Over).await?;
         let result = ports.repository.commit(change).await;
         self.hint_element(id);
         match result {
@@ -637,7 +756,9 @@ struct Removal {
     steps: Vec<plan::Step>,
     members: BTreeMap<Key, MemberRecord>,
     until: Instant,
-    _lock: ElementLock,
+    /// As in [`Begun`].
+    tries: u32,
+    lock: ElementLock,
 }
 
 impl Prepared {

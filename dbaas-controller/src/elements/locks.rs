@@ -1,11 +1,18 @@
-//! Who applies what: one change of an element at a time within this control plane.
+//! Who applies what: one change of an element at a time, of all control planes on one store.
+//!
+//! Within a control plane by a set in memory; between control planes by a lease of the store, which is renewed while the change goes on. A
+//! control plane that dies lets it run out.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dbaas_core::id::ProjectId;
+use dbaas_core::store::LeaseToken;
 use parking_lot::Mutex;
+use tokio::task::JoinHandle;
 
+use crate::control_plane::Ports;
 use crate::error::ControlError;
 
 type Name = (ProjectId, String);
@@ -16,12 +23,45 @@ pub(crate) struct ElementLocks(Arc<Mutex<HashSet<Name>>>);
 
 /// Held while an element is being changed.
 pub(crate) struct ElementLock {
+    _here: Here,
+    lease: LeaseToken,
+    renewal: JoinHandle<()>,
+}
+
+/// The part of it that is in memory.
+struct Here {
     locks: ElementLocks,
     name: Name,
 }
 
 impl ElementLocks {
-    pub(crate) fn take(&self, project: ProjectId, element: &str) -> Result<ElementLock, ControlError> {
+    /// Takes an element, unless somebody else changes it. `holder` is who this control plane is among those on its store.
+    pub(crate) async fn take(
+        &self,
+        ports: &Arc<Ports>,
+        holder: &str,
+        project: ProjectId,
+        element: &str,
+    ) -> Result<ElementLock, ControlError> {
+        let here = self.take_here(project, element)?;
+        let name = format!("element/{project}/{element}");
+        let lease = acquire(ports, &name, holder).await?;
+        let Some(lease) = lease else {
+            return Err(ControlError::WrongState {
+                detail: format!(
+                    "the element \"{element}\" is being changed by another control plane; wait for the end of that"
+                ),
+            });
+        };
+        let renewal = tokio::spawn(renew(Arc::clone(ports), name, holder.to_owned()));
+        Ok(ElementLock {
+            _here: here,
+            lease,
+            renewal,
+        })
+    }
+
+    fn take_here(&self, project: ProjectId, element: &str) -> Result<Here, ControlError> {
         let name = (project, element.to_owned());
         if !self.0.lock().insert(name.clone()) {
             return Err(ControlError::WrongState {
@@ -30,7 +70,7 @@ impl ElementLocks {
                 ),
             });
         }
-        Ok(ElementLock {
+        Ok(Here {
             locks: self.clone(),
             name,
         })
@@ -41,8 +81,55 @@ impl ElementLocks {
     }
 }
 
+impl ElementLock {
+    /// Gives it back at once. One that is only dropped runs out for other control planes, and is free for this one.
+    pub(crate) async fn give_back(self, ports: &Ports) {
+        self.renewal.abort();
+        if let Err(error) = ports.repository.store().release_lease(&self.lease).await {
+            tracing::debug!(%error, "the lease of an element runs out by itself");
+        }
+    }
+}
+
 impl Drop for ElementLock {
     fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
         self.locks.0.lock().remove(&self.name);
+    }
+}
+
+/// `None`: another control plane has it.
+async fn acquire(ports: &Ports, name: &str, holder: &str) -> Result<Option<LeaseToken>, ControlError> {
+    let ttl = u64::try_from(ports.settings.lease_ttl.as_millis()).unwrap_or(u64::MAX);
+    let asked = ports
+        .repository
+        .store()
+        .acquire_lease(name, holder, ports.now(), ttl);
+    let answer = tokio::time::timeout(ports.settings.store_timeout, asked).await;
+    let unanswered = |_| ControlError::Unavailable {
+        message: "the store did not answer".to_owned(),
+        outcome_unknown: false,
+    };
+    let taken = answer
+        .map_err(unanswered)?
+        .map_err(|error| ports.store_error(error))?;
+    Ok(taken.ok().map(|lease| lease.token))
+}
+
+/// Keeps the lease, until it is aborted. Where it cannot be kept the change goes on: two that make the same make nothing twice.
+async fn renew(ports: Arc<Ports>, name: String, holder: String) {
+    let every = (ports.settings.lease_ttl / 3).max(Duration::from_millis(10));
+    loop {
+        tokio::time::sleep(every).await;
+        match acquire(&ports, &name, &holder).await {
+            Ok(Some(_)) => {}
+            Ok(None) => tracing::warn!(name, "another control plane took over the change of an element"),
+            Err(error) => tracing::warn!(name, %error, "the lease of an element could not be renewed"),
+        }
     }
 }
