@@ -3,6 +3,7 @@
 mod resume;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dbaas_core::id::{InstanceId, ProjectId};
@@ -15,6 +16,7 @@ use dbaas_manifest::model::{Imported, Manifest};
 use dbaas_manifest::plan::{self, Action, Current, Destroy, Plan, Wanted};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -391,7 +393,7 @@ impl ControlPlane {
             .await?
             .manifest
             .name;
-        let lock = self.take_element(request.project, &name).await?;
+        let lock = self.take_element(request.project, &name, None).await?;
         let prepared = self.prepare(request, options.destroy).await?;
         let element = self.write_begun(&prepared, &options, 0).await?;
         Ok(Begun {
@@ -403,10 +405,18 @@ impl ControlPlane {
         })
     }
 
-    async fn take_element(&self, project: ProjectId, name: &str) -> Result<ElementLock, ControlError> {
+    async fn take_element(
+        &self,
+        project: ProjectId,
+        name: &str,
+        yields: Option<Arc<Notify>>,
+    ) -> Result<ElementLock, ControlError> {
         let inner = &self.inner;
         let holder = inner.engine.holder();
-        inner.elements.take(&inner.ports, holder, project, name).await
+        inner
+            .elements
+            .take(&inner.ports, holder, project, name, yields)
+            .await
     }
 
     async fn write_begun(
@@ -608,7 +618,9 @@ impl ControlPlane {
 
     async fn begin_removal(&self, id: Uuid, options: ApplyOptions) -> Result<Removal, ControlError> {
         let read = self.inner.load_kept::<ElementRecord>(id).await?;
-        let lock = self.take_element(read.record.project, &read.record.name).await?;
+        let lock = self
+            .take_element(read.record.project, &read.record.name, None)
+            .await?;
         self.write_removal_begun(id, options, 0, lock).await
     }
 

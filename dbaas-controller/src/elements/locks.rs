@@ -1,25 +1,30 @@
 //! Who applies what: one change of an element at a time, of all control planes on one store.
 //!
 //! Within a control plane by a set in memory; between control planes by a lease of the store, which is renewed while the change goes on. A
-//! control plane that dies lets it run out.
+//! control plane that dies lets it run out. What goes on by itself after it was cut short yields to what somebody asks for.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dbaas_core::id::ProjectId;
 use dbaas_core::store::LeaseToken;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::control_plane::Ports;
 use crate::error::ControlError;
 
 type Name = (ProjectId, String);
 
-/// The elements that are being changed.
+/// For how long what was asked for waits for what yields to it.
+const YIELDS_WITHIN: Duration = Duration::from_secs(10);
+
+/// The elements that are being changed, each by something that somebody asked for, or by something that yields when it is told to.
 #[derive(Clone, Default)]
-pub(crate) struct ElementLocks(Arc<Mutex<HashSet<Name>>>);
+pub(crate) struct ElementLocks(Arc<Mutex<HashMap<Name, Option<Arc<Notify>>>>>);
 
 /// Held while an element is being changed.
 pub(crate) struct ElementLock {
@@ -35,15 +40,17 @@ struct Here {
 }
 
 impl ElementLocks {
-    /// Takes an element, unless somebody else changes it. `holder` is who this control plane is among those on its store.
+    /// Takes an element, unless somebody else changes it. `holder` is who this control plane is among those on its store; who gives `yields` ends when that
+    /// is notified.
     pub(crate) async fn take(
         &self,
         ports: &Arc<Ports>,
         holder: &str,
         project: ProjectId,
         element: &str,
+        yields: Option<Arc<Notify>>,
     ) -> Result<ElementLock, ControlError> {
-        let here = self.take_here(project, element)?;
+        let here = self.take_here(project, element, yields).await?;
         let name = format!("element/{project}/{element}");
         let lease = acquire(ports, &name, holder).await?;
         let Some(lease) = lease else {
@@ -61,14 +68,36 @@ impl ElementLocks {
         })
     }
 
-    fn take_here(&self, project: ProjectId, element: &str) -> Result<Here, ControlError> {
+    async fn take_here(
+        &self,
+        project: ProjectId,
+        element: &str,
+        yields: Option<Arc<Notify>>,
+    ) -> Result<Here, ControlError> {
         let name = (project, element.to_owned());
-        if !self.0.lock().insert(name.clone()) {
-            return Err(ControlError::WrongState {
-                detail: format!(
-                    "the element \"{element}\" is being changed just now; wait for the end of that"
-                ),
-            });
+        let until = Instant::now() + YIELDS_WITHIN;
+        // Ends: with the time.
+        loop {
+            let held = {
+                let mut all = self.0.lock();
+                let held = all.get(&name).cloned();
+                if held.is_none() {
+                    all.insert(name.clone(), yields.clone());
+                }
+                held
+            };
+            match held {
+                None => break,
+                Some(Some(other)) if yields.is_none() && Instant::now() < until => other.notify_one(),
+                Some(_) => {
+                    return Err(ControlError::WrongState {
+                        detail: format!(
+                            "the element \"{element}\" is being changed just now; wait for the end of that"
+                        ),
+                    });
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(Here {
             locks: self.clone(),
@@ -77,7 +106,7 @@ impl ElementLocks {
     }
 
     pub(crate) fn is_taken(&self, project: ProjectId, element: &str) -> bool {
-        self.0.lock().contains(&(project, element.to_owned()))
+        self.0.lock().contains_key(&(project, element.to_owned()))
     }
 }
 

@@ -1,14 +1,16 @@
 //! Changes of elements that were cut short: the control plane that acts goes on with them, a bounded number of times.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Begun, ControlPlane, Work};
 use crate::control_plane::Inner;
+use crate::elements::locks::ElementLock;
 use crate::elements::record::{ElementRecord, ElementStatus};
 use crate::elements::work::{TRIES, WorkRecord};
 use crate::error::ControlError;
@@ -86,7 +88,8 @@ impl ControlPlane {
         Ok(due.map(|found| found.record.id).collect())
     }
 
-    /// Goes on with the change of an element that was cut short. Nothing, while somebody is at it.
+    /// Goes on with the change of an element that was cut short. Nothing, while somebody is at it; it ends where it is when somebody asks for another
+    /// change.
     pub(in crate::control_plane) async fn resume_element(&self, id: Uuid) -> Result<(), ControlError> {
         let ports = &self.inner.ports;
         let failed = |error| ports.store_error(error);
@@ -97,10 +100,23 @@ impl ControlPlane {
         if self.inner.elements.is_taken(element.project, &element.name) {
             return Ok(());
         }
-        let lock = match self.take_element(element.project, &element.name).await {
+        let yields = Arc::new(Notify::new());
+        let taken = self
+            .take_element(element.project, &element.name, Some(Arc::clone(&yields)))
+            .await;
+        let lock = match taken {
             Err(ControlError::WrongState { .. }) => return Ok(()),
             taken => taken?,
         };
+        tokio::select! {
+            result = self.resume_taken(id, lock) => result,
+            () = yields.notified() => Ok(()),
+        }
+    }
+
+    async fn resume_taken(&self, id: Uuid, lock: ElementLock) -> Result<(), ControlError> {
+        let ports = &self.inner.ports;
+        let failed = |error| ports.store_error(error);
         // It may have come to its end before it could be taken.
         let work = ports.repository.load::<WorkRecord>(id).await.map_err(failed)?;
         let Some(work) = work.map(|found| found.record) else {

@@ -791,3 +791,32 @@ async fn what_cannot_be_gone_on_with_says_why() {
     assert!(found.reason.contains("cannot be gone on with"), "{found:?}");
     next.resume_all().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_on_by_itself_yields_to_what_is_asked_for() {
+    let world = World::new().await;
+    // Nothing becomes of the instance, since no engine runs; and the process ends.
+    let applying = world
+        .control
+        .apply_manifest(ManifestRequest::new(demo()), refused());
+    let cut = tokio::time::timeout(Duration::from_secs(1), applying).await;
+    assert!(cut.is_err(), "{cut:?}");
+    world.clock.advance(60_000);
+    let next = world.restarted().await;
+    let resuming = next.clone();
+    let resumed = tokio::spawn(async move { resuming.resume_all().await });
+    while kinds(&world, "apply_resumed").await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let changed = ManifestRequest::new(demo().replace("ram: 1024", "ram: 2048"));
+    let (found, _) = with_engine(&world, next.apply_manifest(changed, refused()))
+        .await
+        .unwrap();
+    assert_eq!(found.record.status, ElementStatus::Active);
+    resumed.await.unwrap().unwrap();
+    assert_eq!(kinds(&world, "applied").await, 1);
+    // What was asked for later is what counts.
+    next.resume_all().await.unwrap();
+    let instances = world.repository().all::<InstanceRecord>(None).await.unwrap();
+    assert_eq!(instances[0].record.spec.resources.ram.get(), 2_048);
+}
