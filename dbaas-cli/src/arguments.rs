@@ -1,6 +1,7 @@
 //! The command line.
 
 mod access;
+mod contexts;
 mod parameters;
 mod tokens;
 
@@ -12,6 +13,7 @@ use clap_complete::Shell;
 use dbaas_server::ServerOptions;
 
 pub(crate) use self::access::Access;
+pub(crate) use self::contexts::{ContextToken, Contexts};
 pub(crate) use self::parameters::Parameters;
 pub(crate) use self::tokens::Tokens;
 
@@ -42,7 +44,7 @@ Configuration file ($DBAAS_CONFIG, else dbaas/config.yaml in $XDG_CONFIG_HOME or
   contexts:
     home: { url: \"http://127.0.0.1:8432\" }
     work: { url: \"http://db.example:8432\", token_file: /home/me/.dbaas-token }
-A file with a token in it must be readable by its owner only.";
+A file with a token in it must be readable by its owner only. dbaas contexts writes it.";
 
 /// Managed PostgreSQL: instances with automatic failover, their databases and users.
 #[derive(Debug, Parser)]
@@ -181,6 +183,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example: dbaas uninstall shop.yaml --allow-destroy --wait")]
     Uninstall(Uninstall),
 
+    /// Servers that the configuration file knows: list, use, set, remove.
+    #[command(subcommand, visible_alias = "context")]
+    Contexts(Contexts),
     /// Run the server.
     #[command(
         after_help = "Examples:\n  dbaas server --data-dir ./try --stop-instances-on-exit\n  \

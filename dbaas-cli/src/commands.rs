@@ -3,6 +3,7 @@
 mod access;
 mod catalogue;
 mod connect;
+pub(crate) mod contexts;
 mod databases;
 mod instances;
 mod manifests;
@@ -55,7 +56,7 @@ pub(crate) async fn run(command: Command, global: Global) -> Result<(), Failure>
         Command::Plan(command) => manifests::plan(&context, command).await,
         Command::Apply(command) => manifests::apply(&context, command).await,
         Command::Uninstall(command) => manifests::uninstall(&context, command).await,
-        Command::Server(_) | Command::Completions { .. } | Command::Man { .. } => {
+        Command::Contexts(_) | Command::Server(_) | Command::Completions { .. } | Command::Man { .. } => {
             Err(Failure::failed("this command does not talk to a server"))
         }
     }

@@ -1,12 +1,12 @@
 //! Which server, and the token for it: options and environment first, then a context of the configuration file.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{ErrorKind, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::arguments::Global;
@@ -18,20 +18,26 @@ const URL_DEFAULT: &str = "http://127.0.0.1:8432";
 /// More than any such file has.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-#[derive(Deserialize, Default)]
+/// What the configuration file says.
+#[derive(Deserialize, Serialize, Default, PartialEq)]
 #[serde(deny_unknown_fields)]
-struct Configuration {
-    current: Option<String>,
+pub(crate) struct Configuration {
+    /// The context that is used unless another one is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) current: Option<String>,
     #[serde(default)]
-    contexts: BTreeMap<String, Context>,
+    pub(crate) contexts: BTreeMap<String, Context>,
 }
 
-#[derive(Deserialize)]
+/// A server, and the token for it.
+#[derive(Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
-struct Context {
-    url: String,
-    token: Option<String>,
-    token_file: Option<PathBuf>,
+pub(crate) struct Context {
+    pub(crate) url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// The server that the arguments, the environment and the configuration file lead to.
@@ -71,20 +77,70 @@ pub(crate) fn client(global: &Global) -> Result<Client, Failure> {
     Client::new(global.url.as_deref().unwrap_or(&context.url), token)
 }
 
-fn read() -> Result<(PathBuf, Configuration), Failure> {
+/// The configuration file and what it says; nothing, where there is none.
+pub(crate) fn read() -> Result<(PathBuf, Configuration), Failure> {
     let path = path();
     if let Err(error) = std::fs::metadata(&path)
         && error.kind() == ErrorKind::NotFound
     {
         return Ok((path, Configuration::default()));
     }
-    let parsed = serde_saphyr::from_str(&text(&path)?);
-    let configuration = parsed.map_err(|_| {
+    let configuration = parse(&text(&path)?).ok_or_else(|| {
         // What is wrong may be beside a token: the place is enough.
         Failure::usage(format!("{} is not a configuration of dbaas", path.display()))
             .hint("dbaas --help shows one")
     })?;
     Ok((path, configuration))
+}
+
+fn parse(text: &str) -> Option<Configuration> {
+    serde_saphyr::from_str(text).ok()
+}
+
+/// Changes the configuration file: whole or not at all, and readable by its owner only. Comments in it do not stay.
+pub(crate) fn edit(change: impl FnOnce(&mut Configuration) -> Result<(), Failure>) -> Result<(), Failure> {
+    let (path, mut configuration) = read()?;
+    if configuration
+        .contexts
+        .values()
+        .any(|context| context.token.is_some())
+    {
+        private(&path)?;
+    }
+    change(&mut configuration)?;
+    // Where the file is a link, what it leads to is written.
+    let path = std::fs::canonicalize(&path).unwrap_or(path);
+    let failed =
+        |error: std::io::Error| Failure::failed(format!("{} cannot be written: {error}", path.display()));
+    let text = serde_saphyr::to_string(&configuration).map(Zeroizing::new);
+    // What would be read differently is not written.
+    let text = text
+        .ok()
+        .filter(|text| parse(text).is_some_and(|read| read == configuration))
+        .ok_or_else(|| Failure::failed("the configuration cannot be written as YAML"))?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(directory) = directory {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(failed)?;
+    }
+    let mut draft = path.clone().into_os_string();
+    draft.push(format!(".new-{}", std::process::id()));
+    let draft = PathBuf::from(draft);
+    let written = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&draft, &path)
+    })();
+    written.map_err(|error| {
+        // It may not be there.
+        let _ = std::fs::remove_file(&draft);
+        failed(error)
+    })
 }
 
 fn path() -> PathBuf {

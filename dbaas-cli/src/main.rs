@@ -32,6 +32,7 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut command, "dbaas", &mut std::io::stdout());
             Ok(())
         }
+        Command::Contexts(command) => commands::contexts::run(&arguments.global, command),
         Command::Man { page } => commands::manual(page.as_deref()),
         command => on_runtime(command, arguments.global),
     };

@@ -1,6 +1,8 @@
 //! What needs no server: help, usage, completions, the manual, the configuration file, and that nobody is there.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
 
 use crate::program::{Done, command, run};
 
@@ -137,4 +139,99 @@ fn contexts() {
     );
     let broken = with("contexts: [0123456789abcdef]", 0o600, &list);
     assert!(broken.code == 2 && !broken.stderr.contains("0123"), "{broken:?}");
+}
+
+#[test]
+fn contexts_are_edited() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("new/config.yaml");
+    let given = |input: &str, arguments: &[&str]| {
+        let mut child = command(arguments)
+            .env("DBAAS_CONFIG", &file)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // One that reads nothing may be gone already.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        Done::of(child.wait_with_output().unwrap())
+    };
+    let run = |arguments: &[&str]| given("", arguments);
+    let empty = run(&["contexts", "list"]);
+    assert_eq!(empty.code, 0, "{empty:?}");
+    let none = run(&["contexts", "use", "home"]);
+    assert!(none.code == 3 && none.stderr.contains("contexts set"), "{none:?}");
+    assert_eq!(run(&["contexts", "set", "home"]).code, 2);
+    assert_eq!(
+        run(&["contexts", "set", "home", "--url", "ftp://nowhere"]).code,
+        2
+    );
+    assert!(!file.exists(), "what is refused writes nothing");
+
+    // The first is the current one.
+    let home = run(&["contexts", "set", "home", "--url", "http://127.0.0.1:8432"]);
+    assert!(
+        home.code == 0 && home.stdout.contains("*        home"),
+        "{home:?}"
+    );
+    for token in ["0123456789abcdef", "true", "1e5", "it's: \"quoted\" #1"] {
+        let work = [
+            "contexts",
+            "set",
+            "work",
+            "--url",
+            "http://db.example:8432",
+            "--token-stdin",
+        ];
+        let work = given(&format!("{token}\n"), &work);
+        assert!(work.code == 0 && work.stdout.contains("kept"), "{work:?}");
+        assert!(
+            !format!("{work:?}").contains(token) || token == "true",
+            "{work:?}"
+        );
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    for output in ["table", "json", "yaml"] {
+        let listed = run(&["contexts", "list", "--output", output]);
+        assert!(
+            listed.code == 0 && listed.stdout.contains("work") && !listed.stdout.contains("quoted"),
+            "{listed:?}"
+        );
+    }
+    // A token goes to no other server than that which it was given for.
+    let moved = run(&["contexts", "set", "work", "--url", "http://127.0.0.1:1"]);
+    assert!(
+        moved.code == 2 && moved.stderr.contains("--no-token"),
+        "{moved:?}"
+    );
+    assert_eq!(run(&["contexts", "use", "work"]).code, 0);
+    let used = run(&["contexts", "list", "-o", "json"]);
+    assert!(used.stdout.contains("\"current\": true"), "{used:?}");
+    let unknown = run(&["contexts", "use", "away"]);
+    assert!(
+        unknown.code == 3 && unknown.stderr.contains("home, work"),
+        "{unknown:?}"
+    );
+
+    // Others could have read it: nothing is done before that is mended.
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let open = run(&["contexts", "use", "home"]);
+    assert!(open.code == 2 && open.stderr.contains("chmod 600"), "{open:?}");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(
+        run(&["contexts", "remove", "work"]).code,
+        2,
+        "nobody can be asked"
+    );
+    let gone = run(&["contexts", "remove", "work", "--yes"]);
+    assert!(
+        gone.code == 0 && gone.stderr.contains("no current context"),
+        "{gone:?}"
+    );
+    let filed = run(&["contexts", "set", "home", "--token-file", "token"]);
+    assert!(filed.code == 0 && filed.stdout.contains("in /"), "{filed:?}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(!text.contains("quoted") && !text.contains("db.example"), "{text}");
 }
