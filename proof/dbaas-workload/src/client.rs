@@ -67,6 +67,9 @@ pub struct ClientOptions {
     pub statement_timeout: Duration,
     /// Between attempts at the same host (parallel) or between rounds (sequential).
     pub retry_pause: Duration,
+    /// For how long the server's machine may say nothing at all (libpq's `tcp_user_timeout`, with keepalives as often, at least a second apart). A
+    /// machine that was switched off closes no connection: without this a client hears of it when it sends again and another machine answers there.
+    pub silence: Option<Duration>,
     /// Settings that the session is to start with, such as `("synchronous_commit", "on")`. Values without spaces.
     pub settings: Vec<(&'static str, &'static str)>,
 }
@@ -79,6 +82,7 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(1),
             statement_timeout: Duration::from_secs(1),
             retry_pause: Duration::from_millis(20),
+            silence: None,
             settings: Vec::new(),
         }
     }
@@ -266,6 +270,13 @@ impl Client {
             .user(&self.target.user)
             .password(self.target.password.expose())
             .application_name("dbaas_workload");
+        if let Some(silence) = self.options.silence {
+            let apart = silence.max(Duration::from_secs(1));
+            config
+                .tcp_user_timeout(silence)
+                .keepalives_idle(apart)
+                .keepalives_interval(apart);
+        }
         if !self.options.settings.is_empty() {
             let settings = self
                 .options

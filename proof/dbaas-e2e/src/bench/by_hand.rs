@@ -258,6 +258,7 @@ pub fn patient(access: Access) -> ClientOptions {
         connect_timeout: Duration::from_secs(2),
         statement_timeout: Duration::from_secs(60),
         retry_pause: Duration::from_millis(2),
+        silence: None,
         settings: Vec::new(),
     }
 }

@@ -1,6 +1,5 @@
 //! The same on a Docker Engine: from the request to usable, and the write pause, each beside what somebody does with the `docker` program and SQL.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -11,28 +10,21 @@ use dbaas_workload::set::SetWorkload;
 
 use super::BenchOptions;
 use super::by_hand::{free_port, patient};
-use super::failover::{Fault, libpq, one_writer, ours, promote_by_hand, streaming};
-use super::figures::{Goal, Row, Samples, Table};
-use super::provision::delete;
+use super::elsewhere::{Pauses, Place, Usable, usable};
+use super::failover::{Fault, libpq, one_writer, promote_by_hand, streaming};
+use super::figures::{Samples, Table};
 use crate::cluster::PASSWORD;
 use crate::docker::DockerPlace;
 use crate::{Cluster, Stack};
 
-const WITHIN: Duration = Duration::from_secs(120);
-/// What was removed a moment ago must not be paid for by what is measured next.
-const CALM: Duration = Duration::from_millis(700);
-const FAULTS: [Fault; 3] = [Fault::Kill, Fault::Freeze, Fault::Switchover];
-
-#[derive(Default)]
-struct Figures {
-    floor: Samples,
-    one: Samples,
-    three: Samples,
-    floor_kill: Samples,
-    pauses: BTreeMap<Fault, Samples>,
-    steps: BTreeMap<Fault, BTreeMap<String, Samples>>,
-    acknowledged: u64,
-}
+const DOCKER: Place = Place {
+    name: "Docker",
+    within: Duration::from_secs(120),
+    calm: Duration::from_millis(700),
+    floor: "floor: docker run until it accepts, CREATE ROLE, CREATE DATABASE by hand",
+    times: 1.3,
+    faults: told,
+};
 
 /// Measures. `progress` is told of each sample.
 pub async fn run(options: &BenchOptions, progress: &mut dyn FnMut(String)) -> anyhow::Result<Vec<Table>> {
@@ -46,93 +38,34 @@ pub async fn run(options: &BenchOptions, progress: &mut dyn FnMut(String)) -> an
     };
     let cluster = Cluster::create(&stack, "failover", 3, 1, options.major).await?;
     let target = cluster.target(&stack).await?;
-    let mut figures = Figures::default();
+    let (mut figures, mut killed_by_hand) = (Usable::default(), Samples::default());
+    let mut pauses = Pauses::of(vec![("like libpq", libpq())]);
     for round in 0..options.runs {
         let floor = by_hand.usable().await?;
         figures.floor.push(floor);
-        let one = instance(&stack, &format!("one-{round}"), 1, 0, options).await?;
+        let one = usable(&stack, &DOCKER, &format!("one-{round}"), (1, 0), options).await?;
         figures.one.push(one);
-        let three = instance(&stack, &format!("three-{round}"), 3, 1, options).await?;
+        let three = usable(&stack, &DOCKER, &format!("three-{round}"), (3, 1), options).await?;
         figures.three.push(three);
         let killed = by_hand.killed().await?;
-        figures.floor_kill.push(killed);
+        killed_by_hand.push(killed);
         progress(format!(
             "round {}: by hand {floor:?}, one node {one:?}, three {three:?}; killed by hand {killed:?}",
             round + 1
         ));
-        for fault in FAULTS {
-            let sample = ours(&stack, &cluster, &target, fault, &libpq()).await?;
-            progress(format!(
-                "round {}: {fault:?} {:?} {:?}",
-                round + 1,
-                sample.pause,
-                sample.steps
-            ));
-            figures.pauses.entry(fault).or_default().push(sample.pause);
-            let steps = figures.steps.entry(fault).or_default();
-            for (kind, after) in sample.steps {
-                steps.entry(kind).or_default().push(after);
-            }
-            figures.acknowledged += sample.acknowledged;
-        }
+        pauses.round(&stack, &cluster, &target, round, progress).await?;
     }
-    Ok(tables(&figures))
+    let mut tables = vec![figures.table(&DOCKER, Vec::new())];
+    let floor = "floor: docker kill, pg_promote and re-pointing by hand, k = 1";
+    tables.extend(pauses.tables(&DOCKER, Some((floor, &killed_by_hand))));
+    Ok(tables)
 }
 
-fn tables(f: &Figures) -> Vec<Table> {
-    let mut tables = vec![Table {
-        title: "Docker: from the request to a user who has logged in to a database".to_owned(),
-        rows: vec![
-            Row::new(
-                "floor: docker run until it accepts, CREATE ROLE, CREATE DATABASE by hand",
-                &f.floor,
-            ),
-            Row::new("one node (beside its floor)", &f.one)
-                .beside(&f.floor)
-                .goal(Goal::Times(1.3)),
-            Row::new("three nodes, k = 1 (beside one node)", &f.three)
-                .beside(&f.one)
-                .goal(Goal::Times(2.0)),
-        ],
-        notes: Vec::new(),
-    }];
-    let mut rows = vec![Row::new(
-        "floor: docker kill, pg_promote and re-pointing by hand, k = 1",
-        &f.floor_kill,
-    )];
-    for (fault, samples) in &f.pauses {
-        let (what, goal_ms) = told(*fault);
-        let row = Row::new(what, samples).goal(Goal::Median(Duration::from_millis(goal_ms)));
-        rows.push(row.beside(&f.floor_kill));
-    }
-    tables.push(Table {
-        title: "Docker: write pause of a client like libpq that reconnects; three nodes, k = 1".to_owned(),
-        rows,
-        notes: vec![format!(
-            "Every one of {} acknowledged rows was read back from the new primary.",
-            f.acknowledged
-        )],
-    });
-    for (fault, steps) in &f.steps {
-        let mut rows: Vec<(Duration, Row)> = steps
-            .iter()
-            .map(|(kind, samples)| (samples.median(), Row::new(kind.clone(), samples)))
-            .collect();
-        rows.sort_by_key(|(median, _)| *median);
-        tables.push(Table {
-            title: format!("{}: time from the fault", told(*fault).0),
-            rows: rows.into_iter().map(|(_, row)| row).collect(),
-            notes: Vec::new(),
-        });
-    }
-    tables
-}
-
-fn told(fault: Fault) -> (&'static str, u64) {
+fn told(fault: Fault) -> (&'static str, Duration) {
     match fault {
-        Fault::Kill => ("docker kill", 1_200),
-        Fault::Freeze => ("docker pause", 5_000),
-        Fault::Switchover => ("switchover", 1_000),
+        Fault::Kill => ("docker kill", Duration::from_millis(1_200)),
+        Fault::Freeze => ("docker pause", Duration::from_secs(5)),
+        Fault::Switchover => ("switchover", Duration::from_secs(1)),
     }
 }
 
@@ -141,27 +74,6 @@ async fn image(stack: &Stack, options: &BenchOptions) -> anyhow::Result<String> 
     let version = stack.version(options.major).await?;
     let record = stack.plane()?.version(version).await?.record;
     Ok(record.image.to_string())
-}
-
-/// Asks for an instance and logs in; then deletes it. Until the login.
-async fn instance(
-    stack: &Stack,
-    name: &str,
-    nodes: u64,
-    k: u64,
-    options: &BenchOptions,
-) -> anyhow::Result<Duration> {
-    let started = Instant::now();
-    let cluster = Cluster::request(stack, name, nodes, k, options.major).await?;
-    cluster.wait_ready(stack).await?;
-    let mut client = Client::new(cluster.target(stack).await?, patient(Access::ReadWrite));
-    client.connect(Instant::now() + WITHIN).await?;
-    let usable = started.elapsed();
-    tracing::info!(name, ?usable, events = ?cluster.events(stack).await?, "instance usable");
-    client.disconnect();
-    delete(stack, &cluster).await?;
-    tokio::time::sleep(CALM).await;
-    Ok(usable)
 }
 
 /// Containers without a control plane. What they are labelled with has them removed with the stack.
@@ -187,7 +99,7 @@ impl ByHand<'_> {
         user.disconnect();
         admin.disconnect();
         drop(server);
-        tokio::time::sleep(CALM).await;
+        tokio::time::sleep(DOCKER.calm).await;
         Ok(usable)
     }
 
@@ -278,7 +190,7 @@ impl ByHand<'_> {
         self.place.docker(&["kill", &primary.name])?;
         let pause = promote_by_hand(&mut operators, &addresses, workload, at).await?;
         drop((primary, standbys, network));
-        tokio::time::sleep(CALM).await;
+        tokio::time::sleep(DOCKER.calm).await;
         Ok(pause)
     }
 
@@ -351,7 +263,7 @@ impl Server<'_> {
     /// A session, tried for until the server takes it.
     async fn connect(&self, user: &str, database: &str) -> anyhow::Result<Client> {
         let mut client = Client::new(self.target(user, database), patient(Access::Any));
-        client.connect(Instant::now() + WITHIN).await?;
+        client.connect(Instant::now() + DOCKER.within).await?;
         Ok(client)
     }
 

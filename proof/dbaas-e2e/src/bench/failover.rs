@@ -72,11 +72,12 @@ pub(super) fn libpq() -> ClientOptions {
         connect_timeout: Duration::from_secs(2),
         statement_timeout: Duration::from_secs(30),
         retry_pause: Duration::from_millis(10),
+        silence: None,
         settings: Vec::new(),
     }
 }
 
-fn parallel() -> ClientOptions {
+pub(super) fn parallel() -> ClientOptions {
     ClientOptions {
         strategy: ConnectStrategy::Parallel,
         ..libpq()
