@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
+use crate::condition::Conditions;
 use crate::extension::Extensions;
 use crate::id::{DatabaseId, InstanceId, UserId};
 use crate::lifecycle::{ObjectLifecycle, ObjectPhase};
@@ -51,6 +52,9 @@ pub struct DatabaseRecord {
     pub lifecycle: ObjectLifecycle,
     /// Why; for people, never empty.
     pub reason: String,
+    /// The same for programs.
+    #[serde(default, skip_serializing_if = "Conditions::is_empty")]
+    pub conditions: Conditions,
 }
 
 impl DatabaseRecord {

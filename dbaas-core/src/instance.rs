@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::cluster::{ClusterState, Epoch, Lsn};
+use crate::condition::Conditions;
 use crate::id::{InstanceId, NodeId, ProjectId, VersionId};
 use crate::infrastructure::{Endpoint, Resources};
 use crate::lifecycle::Lifecycle;
@@ -141,6 +142,9 @@ pub struct InstanceStatus {
     pub phase: InstancePhase,
     /// Why it is in that state, and what happens next: for people, never empty.
     pub reason: String,
+    /// The same for programs, and more.
+    #[serde(default, skip_serializing_if = "Conditions::is_empty")]
+    pub conditions: Conditions,
     /// What a user should know although all is as asked: limits that nobody enforces, drift, little disk space.
     pub warnings: Vec<String>,
     /// The generation that this status is about: equal to the record's when the newest request has been seen.
@@ -203,6 +207,9 @@ pub struct Lowered {
     /// Here it was seen so first: what it wrote of its values lies before.
     pub at: Lsn,
 }
+
+/// What is said of a new instance.
+const ACCEPTED: &str = "accepted; its nodes are about to be created";
 
 /// An instance as kept in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -285,7 +292,8 @@ impl InstanceRecord {
             status: InstanceStatus {
                 lifecycle: Lifecycle::New,
                 phase: InstancePhase::Creating,
-                reason: "accepted; its nodes are about to be created".to_owned(),
+                reason: ACCEPTED.to_owned(),
+                conditions: Conditions::accepted(ACCEPTED, now),
                 warnings: Vec::new(),
                 observed_generation: 0,
                 primary_endpoint: None,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Conditions;
 use crate::id::NodeId;
 use crate::infrastructure::Endpoint;
 use crate::lifecycle::Lifecycle;
@@ -72,6 +73,9 @@ pub struct NodeRecord {
     pub sync: bool,
     /// Why it is in that state: for people, never empty.
     pub reason: String,
+    /// The same for programs, and more.
+    #[serde(default, skip_serializing_if = "Conditions::is_empty")]
+    pub conditions: Conditions,
     /// Where it listens.
     pub endpoint: Option<Endpoint>,
     /// What an operator looks for: a process id, a container id.

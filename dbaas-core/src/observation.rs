@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::{Epoch, Lsn};
 use crate::id::{DatabaseId, NodeId};
 use crate::infrastructure::{Endpoint, ObservedNode, PowerState};
+use crate::kinds::ActionKind;
 use crate::time::Timestamp;
 
 mod inside;
@@ -221,8 +222,8 @@ pub enum UnfitKind {
 /// An action on a node that came to nothing; it is tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActionFailure {
-    /// [`Action::name`](crate::plan::Action::name).
-    pub action: &'static str,
+    /// What was tried.
+    pub action: ActionKind,
     /// Why, for people.
     pub message: String,
     /// How often in a row.

@@ -18,6 +18,7 @@ use crate::extension::ExtensionName;
 use crate::id::{DatabaseId, NodeId};
 use crate::infrastructure::{Capabilities, DataDisposal, NodeSpec, PowerOff};
 use crate::instance::InstanceRecord;
+use crate::kinds::{ActionKind, EventKind};
 use crate::name::{DatabaseName, UserName};
 use crate::observation::{
     AccessMember, AccessObject, ExtensionPlace, ForeignGrant, Observation, SettingFacts,
@@ -25,6 +26,7 @@ use crate::observation::{
 use crate::patience as time_limits;
 use crate::user::UserRecord;
 
+mod conditions;
 mod configuration;
 mod draft;
 mod electorate;
@@ -288,8 +290,8 @@ impl GoneObject {
 /// An entry for the event log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedEvent {
-    /// A stable word.
-    pub kind: &'static str,
+    /// What it is about.
+    pub kind: EventKind,
     /// For people.
     pub message: String,
     /// The node it is about.
@@ -586,37 +588,37 @@ impl Action {
         }
     }
 
-    /// A stable word for logs, metrics and events.
-    pub fn name(&self) -> &'static str {
+    /// What is done, in a word.
+    pub fn kind(&self) -> ActionKind {
         match self {
-            Action::Apply(_) => "apply",
-            Action::Start { .. } => "start",
-            Action::PowerOff { .. } => "power_off",
-            Action::Remove { .. } => "remove",
-            Action::Bootstrap { .. } => "bootstrap",
-            Action::Seal { .. } => "seal",
-            Action::EndConflicts { .. } => "end_conflicts",
-            Action::Promote { .. } => "promote",
-            Action::MarkHistory { .. } => "mark_history",
-            Action::SetSyncNames { .. } => "set_sync_names",
-            Action::Follow { .. } => "follow",
-            Action::Reconfigure { .. } => configuration::RECONFIGURE,
-            Action::Checkpoint { .. } => "checkpoint",
-            Action::CreateSlots { .. } => "create_slots",
-            Action::DropSlots { .. } => "drop_slots",
-            Action::PutRole { .. } => "put_role",
-            Action::MakeRegister { .. } => "make_register",
-            Action::Adopt { .. } => "adopt",
-            Action::Forget { .. } => "forget",
-            Action::DropRole { .. } => "drop_role",
-            Action::CreateDatabase { .. } => "create_database",
-            Action::AlterDatabase { .. } => "alter_database",
-            Action::TransferObjects { .. } => "transfer_objects",
-            Action::ChangeAccess { .. } => "change_access",
-            Action::ChangeExtensions { .. } => "change_extensions",
-            Action::DropAccessRoles { .. } => "drop_access_roles",
-            Action::RepairAccess { .. } => "repair_access",
-            Action::DropDatabase { .. } => "drop_database",
+            Action::Apply(_) => ActionKind::Apply,
+            Action::Start { .. } => ActionKind::Start,
+            Action::PowerOff { .. } => ActionKind::PowerOff,
+            Action::Remove { .. } => ActionKind::Remove,
+            Action::Bootstrap { .. } => ActionKind::Bootstrap,
+            Action::Seal { .. } => ActionKind::Seal,
+            Action::EndConflicts { .. } => ActionKind::EndConflicts,
+            Action::Promote { .. } => ActionKind::Promote,
+            Action::MarkHistory { .. } => ActionKind::MarkHistory,
+            Action::SetSyncNames { .. } => ActionKind::SetSyncNames,
+            Action::Follow { .. } => ActionKind::Follow,
+            Action::Reconfigure { .. } => ActionKind::Reconfigure,
+            Action::Checkpoint { .. } => ActionKind::Checkpoint,
+            Action::CreateSlots { .. } => ActionKind::CreateSlots,
+            Action::DropSlots { .. } => ActionKind::DropSlots,
+            Action::PutRole { .. } => ActionKind::PutRole,
+            Action::MakeRegister { .. } => ActionKind::MakeRegister,
+            Action::Adopt { .. } => ActionKind::Adopt,
+            Action::Forget { .. } => ActionKind::Forget,
+            Action::DropRole { .. } => ActionKind::DropRole,
+            Action::CreateDatabase { .. } => ActionKind::CreateDatabase,
+            Action::AlterDatabase { .. } => ActionKind::AlterDatabase,
+            Action::TransferObjects { .. } => ActionKind::TransferObjects,
+            Action::ChangeAccess { .. } => ActionKind::ChangeAccess,
+            Action::ChangeExtensions { .. } => ActionKind::ChangeExtensions,
+            Action::DropAccessRoles { .. } => ActionKind::DropAccessRoles,
+            Action::RepairAccess { .. } => ActionKind::RepairAccess,
+            Action::DropDatabase { .. } => ActionKind::DropDatabase,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Conditions;
 use crate::id::{InstanceId, UserId};
 use crate::lifecycle::{ObjectLifecycle, ObjectPhase};
 use crate::name::{Description, UserName};
@@ -42,6 +43,9 @@ pub struct UserRecord {
     pub lifecycle: ObjectLifecycle,
     /// Why; for people, never empty.
     pub reason: String,
+    /// The same for programs.
+    #[serde(default, skip_serializing_if = "Conditions::is_empty")]
+    pub conditions: Conditions,
 }
 
 impl UserRecord {

@@ -15,6 +15,7 @@ use dbaas_core::cluster::{ClusterPhase, Epoch, FailoverCause, Lsn};
 use dbaas_core::id::UserId;
 use dbaas_core::infrastructure::{BootMark, DataState, Exit, ExitReason, PowerOff, PowerState};
 use dbaas_core::instance::{DesiredState, FailoverRequest, SwitchoverRequest};
+use dbaas_core::kinds::{ActionKind, EventKind};
 use dbaas_core::node::Rejoin;
 use dbaas_core::observation::{Seen, Silence, SlotFacts};
 use dbaas_core::plan::{Action, GoneObject, Plan};
@@ -48,7 +49,7 @@ fn the_first_node_starts_with_its_copies() {
 fn copies_start_with_the_first_node_and_not_before() {
     let starts = |scene: &Scene| {
         let actions = scene.plan().actions;
-        actions.iter().filter(|a| a.name() == "start").count()
+        actions.iter().filter(|a| a.kind() == ActionKind::Start).count()
     };
     let mut scene = Scene::decided(3, 1);
     scene.exist();
@@ -280,7 +281,7 @@ fn a_promotion_does_not_wait_for_a_node_that_it_can_do_without() {
         let actions = scene.plan().actions;
         actions
             .iter()
-            .any(|action| action.name() == "start" && action.node() == node(1))
+            .any(|action| action.kind() == ActionKind::Start && action.node() == node(1))
     };
     for k in [1, 2] {
         let mut scene = Scene::promoting(3, k);
@@ -443,7 +444,13 @@ fn a_standby_is_rewound_only_for_the_time_in_which_it_could_have_streamed() {
     // The primary of before, a moment after a switchover: it has not streamed for as long as it was the primary.
     scene.seen(3).not_streaming_ms = 3_600_000;
     scene.seen(3).waiting_ms = scene.policy.stuck_standby_ms - 1;
-    assert!(scene.plan().events.iter().all(|e| e.kind != "standby_rebuilding"));
+    assert!(
+        scene
+            .plan()
+            .events
+            .iter()
+            .all(|e| e.kind != EventKind::StandbyRebuilding)
+    );
     scene.seen(3).waiting_ms = scene.policy.stuck_standby_ms;
     golden!(scene);
 }
@@ -458,10 +465,10 @@ fn slots_from_a_time_before_rebuild_nobody() {
     }];
     let dropped = |scene: &Scene| {
         let plan = scene.plan();
-        assert!(plan.events.iter().all(|e| e.kind != "standby_rebuilding"));
+        assert!(plan.events.iter().all(|e| e.kind != EventKind::StandbyRebuilding));
         plan.actions
             .iter()
-            .any(|a| a.name() == "drop_slots" && a.node() == node(2))
+            .any(|a| a.kind() == ActionKind::DropSlots && a.node() == node(2))
     };
     assert!(dropped(&scene));
     scene.facts(2).in_recovery = false;
@@ -539,7 +546,7 @@ fn a_switchover_begins_with_a_checkpoint_and_then_an_epoch() {
     };
     scene.record.requests.switchover = Some(request);
     let first = scene.plan();
-    assert!(first.actions.iter().any(|a| a.name() == "checkpoint"));
+    assert!(first.actions.iter().any(|a| a.kind() == ActionKind::Checkpoint));
     scene.record = first.record.expect("the request is prepared");
     golden!(scene);
 }
@@ -553,7 +560,7 @@ fn what_holds_up_the_replay_of_a_sealed_voter_is_ended() {
     let acts = |scene: &Scene| {
         let plan = scene.plan();
         let on_voters = plan.actions.iter().filter(|a| a.node() == node(3));
-        on_voters.map(|a| a.name()).collect::<Vec<_>>()
+        on_voters.map(|a| a.kind().as_str()).collect::<Vec<_>>()
     };
     // Its receiver has not ended: there is nothing to do but to wait.
     scene.facts(3).receiver = Some(receiver());
@@ -666,7 +673,10 @@ fn a_node_is_switched_off_once_in_a_plan() {
     scene.facts(1).in_recovery = false;
     let plan = scene.plan();
     let of_it = plan.actions.iter().filter(|a| a.node() == node(1));
-    assert_eq!(of_it.map(Action::name).collect::<Vec<_>>(), ["power_off"]);
+    assert_eq!(
+        of_it.map(|a| a.kind().as_str()).collect::<Vec<_>>(),
+        ["power_off"]
+    );
 }
 
 #[test]
@@ -674,7 +684,13 @@ fn a_first_primary_that_answers_gets_our_roles_when_it_takes_writes() {
     let mut scene = Scene::running(1, 0);
     scene.record.nodes[0].rejoin = Rejoin::Seed;
     scene.facts(1).has_replication_role = false;
-    let makes_roles = |scene: &Scene| scene.plan().actions.iter().any(|a| a.name() == "bootstrap");
+    let makes_roles = |scene: &Scene| {
+        scene
+            .plan()
+            .actions
+            .iter()
+            .any(|a| a.kind() == ActionKind::Bootstrap)
+    };
     assert!(makes_roles(&scene));
     let record = scene.plan().record.expect("its state");
     assert_eq!(

@@ -6,6 +6,7 @@ mod situation;
 use dbaas_core::cluster::FailoverCause;
 use dbaas_core::infrastructure::{Capabilities, Enforcement, Exit, ExitReason, PowerState};
 use dbaas_core::instance::{DesiredState, InstancePhase, InstanceRecord};
+use dbaas_core::kinds::ActionKind;
 use dbaas_core::lifecycle::Lifecycle;
 use dbaas_core::node::NodeRole;
 use dbaas_core::observation::{ActionFailure, Seen, Silence};
@@ -14,7 +15,7 @@ use situation::{Scene, died, node};
 
 const NOT_INSTALLED: &str = "PostgreSQL 16 is not installed on this machine";
 
-fn failure(action: &'static str, times: u32) -> Option<ActionFailure> {
+fn failure(action: ActionKind, times: u32) -> Option<ActionFailure> {
     Some(ActionFailure {
         action,
         message: NOT_INSTALLED.to_owned(),
@@ -31,7 +32,7 @@ fn an_instance_says_why_its_nodes_cannot_be_made() {
     let mut scene = Scene::decided(3, 1);
     for n in 1..=3 {
         scene.absent(n);
-        scene.seen(n).last_failure = failure("apply", 1);
+        scene.seen(n).last_failure = failure(ActionKind::Apply, 1);
     }
     let once = told(&scene);
     assert_eq!(once.status.lifecycle, Lifecycle::InProgress, "it may be bad luck");
@@ -42,7 +43,7 @@ fn an_instance_says_why_its_nodes_cannot_be_made() {
     );
 
     for n in 1..=3 {
-        scene.seen(n).last_failure = failure("apply", 2);
+        scene.seen(n).last_failure = failure(ActionKind::Apply, 2);
     }
     let record = told(&scene);
     assert_eq!(record.status.lifecycle, Lifecycle::Error);
@@ -58,8 +59,8 @@ fn an_instance_says_why_its_nodes_cannot_be_made() {
 #[test]
 fn what_failed_on_a_node_that_runs_is_no_error_of_the_instance() {
     let mut scene = Scene::running(3, 1);
-    scene.seen(2).last_failure = failure("checkpoint", 9);
-    scene.seen(3).last_failure = failure("start", 9);
+    scene.seen(2).last_failure = failure(ActionKind::Checkpoint, 9);
+    scene.seen(3).last_failure = failure(ActionKind::Start, 9);
     assert_eq!(told(&scene).status.lifecycle, Lifecycle::Active);
 }
 
@@ -83,8 +84,8 @@ fn an_instance_says_why_its_first_node_does_not_start() {
 #[test]
 fn deletion_and_stop_say_what_they_wait_for() {
     for (desired, action) in [
-        (DesiredState::Deleted, "remove"),
-        (DesiredState::Stopped, "power_off"),
+        (DesiredState::Deleted, ActionKind::Remove),
+        (DesiredState::Stopped, ActionKind::PowerOff),
     ] {
         let mut scene = Scene::running(2, 1);
         scene.record.desired = desired;
@@ -296,7 +297,7 @@ fn each_node_says_what_it_is_about() {
 fn a_node_says_what_failed_last_unless_it_does_its_part() {
     let mut scene = Scene::running(3, 1);
     for n in 1..=3 {
-        scene.seen(n).last_failure = failure("start", 2);
+        scene.seen(n).last_failure = failure(ActionKind::Start, 2);
     }
     scene.power(3, PowerState::Off);
     let record = told(&scene);
@@ -317,10 +318,10 @@ fn a_node_says_what_failed_last_unless_it_does_its_part() {
         format!("n3 cannot be started: {NOT_INSTALLED}; it is tried again")
     );
     // Once is bad luck, and on a node that runs it is not the node's state.
-    scene.seen(3).last_failure = failure("start", 1);
+    scene.seen(3).last_failure = failure(ActionKind::Start, 1);
     assert_eq!(told(&scene).nodes[2].lifecycle, Lifecycle::InProgress);
     scene.power(3, PowerState::Preparing);
-    scene.seen(3).last_failure = failure("start", 2);
+    scene.seen(3).last_failure = failure(ActionKind::Start, 2);
     let record = told(&scene);
     assert_eq!(record.nodes[2].lifecycle, Lifecycle::InProgress);
     assert!(
@@ -332,7 +333,11 @@ fn a_node_says_what_failed_last_unless_it_does_its_part() {
 
 #[test]
 fn each_action_that_fails_again_and_again_has_its_words() {
-    for (action, done) in [("apply", "created"), ("start", "started"), ("remove", "removed")] {
+    for (action, done) in [
+        (ActionKind::Apply, "created"),
+        (ActionKind::Start, "started"),
+        (ActionKind::Remove, "removed"),
+    ] {
         let mut scene = Scene::running(3, 1);
         scene.power(3, PowerState::Off);
         scene.seen(3).last_failure = failure(action, 2);
@@ -345,7 +350,7 @@ fn each_action_that_fails_again_and_again_has_its_words() {
     }
     let mut scene = Scene::running(3, 1);
     scene.power(3, PowerState::Off);
-    scene.seen(3).last_failure = failure("checkpoint", 2);
+    scene.seen(3).last_failure = failure(ActionKind::Checkpoint, 2);
     assert_eq!(told(&scene).status.lifecycle, Lifecycle::InProgress);
 }
 

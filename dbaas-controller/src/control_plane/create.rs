@@ -13,6 +13,9 @@ use crate::error::ControlError;
 use crate::repository::{Change, IdempotencyRecord, Record, written};
 use crate::request::{IdempotencyKey, Versioned};
 
+/// What is said of a new user or database.
+pub(super) const ACCEPTED: &str = "accepted; PostgreSQL is about to create it";
+
 /// A create call.
 pub(super) trait Creation: Sync {
     /// What it makes.

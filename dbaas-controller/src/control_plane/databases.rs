@@ -1,6 +1,7 @@
 //! Calls about databases.
 
 use dbaas_core::access::{Access, AccessEntry};
+use dbaas_core::condition::Conditions;
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::extension::{ExtensionName, Extensions};
 use dbaas_core::id::{DatabaseId, InstanceId, UserId};
@@ -12,7 +13,7 @@ use dbaas_core::user::UserRecord;
 use uuid::Uuid;
 
 use super::changes::{before_try, check, too_much_contention};
-use super::create::Creation;
+use super::create::{ACCEPTED, Creation};
 use super::{
     ControlPlane, Inner, Ports, field_error, instance_not_found, invalid, refuse_deleted, refuse_dropped,
 };
@@ -492,7 +493,8 @@ impl Creation for NewDatabase {
             created_at: now,
             updated_at: now,
             lifecycle: ObjectLifecycle::New,
-            reason: "accepted; PostgreSQL is about to create it".to_owned(),
+            reason: ACCEPTED.to_owned(),
+            conditions: Conditions::accepted(ACCEPTED, now),
         };
         let message = format!(
             "asked for: database \"{}\" owned by \"{}\"",

@@ -350,6 +350,7 @@ fn node(number: u8) -> NodeRecord {
         },
         sync: number > 1,
         reason: "as asked for".to_owned(),
+        conditions: Default::default(),
         endpoint: Some(Endpoint {
             host: "127.0.0.1".to_owned(),
             port: 5000 + u16::from(number),

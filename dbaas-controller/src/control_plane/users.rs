@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dbaas_core::condition::Conditions;
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{InstanceId, UserId};
 use dbaas_core::instance::DesiredState;
@@ -15,7 +16,7 @@ use rand::RngCore as _;
 use uuid::Uuid;
 
 use super::changes::{before_try, check, too_much_contention};
-use super::create::Creation;
+use super::create::{ACCEPTED, Creation};
 use super::{ControlPlane, Inner, Ports, instance_not_found, invalid, refuse_deleted, refuse_dropped};
 use crate::error::ControlError;
 use crate::repository::{Change, child_name};
@@ -48,6 +49,7 @@ impl ControlPlane {
                 .ports
                 .new_verifier(Arc::clone(&password), current.clone())
                 .await?;
+            let now = self.inner.ports.now();
             let template = UserRecord {
                 id: id.unwrap_or(UserId::from_uuid(Uuid::nil())),
                 instance,
@@ -58,10 +60,11 @@ impl ControlPlane {
                 repair: Default::default(),
                 deleting: false,
                 adopting: false,
-                created_at: self.inner.ports.now(),
-                updated_at: self.inner.ports.now(),
+                created_at: now,
+                updated_at: now,
                 lifecycle: ObjectLifecycle::New,
-                reason: "accepted; PostgreSQL is about to create it".to_owned(),
+                reason: ACCEPTED.to_owned(),
+                conditions: Conditions::accepted(ACCEPTED, now),
             };
             let new = NewUser {
                 template,
@@ -408,6 +411,7 @@ impl Creation for NewUser {
         let mut record = self.template.clone();
         record.id = UserId::from_uuid(id);
         record.created_at = now;
+        record.conditions = Conditions::accepted(ACCEPTED, now);
         record.updated_at = now;
         let message = format!("asked for: user \"{}\"", record.name);
         let change = change

@@ -109,7 +109,7 @@ pub(super) fn failed(message: impl Into<String>) -> ActionError {
 /// Two actions with the same key are never performed at the same time, and a failure of one holds the next one off.
 pub(super) fn key(action: &Action) -> String {
     let node = action.node();
-    let name = action.name();
+    let name = action.kind();
     match action {
         Action::Seal { epoch, .. }
         | Action::EndConflicts { epoch, .. }

@@ -16,8 +16,6 @@ use crate::repository::Loaded;
 
 /// Events that are compared with, so that a repeated plan does not repeat them in the log.
 const RECENT_EVENTS: usize = 32;
-/// How the kinds of events begin that tell the state of something.
-const STATES: [&str; 3] = ["instance_", "user_", "database_"];
 /// An action on a user or database that was done so often, and is asked for again, is one that failed.
 const DONE_IN_VAIN: u32 = 3;
 /// For how long an action's failures are remembered after it could have been begun again.
@@ -86,9 +84,8 @@ impl InstanceMemory {
         let mut fresh = Vec::new();
         for event in events {
             // A state that was come back to is news, however soon: else the log would end with the one before.
-            let state = |event: &PlannedEvent| STATES.iter().find(|of| event.kind.starts_with(**of));
-            let same = |old: &PlannedEvent| match state(event) {
-                Some(of) => state(old) == Some(of),
+            let same = |old: &PlannedEvent| match event.kind.state_of() {
+                Some(of) => old.kind.state_of() == Some(of),
                 None => old == event,
             };
             let repeated = self
@@ -137,6 +134,7 @@ impl InstanceMemory {
 #[cfg(test)]
 mod tests {
     use dbaas_core::id::NodeId;
+    use dbaas_core::kinds::EventKind;
 
     use super::*;
 
@@ -173,10 +171,10 @@ mod tests {
         };
         let mut memory = InstanceMemory::default();
         let log = [
-            "instance_active",
-            "instance_error",
-            "instance_active",
-            "instance_active",
+            EventKind::InstanceActive,
+            EventKind::InstanceError,
+            EventKind::InstanceActive,
+            EventKind::InstanceActive,
         ];
         let news = log.map(|kind| memory.fresh_events(t, &[event(kind)]).len());
         assert_eq!(news, [1, 1, 1, 0]);
@@ -186,7 +184,7 @@ mod tests {
     fn an_equal_event_is_news_once() {
         let t = Steady::from_ms(0);
         let event = PlannedEvent {
-            kind: "a",
+            kind: EventKind::DriftFound,
             message: "b".to_owned(),
             node: None,
         };

@@ -229,8 +229,8 @@ impl Engine {
         let now = self.ports.now();
         let mut change = Change::under(lease);
         for event in events {
-            tracing::info!(instance = %id, kind = event.kind, node = ?event.node, "{}", event.message);
-            change = change.event(id, event.node, now, event.kind, event.message.clone());
+            tracing::info!(instance = %id, kind = %event.kind, node = ?event.node, "{}", event.message);
+            change = change.event(id, event.node, now, event.kind.as_str(), event.message.clone());
         }
         if plan.instance_gone {
             change = change.event(
@@ -381,7 +381,7 @@ impl Engine {
         let mut well = true;
         for action in chain {
             if well {
-                let span = tracing::debug_span!("act", instance = %id, action = action.name(), node = %action.node());
+                let span = tracing::debug_span!("act", instance = %id, action = %action.kind(), node = %action.node());
                 well = self.perform(id, &stage, &action).instrument(span).await;
             } else {
                 let key = act::key(&action);
@@ -403,13 +403,14 @@ impl Engine {
             result = done.map(|()| Done::Whole).map_err(act::failed);
         }
         let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        ::metrics::histogram!(crate::metrics::ACTION_SECONDS, "action" => action.name())
+        ::metrics::histogram!(crate::metrics::ACTION_SECONDS, "action" => action.kind().as_str())
             .record(started.elapsed().as_secs_f64());
         match &result {
             Ok(_) => tracing::debug!(elapsed_ms, "done"),
             Err(error) => {
-                ::metrics::counter!(crate::metrics::ACTION_FAILURES, "action" => action.name()).increment(1);
-                tracing::warn!(elapsed_ms, %error, "{} on {} failed", action.name(), action.node());
+                ::metrics::counter!(crate::metrics::ACTION_FAILURES, "action" => action.kind().as_str())
+                    .increment(1);
+                tracing::warn!(elapsed_ms, %error, "{} on {} failed", action.kind(), action.node());
             }
         }
         let well = result.is_ok();
@@ -451,8 +452,8 @@ impl Engine {
                 None => {
                     if let Some(node) = m.detector.known(action.node()) {
                         match result {
-                            Ok(_) => node.done(action.name()),
-                            Err(error) => node.failed(action.name(), error.to_string()),
+                            Ok(_) => node.done(action.kind()),
+                            Err(error) => node.failed(action.kind(), error.to_string()),
                         }
                     }
                 }

@@ -1,11 +1,13 @@
 //! The documents of users and databases.
 
 use dbaas_core::access::{Access, AccessEntry};
+use dbaas_core::condition::{Conditions, Why};
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::extension::{ExtensionName, ExtensionStatus, Extensions};
 use dbaas_core::id::{DatabaseId, InstanceId, UserId};
 use dbaas_core::lifecycle::{LifecycleEvent, ObjectLifecycle};
 use dbaas_core::name::{DatabaseName, Description, UserName};
+use dbaas_core::reason::Reason;
 use dbaas_core::repair::Repair;
 use dbaas_core::scram::ScramVerifier;
 use dbaas_core::size::PasswordVersion;
@@ -64,8 +66,14 @@ impl Changes {
         }
     }
 
-    /// Adds what was asked for since this generation was taken over.
-    fn heed(self, taken: u64, adopting: &mut bool, repair: &mut Repair, status: &mut ObjectStatus) {
+    /// Adds what was asked for since this generation was taken over, last `at` this time.
+    fn heed(
+        self,
+        (taken, at): (u64, Timestamp),
+        adopting: &mut bool,
+        repair: &mut Repair,
+        status: &mut ObjectStatus,
+    ) {
         if Asked::since(self.adopt, taken).is_some() {
             *adopting = true;
         }
@@ -74,6 +82,10 @@ impl Changes {
         }
         if let Some(said) = self.said.filter(|_| self.generation > taken) {
             status.lifecycle = status.lifecycle.transition(LifecycleEvent::WorkBegan);
+            let why = Why::new(Reason::Accepted, said.clone());
+            status
+                .conditions
+                .set_reconciled(LifecycleEvent::WorkBegan, why, at);
             status.reason = said;
         }
     }
@@ -84,6 +96,8 @@ impl Changes {
 pub(super) struct ObjectStatus {
     lifecycle: ObjectLifecycle,
     reason: String,
+    #[serde(default, skip_serializing_if = "Conditions::is_empty")]
+    conditions: Conditions,
     /// Of databases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lost_at: Option<Timestamp>,
@@ -93,10 +107,11 @@ pub(super) struct ObjectStatus {
 }
 
 impl ObjectStatus {
-    fn unseen() -> Self {
+    fn unseen(asked_at: Timestamp) -> Self {
         ObjectStatus {
             lifecycle: ObjectLifecycle::New,
             reason: "accepted".to_owned(),
+            conditions: Conditions::accepted("accepted", asked_at),
             lost_at: None,
             extensions: Vec::new(),
         }
@@ -145,6 +160,7 @@ impl UserIntent {
             adopting: _,
             lifecycle: _,
             reason: _,
+            conditions: _,
         } = record;
         UserIntent {
             id: *id,
@@ -218,13 +234,14 @@ impl Split for UserRecord {
         ObjectStatus {
             lifecycle: self.lifecycle,
             reason: self.reason.clone(),
+            conditions: self.conditions.clone(),
             lost_at: None,
             extensions: Vec::new(),
         }
     }
 
     fn join(intent: UserIntent, decisions: Option<UserDecisions>, status: Option<ObjectStatus>) -> Self {
-        let mut status = status.unwrap_or_else(ObjectStatus::unseen);
+        let mut status = status.unwrap_or_else(|| ObjectStatus::unseen(intent.created_at));
         let UserDecisions {
             taken,
             mut adopting,
@@ -234,9 +251,12 @@ impl Split for UserRecord {
             adopting: false,
             repair: Repair::default(),
         });
-        intent
-            .changes
-            .heed(taken, &mut adopting, &mut repair, &mut status);
+        intent.changes.heed(
+            (taken, intent.updated_at),
+            &mut adopting,
+            &mut repair,
+            &mut status,
+        );
         UserRecord {
             id: intent.id,
             instance: intent.instance,
@@ -251,6 +271,7 @@ impl Split for UserRecord {
             adopting,
             lifecycle: status.lifecycle,
             reason: status.reason,
+            conditions: status.conditions,
         }
     }
 }
@@ -312,6 +333,7 @@ impl DatabaseIntent {
             lost_at: _,
             lifecycle: _,
             reason: _,
+            conditions: _,
         } = record;
         DatabaseIntent {
             id: *id,
@@ -439,6 +461,7 @@ impl Split for DatabaseRecord {
         ObjectStatus {
             lifecycle: self.lifecycle,
             reason: self.reason.clone(),
+            conditions: self.conditions.clone(),
             lost_at: self.lost_at,
             extensions: self.extensions.seen.clone(),
         }
@@ -449,7 +472,7 @@ impl Split for DatabaseRecord {
         decisions: Option<DatabaseDecisions>,
         status: Option<ObjectStatus>,
     ) -> Self {
-        let mut status = status.unwrap_or_else(ObjectStatus::unseen);
+        let mut status = status.unwrap_or_else(|| ObjectStatus::unseen(intent.created_at));
         let mut decisions = decisions.unwrap_or_else(|| DatabaseDecisions::unseen(&intent));
         decisions.note_those_before(intent.owner, &intent.access);
         let taken = decisions.taken;
@@ -459,9 +482,12 @@ impl Split for DatabaseRecord {
         if let Some(at) = Asked::since(intent.update_extensions, taken) {
             extensions.request_update(at);
         }
-        intent
-            .changes
-            .heed(taken, &mut decisions.adopting, &mut decisions.repair, &mut status);
+        intent.changes.heed(
+            (taken, intent.updated_at),
+            &mut decisions.adopting,
+            &mut decisions.repair,
+            &mut status,
+        );
         DatabaseRecord {
             id: intent.id,
             instance: intent.instance,
@@ -479,6 +505,7 @@ impl Split for DatabaseRecord {
             lost_at: status.lost_at,
             lifecycle: status.lifecycle,
             reason: status.reason,
+            conditions: status.conditions,
         }
     }
 }

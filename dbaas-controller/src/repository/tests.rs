@@ -4,6 +4,7 @@ mod split;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dbaas_core::condition::Conditions;
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{DatabaseId, InstanceId, ProjectId, UserId, VersionId};
 use dbaas_core::infrastructure::Resources;
@@ -72,6 +73,7 @@ fn user(instance: InstanceId, name: &str) -> UserRecord {
         updated_at: now(),
         lifecycle: ObjectLifecycle::New,
         reason: "waits".to_owned(),
+        conditions: Conditions::accepted("waits", now()),
     }
 }
 
@@ -93,6 +95,7 @@ fn database(owner: &UserRecord, name: &str) -> DatabaseRecord {
         updated_at: now(),
         lifecycle: ObjectLifecycle::New,
         reason: "waits".to_owned(),
+        conditions: Conditions::accepted("waits", now()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! [`NodeMemory`]: for how long a node has been as it is.
 
 use crate::cluster::{Epoch, Lsn};
+use crate::kinds::ActionKind;
 use crate::observation::{ActionFailure, NodeFacts};
 use crate::patience::{START_AGAIN_FIRST_MS, START_AGAIN_MOST_MS, WELL_AGAIN_MS};
 use crate::steady::Steady;
@@ -49,7 +50,7 @@ impl NodeMemory {
     }
 
     /// An action on it came to nothing.
-    pub fn failed(&mut self, action: &'static str, message: String) {
+    pub fn failed(&mut self, action: ActionKind, message: String) {
         let before = self
             .last_failure
             .take()
@@ -63,7 +64,7 @@ impl NodeMemory {
     }
 
     /// An action on it was done: an earlier failure of the same is history.
-    pub fn done(&mut self, action: &'static str) {
+    pub fn done(&mut self, action: ActionKind) {
         self.last_failure.take_if(|failure| failure.action == action);
     }
 
@@ -145,7 +146,7 @@ impl NodeMemory {
         let since = *self.well_since.get_or_insert(now);
         // That its configuration was refused says nothing against how well it serves: that is told until it takes one.
         self.last_failure
-            .take_if(|failure| failure.action != "reconfigure");
+            .take_if(|failure| failure.action != ActionKind::Reconfigure);
         if now.since_ms(since) >= WELL_AGAIN_MS {
             self.starts.forgive();
         }

@@ -8,13 +8,12 @@ use crate::config::Configuration;
 use crate::id::NodeId;
 use crate::infrastructure::{ExitReason, PowerState};
 use crate::instance::{RefusedParameters, Trial};
+use crate::kinds::{ActionKind, EventKind};
 use crate::observation::ActionFailure;
+use crate::reason::Reason;
 
 use super::Action;
 use super::draft::Draft;
-
-/// [`Action::name`] of [`Action::Reconfigure`].
-pub(super) const RECONFIGURE: &str = "reconfigure";
 
 /// Judges the parameters that are tried: a server runs with them, or refused them.
 pub(super) fn judge(draft: &mut Draft<'_>) {
@@ -35,7 +34,7 @@ pub(super) fn judge(draft: &mut Draft<'_>) {
                 .filter(|(name, value)| before.get(name) != Some(value));
             let changed: Vec<String> = changed.map(|(name, value)| format!("{name} = {value}")).collect();
             let reason = format!("{name} does not run with {}: {why}", changed.join(", "));
-            draft.event("parameters_refused", Some(node), reason.clone());
+            draft.event(EventKind::ParametersRefused, Some(node), reason.clone());
             draft.record.parameters.refused = Some(RefusedParameters {
                 parameters: tried,
                 reason,
@@ -104,11 +103,15 @@ pub(super) fn plan(draft: &mut Draft<'_>) {
         let name = draft.name(node);
         if let Some(failure) = failure(draft, node) {
             let why = &failure.message;
-            draft.problem(format!(
-                "{name} does not take its new configuration: {why}; it is tried again"
-            ));
+            draft.problem(
+                Reason::ConfigurationFails,
+                format!("{name} does not take its new configuration: {why}; it is tried again"),
+            );
         }
-        draft.pending(format!("{name} is being given its new configuration"));
+        draft.pending(
+            Reason::Reconfiguring,
+            format!("{name} is being given its new configuration"),
+        );
         draft.soon();
         // What else is to be done on it goes first: it may be what makes it a good standby.
         if !draft.actions.iter().any(|action| action.node() == node) {
@@ -134,7 +137,7 @@ pub(super) fn is_under_way(draft: &Draft<'_>) -> bool {
 
 fn failure<'a>(draft: &Draft<'a>, node: NodeId) -> Option<&'a ActionFailure> {
     let failure = draft.seen(node)?.last_failure.as_ref();
-    failure.filter(|failure| failure.action == RECONFIGURE)
+    failure.filter(|failure| failure.action == ActionKind::Reconfigure)
 }
 
 /// Nodes that answer, and have read another configuration than asked for. Others get it when they are started.

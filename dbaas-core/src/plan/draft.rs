@@ -5,12 +5,15 @@ use std::collections::BTreeSet;
 use crate::boot::BootRole;
 use crate::boot_plan::{BootPlan, PreparePlan};
 use crate::cluster::{ClusterState, Epoch, slot_name, standby_name};
+use crate::condition::Why;
 use crate::config::{Configuration, HbaRules, Settings, hot_standby_floor, sync_names};
 use crate::id::{DatabaseId, NodeId};
 use crate::infrastructure::{Endpoint, Enforcement, NodeRef, NodeSpec, PowerState};
 use crate::instance::InstanceRecord;
+use crate::kinds::EventKind;
 use crate::node::NodeRecord;
 use crate::observation::{FollowTarget, NodeFacts, NodeObservation};
+use crate::reason::Reason;
 use crate::size::CpuCores;
 use crate::version::PostgresMajor;
 
@@ -34,9 +37,9 @@ pub(super) struct Draft<'a> {
     pub(super) actions: Vec<Action>,
     pub(super) why: Vec<String>,
     /// What keeps the instance from being as asked, for its reason.
-    pub(super) pending: Vec<String>,
+    pub(super) pending: Vec<Why>,
     /// What failed, or waits for something that may never come.
-    pub(super) problems: Vec<String>,
+    pub(super) problems: Vec<Why>,
     /// What a user should know although all is as asked.
     pub(super) warnings: Vec<String>,
     pub(super) wants_catalogue: bool,
@@ -114,7 +117,7 @@ impl<'a> Draft<'a> {
             && self
                 .actions
                 .iter()
-                .any(|a| a.node() == action.node() && a.name() == action.name());
+                .any(|a| a.node() == action.node() && a.kind() == action.kind());
         if !taken {
             self.why.push(why.into());
             self.actions.push(action);
@@ -122,7 +125,7 @@ impl<'a> Draft<'a> {
         self.soon();
     }
 
-    pub(super) fn event(&mut self, kind: &'static str, node: Option<NodeId>, message: impl Into<String>) {
+    pub(super) fn event(&mut self, kind: EventKind, node: Option<NodeId>, message: impl Into<String>) {
         self.events.push(PlannedEvent {
             kind,
             message: message.into(),
@@ -140,12 +143,12 @@ impl<'a> Draft<'a> {
     }
 
     /// The instance is not yet as asked for.
-    pub(super) fn pending(&mut self, what: impl Into<String>) {
-        self.pending.push(what.into());
+    pub(super) fn pending(&mut self, reason: Reason, text: impl Into<String>) {
+        self.pending.push(Why::new(reason, text));
     }
 
-    pub(super) fn problem(&mut self, what: impl Into<String>) {
-        self.problems.push(what.into());
+    pub(super) fn problem(&mut self, reason: Reason, text: impl Into<String>) {
+        self.problems.push(Why::new(reason, text));
     }
 
     /// What helps against a full disk: a size that nobody holds is no use enlarging.

@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 
 use crate::cluster::{ClusterPhase, ClusterState, Electorate, standby_name};
 use crate::id::NodeId;
+use crate::kinds::EventKind;
 use crate::observation::NodeFacts;
+use crate::reason::Reason;
 
 use super::Action;
 use super::draft::{Draft, Serving};
@@ -37,7 +39,10 @@ pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
             },
             "whom the primary waits for",
         );
-        draft.pending("the primary is told whom a commit waits for");
+        draft.pending(
+            Reason::ElectorateChanging,
+            "the primary is told whom a commit waits for",
+        );
     } else if cluster.is_joint() || cluster.phase == ClusterPhase::Promoting {
         settle(draft, &cluster, facts);
     }
@@ -89,7 +94,7 @@ fn settle(draft: &mut Draft<'_>, cluster: &ClusterState, facts: &NodeFacts) {
             electorate.k,
             draft.names(&electorate.voters)
         );
-        draft.pending(missing);
+        draft.pending(Reason::ElectorateChanging, missing);
         return;
     }
     let promoted = cluster.phase == ClusterPhase::Promoting;
@@ -105,7 +110,7 @@ fn settle(draft: &mut Draft<'_>, cluster: &ClusterState, facts: &NodeFacts) {
             cluster.epoch,
             draft.names(&electorate.voters)
         );
-        draft.event("failover_completed", Some(cluster.primary), message);
+        draft.event(EventKind::FailoverCompleted, Some(cluster.primary), message);
         draft.record.requests.failover = None;
     } else {
         let message = format!(
@@ -113,7 +118,7 @@ fn settle(draft: &mut Draft<'_>, cluster: &ClusterState, facts: &NodeFacts) {
             electorate.k,
             draft.names(&electorate.voters)
         );
-        draft.event("electorate_changed", None, message);
+        draft.event(EventKind::ElectorateChanged, None, message);
     }
 }
 
@@ -122,7 +127,10 @@ fn propose(draft: &mut Draft<'_>, cluster: &ClusterState, facts: &NodeFacts) {
     let wanted = wanted(draft, cluster, facts);
     let asked = draft.record.spec.effective_sync_replicas();
     if wanted.k < asked {
-        draft.pending(format!("{} of {asked} synchronous standbys are there", wanted.k));
+        draft.pending(
+            Reason::StandbysMissing,
+            format!("{} of {asked} synchronous standbys are there", wanted.k),
+        );
     }
     if wanted == current {
         return;
@@ -130,7 +138,10 @@ fn propose(draft: &mut Draft<'_>, cluster: &ClusterState, facts: &NodeFacts) {
     let mut next = cluster.clone();
     next.propose(wanted.clone());
     if next.electorates.len() > MOST_ELECTORATES {
-        draft.problem("too many changes of voters at once: waiting for standbys to catch up");
+        draft.problem(
+            Reason::ElectorateChanging,
+            "too many changes of voters at once: waiting for standbys to catch up",
+        );
         return;
     }
     let why = format!(

@@ -9,6 +9,7 @@ use crate::boot_plan::PreparePlan;
 use crate::cluster::{ClusterPhase, ClusterState, FailoverCause};
 use crate::id::NodeId;
 use crate::infrastructure::{ExitReason, PowerOff, PowerState};
+use crate::kinds::EventKind;
 use crate::node::Rejoin;
 use crate::observation::{NodeFacts, Silence};
 use crate::patience::SHUTDOWN_MS;
@@ -16,6 +17,7 @@ use crate::plan::Action;
 use crate::plan::draft::{Draft, Serving};
 use crate::plan::hot_standby;
 use crate::plan::lifetime;
+use crate::reason::Reason;
 
 mod election;
 mod health;
@@ -26,7 +28,7 @@ pub(super) use election::begin_epoch;
 use election::sealing;
 use health::{Health, cannot_acknowledge, health, heard_by_standbys, intact, loss, sealable};
 use promotion::{marked, promoting};
-pub(super) use service::{serves_nobody, words};
+pub(super) use service::{reason_of, serves_nobody, words};
 
 /// Plans the protocol's next step; the primary, if it serves.
 pub(super) fn plan(draft: &mut Draft<'_>) -> Option<Serving> {
@@ -72,11 +74,17 @@ fn steady(draft: &mut Draft<'_>, cluster: &ClusterState) -> Option<Serving> {
         let silent_ms = draft.seen(primary).map_or(0, |s| s.silent_ms);
         if silent_ms >= draft.situation.policy.silent_ms && heard_by_standbys(draft, primary) {
             let (why, advice) = left_alone(draft.seen(primary).map(|s| &s.sql));
-            draft.problem(format!(
-                "the primary {name} {why}, but its standbys hear from it: it is left alone; {advice}"
-            ));
+            draft.problem(
+                Reason::PrimaryUnreachable,
+                format!(
+                    "the primary {name} {why}, but its standbys hear from it: it is left alone; {advice}"
+                ),
+            );
         } else {
-            draft.pending(format!("the primary {name} does not answer yet"));
+            draft.pending(
+                Reason::PrimarySilent,
+                format!("the primary {name} does not answer yet"),
+            );
         }
         draft.soon();
         return None;
@@ -130,11 +138,15 @@ fn first_primary(draft: &mut Draft<'_>, primary: NodeId) {
     let name = draft.name(primary);
     if let Some(PowerState::Exited(exit)) = draft.power(primary) {
         let why = &exit.message;
-        draft.problem(format!(
-            "the first node {name} does not start: {why}; it is tried again"
-        ));
+        draft.problem(
+            Reason::PrimaryDoesNotStart,
+            format!("the first node {name} does not start: {why}; it is tried again"),
+        );
     }
-    draft.pending(format!("the first node {name} is being started"));
+    draft.pending(
+        Reason::PrimaryStarting,
+        format!("the first node {name} is being started"),
+    );
     draft.soon();
 }
 
@@ -147,7 +159,10 @@ fn lost(draft: &mut Draft<'_>, cluster: &ClusterState) {
             restart_in_place(draft, primary);
         } else {
             // That it is silent while it shuts down, as it was told to, is no loss.
-            draft.pending(format!("{name} is being restarted with its new configuration"));
+            draft.pending(
+                Reason::NodeRestarting,
+                format!("{name} is being restarted with its new configuration"),
+            );
         }
         draft.soon();
         return;
@@ -169,7 +184,10 @@ fn lost(draft: &mut Draft<'_>, cluster: &ClusterState) {
         .is_some_and(|s| s.sql == Err(Silence::NotReady))
     {
         // It replays its own WAL; nobody else can take over, so there is nothing better than to let it.
-        draft.pending(format!("{name} is starting: it replays its WAL"));
+        draft.pending(
+            Reason::PrimaryStarting,
+            format!("{name} is starting: it replays its WAL"),
+        );
     } else if draft.facts(primary).is_some() {
         let mode = PowerOff::Graceful {
             deadline_ms: SHUTDOWN_MS,
@@ -198,7 +216,7 @@ fn restart_frozen(draft: &mut Draft<'_>, primary: NodeId) -> bool {
             draft.name(primary)
         );
         let mode = PowerOff::Immediate;
-        draft.pending(why.clone());
+        draft.pending(Reason::PrimaryHung, why.clone());
         draft.act(Action::PowerOff { node: primary, mode }, why);
     }
     frozen
@@ -224,8 +242,8 @@ fn restart_hung(draft: &mut Draft<'_>, cluster: &ClusterState) -> bool {
         draft.name(primary),
         loss(draft, primary)
     );
-    draft.problem(why.clone());
-    draft.event("primary_hung", Some(primary), why.clone());
+    draft.problem(Reason::PrimaryHung, why.clone());
+    draft.event(EventKind::PrimaryHung, Some(primary), why.clone());
     let mode = PowerOff::Immediate;
     draft.act(Action::PowerOff { node: primary, mode }, why);
     true
@@ -242,14 +260,17 @@ fn restart_in_place(draft: &mut Draft<'_>, primary: NodeId) {
     if let Some(PowerState::Exited(exit)) = draft.power(primary)
         && exit.reason == ExitReason::DiskFull
     {
-        draft.problem(draft.disk_is_full(&name));
+        draft.problem(Reason::DiskFull, draft.disk_is_full(&name));
     }
     if hold_off > 0 {
-        draft.problem(format!("{why}; next try in {} s", hold_off.div_ceil(1000)));
+        draft.problem(
+            Reason::PrimaryDoesNotStart,
+            format!("{why}; next try in {} s", hold_off.div_ceil(1000)),
+        );
         draft.wake_within(hold_off);
         return;
     }
-    draft.event("primary_restarted", Some(primary), why.clone());
+    draft.event(EventKind::PrimaryRestarted, Some(primary), why.clone());
     let boot = draft.primary_boot(PreparePlan::Existing);
     draft.act(
         Action::Start {
@@ -258,7 +279,7 @@ fn restart_in_place(draft: &mut Draft<'_>, primary: NodeId) {
         },
         why.clone(),
     );
-    draft.pending(why);
+    draft.pending(Reason::PrimaryStarting, why);
 }
 
 /// Neither electing nor restarting is possible now.
@@ -294,7 +315,10 @@ fn cannot_elect(draft: &mut Draft<'_>, cluster: &ClusterState, reachable: &BTree
                 Action::PowerOff { node: primary, mode },
                 format!("fencing {name} before a forced failover"),
             );
-            draft.pending(format!("fencing {name}, then failing over as asked"));
+            draft.pending(
+                Reason::Electing,
+                format!("fencing {name}, then failing over as asked"),
+            );
             return;
         }
         let message =
@@ -321,7 +345,7 @@ fn cannot_elect(draft: &mut Draft<'_>, cluster: &ClusterState, reachable: &BTree
             draft.names(&silent)
         ));
     }
-    draft.problem(text);
+    draft.problem(Reason::PrimaryLost, text);
 }
 
 /// It was switched off to be started where it is, or is about to answer.
@@ -356,7 +380,7 @@ fn await_more(draft: &mut Draft<'_>, primary: NodeId) -> bool {
         return false;
     }
     let text = format!("waiting for {}, which may hold more", draft.names(&awaited));
-    draft.pending(text);
+    draft.pending(Reason::Electing, text);
     draft.soon();
     true
 }

@@ -2,15 +2,18 @@
 
 use crate::boot::BootRole;
 use crate::cluster::{ClusterState, Electorate};
+use crate::condition::{Conditions, Why};
 use crate::id::NodeId;
 use crate::infrastructure::{DataDisposal, DataState, PowerOff, PowerState};
 use crate::instance::{DesiredState, InstancePhase};
+use crate::kinds::EventKind;
 use crate::lifecycle::{Lifecycle, LifecycleEvent};
 use crate::node::{NodeRecord, NodeRole, Rejoin};
 use crate::patience::SHUTDOWN_MS;
+use crate::reason::Reason;
 
 use super::draft::Draft;
-use super::{Action, status};
+use super::{Action, conditions, status};
 
 /// Whether the other parts are to be asked.
 pub(super) fn plan(draft: &mut Draft<'_>) -> bool {
@@ -52,6 +55,7 @@ pub(super) fn new_node(draft: &mut Draft<'_>, id: NodeId, role: NodeRole, rejoin
         role,
         sync: false,
         reason: "about to be created".to_owned(),
+        conditions: Conditions::accepted("about to be created", draft.situation.observation.at),
         endpoint: None,
         backend_ref: None,
     }
@@ -78,12 +82,12 @@ fn decide_first_nodes(draft: &mut Draft<'_>) {
         draft.record.spec.effective_sync_replicas(),
     );
     draft.record.cluster = Some(ClusterState::initial(*first, electorate));
-    draft.event("nodes_decided", None, format!("creating {count} node(s)"));
+    draft.event(EventKind::NodesDecided, None, format!("creating {count} node(s)"));
 }
 
 fn stop(draft: &mut Draft<'_>) {
     draft.record.requests = Default::default();
-    let primary = draft.cluster().map(|c| c.primary);
+    let (primary, now) = (draft.cluster().map(|c| c.primary), draft.situation.observation.at);
     let ids: Vec<NodeId> = draft.record.nodes.iter().map(|n| n.id).collect();
     let mode = PowerOff::Graceful {
         deadline_ms: SHUTDOWN_MS,
@@ -110,29 +114,34 @@ fn stop(draft: &mut Draft<'_>) {
         if let Some(node) = draft.node_mut(*id) {
             node.sync = false;
             node.backend_ref = backend_ref;
-            node.lifecycle = if is_off {
-                Lifecycle::Active
+            let (lifecycle, why) = if is_off {
+                (Lifecycle::Active, Why::new(Reason::Stopped, "stopped, as asked"))
             } else {
-                Lifecycle::InProgress
+                (Lifecycle::InProgress, Why::new(Reason::Stopping, "stopping"))
             };
-            node.reason = if is_off { "stopped, as asked" } else { "stopping" }.to_owned();
+            node.lifecycle = lifecycle;
+            node.reason = why.text.clone();
+            conditions::of_node_that_stops(node, why, now);
         }
     }
-    let (phase, event, reason) = if off {
+    let (phase, event, why) = if off {
         (
             InstancePhase::Stopped,
             LifecycleEvent::Converged,
-            "stopped, as asked; its data is kept".to_owned(),
+            Why::from(Reason::Stopped),
         )
     } else {
         let (event, failure) = failing(draft, &running);
         (
             InstancePhase::Stopping,
             event,
-            format!("its nodes are being switched off{failure}"),
+            Why::new(
+                Reason::Stopping,
+                format!("its nodes are being switched off{failure}"),
+            ),
         )
     };
-    status::set(draft, phase, event, reason);
+    status::set(draft, phase, event, why, None);
     draft.record.status.primary_endpoint = None;
 }
 
@@ -153,8 +162,9 @@ fn failing(draft: &Draft<'_>, nodes: &[NodeId]) -> (LifecycleEvent, String) {
 fn delete(draft: &mut Draft<'_>) {
     draft.record.requests = Default::default();
     if let Some(error) = &draft.situation.observation.infrastructure_error {
-        let reason = format!("being deleted; the infrastructure does not answer: {error}");
-        status::set(draft, InstancePhase::Deleting, LifecycleEvent::Failed, reason);
+        let text = format!("being deleted; the infrastructure does not answer: {error}");
+        let why = Why::new(Reason::InfrastructureSilent, text);
+        status::set(draft, InstancePhase::Deleting, LifecycleEvent::Failed, why, None);
         return;
     }
     // Also nodes that the record does not know: everything that carries this instance's id goes with it.
@@ -188,8 +198,9 @@ fn delete(draft: &mut Draft<'_>) {
     }
     let left: Vec<NodeId> = found.iter().map(|(id, _)| *id).collect();
     let (event, failure) = failing(draft, &left);
-    let reason = format!("being deleted; {} node(s) left{failure}", left.len());
-    status::set(draft, InstancePhase::Deleting, event, reason);
+    let text = format!("being deleted; {} node(s) left{failure}", left.len());
+    let why = Why::new(Reason::Deleting, text);
+    status::set(draft, InstancePhase::Deleting, event, why, None);
     draft.record.status.primary_endpoint = None;
 }
 
@@ -251,7 +262,7 @@ fn without_copies_of_an_earlier_one(
             "{} is a copy of a cluster whose first node is lost: rebuilding it",
             draft.name(*id)
         );
-        draft.event("standby_rebuilding", Some(*id), why);
+        draft.event(EventKind::StandbyRebuilding, Some(*id), why);
     }
     let k = draft.record.spec.effective_sync_replicas();
     if let Some(cluster) = draft.record.cluster.as_mut() {

@@ -8,8 +8,10 @@ mod start;
 use crate::cluster::ClusterPhase;
 use crate::id::NodeId;
 use crate::infrastructure::{DataDisposal, DataState, PowerOff, PowerState};
+use crate::kinds::EventKind;
 use crate::node::{NodeRecord, Rejoin};
 use crate::observation::{Seen, Silence};
+use crate::reason::Reason;
 
 use super::Action;
 use super::draft::{Draft, Serving};
@@ -81,7 +83,7 @@ fn node(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) {
     };
     if seen.is_off() && observed.applied.as_ref() != Some(&draft.node_spec(&record)) {
         let why = format!("{} gets the sizes that were asked for", record.name);
-        draft.pending(why.clone());
+        draft.pending(Reason::NodeChanging, why.clone());
         draft.act(Action::Apply(draft.node_spec(&record)), why);
         return;
     }
@@ -90,7 +92,10 @@ fn node(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) {
     }
     match &observed.power {
         PowerState::Off | PowerState::Exited(_) => start::plan(draft, id, observed, serving),
-        PowerState::Preparing => draft.pending(format!("{} is being prepared", record.name)),
+        PowerState::Preparing => draft.pending(
+            Reason::NodePreparing,
+            format!("{} is being prepared", record.name),
+        ),
         PowerState::Frozen => {
             if seen.silent_ms >= draft.situation.policy.voter_gone_ms {
                 let mode = PowerOff::Immediate;
@@ -108,7 +113,7 @@ fn node(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) {
                 running::rebuild_damaged(draft, id, error);
             }
             Err(silence) => {
-                draft.pending(format!("{} does not answer yet", record.name));
+                draft.pending(Reason::NodeSilent, format!("{} does not answer yet", record.name));
                 // A new standby knows the control plane's password when it has replayed it.
                 if matches!(silence, Silence::Login | Silence::Refused | Silence::NotReady) {
                     draft.wake_within(draft.situation.policy.progress_ms * 2);
@@ -120,7 +125,7 @@ fn node(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) {
 
 fn create(draft: &mut Draft<'_>, node: &NodeRecord) {
     let why = format!("creating {}", node.name);
-    draft.pending(why.clone());
+    draft.pending(Reason::NodeCreating, why.clone());
     draft.act(Action::Apply(draft.node_spec(node)), why);
 }
 
@@ -149,7 +154,10 @@ fn leave(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) -> bool {
     let steady = draft.cluster().is_some_and(|c| c.phase == ClusterPhase::Steady);
     let name = draft.name(id);
     if votes || !steady || serving.is_none() {
-        draft.pending(format!("{name} is to be removed when it is no voter any more"));
+        draft.pending(
+            Reason::NodeRemoving,
+            format!("{name} is to be removed when it is no voter any more"),
+        );
         return false;
     }
     let Some(seen) = draft.seen(id) else { return true };
@@ -157,7 +165,7 @@ fn leave(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) -> bool {
         Seen::Unknown => {}
         Seen::Absent => {
             draft.record.nodes.retain(|n| n.id != id);
-            draft.event("node_removed", Some(id), format!("{name} was removed"));
+            draft.event(EventKind::NodeRemoved, Some(id), format!("{name} was removed"));
             draft.soon();
             return true;
         }
@@ -173,6 +181,6 @@ fn leave(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) -> bool {
             );
         }
     }
-    draft.pending(format!("{name} is being removed"));
+    draft.pending(Reason::NodeRemoving, format!("{name} is being removed"));
     true
 }

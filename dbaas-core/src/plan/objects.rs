@@ -7,14 +7,20 @@ use std::collections::BTreeSet;
 use crate::boot::ADMIN_ROLE;
 use crate::cluster::{ClusterPhase, standby_name};
 use crate::command::{SPARE_DATABASE, staging_database_name};
+use crate::condition::Why;
 use crate::database::DatabaseRecord;
 use crate::id::{NodeId, UserId};
+use crate::kinds::EventKind;
 use crate::lifecycle::{LifecycleEvent, ObjectLifecycle};
 use crate::observation::{CatalogueFacts, DatabaseFacts, NodeFacts};
+use crate::reason::Reason;
 use crate::user::UserRecord;
 
 use super::draft::{Draft, Serving};
 use super::{Action, DatabaseSource, GoneObject};
+
+/// What is to be told of a user or a database.
+type Told = (LifecycleEvent, Why);
 
 /// How many roles and databases one plan makes or changes, so that a pass stays short.
 const MOST_AT_ONCE: usize = 32;
@@ -115,14 +121,15 @@ fn users(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts, dur
         if user.deleting {
             match ours {
                 Some(role) => {
-                    let (event, reason) =
-                        match inheritance::drop_role(draft, primary, user.id, role, catalogue) {
-                            Ok(()) => going::told(draft, id),
-                            Err(waits_for) => {
-                                (LifecycleEvent::WorkBegan, format!("being dropped: {waits_for}"))
-                            }
-                        };
-                    set_user(draft, index, event, reason);
+                    let (event, why) = match inheritance::drop_role(draft, primary, user.id, role, catalogue)
+                    {
+                        Ok(()) => going::told(draft, id),
+                        Err(waits_for) => {
+                            let text = format!("being dropped: {waits_for}");
+                            (LifecycleEvent::WorkBegan, Why::new(Reason::ObjectWaiting, text))
+                        }
+                    };
+                    set_user(draft, index, event, why);
                 }
                 None if catalogue.lost.contains(&id) => {
                     leftovers::forget(draft, primary, GoneObject::User(user.id));
@@ -131,7 +138,7 @@ fn users(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts, dur
                 None if !durable => {}
                 None => {
                     draft.event(
-                        "user_deleted",
+                        EventKind::UserDeleted,
                         None,
                         format!(
                             "user {} is gone{}",
@@ -153,38 +160,47 @@ fn users(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts, dur
         if ours.is_some_and(|role| role.name == user.name.as_str()) {
             repair::of_user(draft, primary, index);
         }
-        let (event, reason) = match (ours, other) {
+        let (event, why) = match (ours, other) {
             (Some(role), _) if role.name != user.name.as_str() => (
                 LifecycleEvent::Failed,
-                renamed("role", &role.name, user.name.as_str()),
+                Why::new(
+                    Reason::RenamedBySql,
+                    renamed("role", &role.name, user.name.as_str()),
+                ),
             ),
             (Some(role), _) => {
                 let same = role.attributes_ok
                     && role.verifier_sha256.as_deref() == Some(&user.verifier.fingerprint());
                 if same && (durable || user.lifecycle == ObjectLifecycle::Active) {
-                    (LifecycleEvent::Converged, "as asked for".to_owned())
+                    (LifecycleEvent::Converged, Reason::AsAskedFor.into())
                 } else if same {
                     (
                         LifecycleEvent::WorkBegan,
-                        "created; waiting until a standby has it".to_owned(),
+                        Why::new(Reason::ObjectWaiting, "created; waiting until a standby has it"),
                     )
                 } else {
                     put_role(draft, primary, &user, true);
-                    (LifecycleEvent::WorkBegan, "being changed".to_owned())
+                    (LifecycleEvent::WorkBegan, Reason::ObjectChanging.into())
                 }
             }
             (None, Some(other)) if leftovers::is_one(draft, other.id) => (
                 LifecycleEvent::WorkBegan,
-                "an earlier role of this name is being dropped".to_owned(),
+                Why::new(
+                    Reason::ObjectWaiting,
+                    "an earlier role of this name is being dropped",
+                ),
             ),
             (None, Some(other)) if user.adopting && other.id.is_none() => {
                 adopt(draft, primary, GoneObject::User(user.id), user.name.to_string());
-                (LifecycleEvent::WorkBegan, "being adopted".to_owned())
+                (LifecycleEvent::WorkBegan, Reason::Adopting.into())
             }
-            (None, Some(_)) => (LifecycleEvent::Failed, foreign("role")),
+            (None, Some(_)) => (
+                LifecycleEvent::Failed,
+                Why::new(Reason::NameTaken, foreign("role")),
+            ),
             (None, None) => {
                 put_role(draft, primary, &user, false);
-                (LifecycleEvent::WorkBegan, "being created".to_owned())
+                (LifecycleEvent::WorkBegan, Reason::ObjectCreating.into())
             }
         };
         if user.lifecycle == ObjectLifecycle::Active && event != LifecycleEvent::Converged {
@@ -193,11 +209,11 @@ fn users(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts, dur
             } else {
                 ""
             };
-            let message = format!("user {} is not as asked for ({reason}){mending}", user.name);
-            draft.event("drift_found", None, message);
+            let message = format!("user {} is not as asked for ({why}){mending}", user.name);
+            draft.event(EventKind::DriftFound, None, message);
         }
-        let (event, reason) = with_failure(draft, id, event, reason);
-        set_user(draft, index, event, reason);
+        let (event, why) = with_failure(draft, id, event, why);
+        set_user(draft, index, event, why);
     }
 }
 
@@ -227,12 +243,15 @@ fn left_alone(what: &str, other: bool) -> String {
 }
 
 /// What came of a request to adopt: an event's kind and what it says.
-fn adoption(what: &str, ours: bool) -> (&'static str, String) {
+fn adoption(what: &str, ours: bool) -> (EventKind, String) {
     if ours {
-        ("adopted", format!("the {what} of this name is this resource's"))
+        (
+            EventKind::Adopted,
+            format!("the {what} of this name is this resource's"),
+        )
     } else {
         (
-            "adoption_failed",
+            EventKind::AdoptionFailed,
             format!("there is no {what} of this name that could be adopted"),
         )
     }
@@ -259,21 +278,18 @@ fn has_role(user: &UserRecord, catalogue: &CatalogueFacts) -> bool {
 }
 
 /// An attempt that failed is an error until one succeeds; it is tried again all the time.
-fn with_failure(
-    draft: &Draft<'_>,
-    id: uuid::Uuid,
-    event: LifecycleEvent,
-    reason: String,
-) -> (LifecycleEvent, String) {
+fn with_failure(draft: &Draft<'_>, id: uuid::Uuid, event: LifecycleEvent, why: Why) -> Told {
     match draft.situation.observation.object_failures.get(&id) {
         Some(failure) if event == LifecycleEvent::WorkBegan => {
-            (LifecycleEvent::Failed, format!("{failure}; it is tried again"))
+            let text = format!("{failure}; it is tried again");
+            (LifecycleEvent::Failed, Why::new(Reason::ObjectFails, text))
         }
-        _ => (event, reason),
+        _ => (event, why),
     }
 }
 
-fn set_user(draft: &mut Draft<'_>, index: usize, event: LifecycleEvent, reason: String) {
+fn set_user(draft: &mut Draft<'_>, index: usize, event: LifecycleEvent, why: Why) {
+    let now = draft.situation.observation.at;
     let user = &mut draft.users[index];
     // A failure that the engine recorded stays to be read until it has succeeded.
     let keep =
@@ -281,12 +297,13 @@ fn set_user(draft: &mut Draft<'_>, index: usize, event: LifecycleEvent, reason: 
     let before = user.lifecycle;
     user.lifecycle = before.transition(event);
     if !keep {
-        user.reason = reason;
+        user.reason.clone_from(&why.text);
+        user.conditions.set_reconciled(event, why, now);
     }
     let (after, message) = (user.lifecycle, format!("user {}: {}", user.name, user.reason));
     match after {
-        ObjectLifecycle::Active if before != after => draft.event("user_active", None, message),
-        ObjectLifecycle::Error if before != after => draft.event("user_error", None, message),
+        ObjectLifecycle::Active if before != after => draft.event(EventKind::UserActive, None, message),
+        ObjectLifecycle::Error if before != after => draft.event(EventKind::UserError, None, message),
         _ => {}
     }
 }
@@ -353,8 +370,8 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
                 _ if staged => {}
                 Some(found) => {
                     drop_database(draft, primary, &database, found.name.clone(), true);
-                    let (event, reason) = going::told(draft, id);
-                    set_database(draft, index, event, reason);
+                    let (event, why) = going::told(draft, id);
+                    set_database(draft, index, event, why);
                 }
                 None if lost => leftovers::forget(draft, primary, GoneObject::Database(database.id)),
                 None => {
@@ -364,7 +381,7 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
                             database.name,
                             left_alone("database", other.is_some())
                         );
-                        draft.event("database_deleted", None, message);
+                        draft.event(EventKind::DatabaseDeleted, None, message);
                         draft.gone.push(GoneObject::Database(database.id));
                         draft.record.dropped.note(id);
                     }
@@ -391,7 +408,10 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
                 draft,
                 index,
                 LifecycleEvent::Failed,
-                "its owner does not exist: give it another one".to_owned(),
+                Why::new(
+                    Reason::OwnerMissing,
+                    "its owner does not exist: give it another one",
+                ),
             );
             continue;
         };
@@ -404,31 +424,34 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
         let there = ours.filter(|found| {
             found.name == database.name.as_str() && owner_role.is_some_and(|role| role.name == found.owner)
         });
-        let (event, reason) = match (ours, other) {
+        let (event, why) = match (ours, other) {
             (Some(found), _) if found.name != database.name.as_str() => (
                 LifecycleEvent::Failed,
-                renamed("database", &found.name, database.name.as_str()),
+                Why::new(
+                    Reason::RenamedBySql,
+                    renamed("database", &found.name, database.name.as_str()),
+                ),
             ),
             (Some(found), _) if as_asked(found) => {
                 let moving = owner_role
                     .is_some_and(|role| inheritance::transfer(draft, primary, index, found, role, catalogue));
                 if moving {
-                    (
-                        LifecycleEvent::WorkBegan,
-                        "its new owner is being given the former owner's objects".to_owned(),
-                    )
+                    (LifecycleEvent::WorkBegan, Reason::OwnershipMoving.into())
                 } else if durable || database.lifecycle == ObjectLifecycle::Active {
-                    (LifecycleEvent::Converged, "as asked for".to_owned())
+                    (LifecycleEvent::Converged, Reason::AsAskedFor.into())
                 } else {
                     (
                         LifecycleEvent::WorkBegan,
-                        "created; waiting until a standby has it".to_owned(),
+                        Why::new(Reason::ObjectWaiting, "created; waiting until a standby has it"),
                     )
                 }
             }
             (None, Some(other)) if leftovers::is_one(draft, other.id) => (
                 LifecycleEvent::WorkBegan,
-                "an earlier database of this name is being dropped".to_owned(),
+                Why::new(
+                    Reason::ObjectWaiting,
+                    "an earlier database of this name is being dropped",
+                ),
             ),
             (None, Some(other)) if database.adopting && other.id.is_none() => {
                 adopt(
@@ -437,13 +460,20 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
                     GoneObject::Database(database.id),
                     database.name.to_string(),
                 );
-                (LifecycleEvent::WorkBegan, "being adopted".to_owned())
+                (LifecycleEvent::WorkBegan, Reason::Adopting.into())
             }
-            (None, Some(_)) => (LifecycleEvent::Failed, foreign("database")),
-            (None, None) if lost => (LifecycleEvent::Failed, dropped_by_sql(&draft.databases[index])),
-            (ours, _) if !(owner_role.is_some() || ours.is_none() && made_now.contains(&owner.id)) => {
-                (LifecycleEvent::WorkBegan, "waiting for its owner".to_owned())
-            }
+            (None, Some(_)) => (
+                LifecycleEvent::Failed,
+                Why::new(Reason::NameTaken, foreign("database")),
+            ),
+            (None, None) if lost => (
+                LifecycleEvent::Failed,
+                Why::new(Reason::DroppedBySql, dropped_by_sql(&draft.databases[index])),
+            ),
+            (ours, _) if !(owner_role.is_some() || ours.is_none() && made_now.contains(&owner.id)) => (
+                LifecycleEvent::WorkBegan,
+                Why::new(Reason::ObjectWaiting, "waiting for its owner"),
+            ),
             (Some(found), _) => {
                 let (id, name) = (database.id, database.name.clone());
                 let why = format!("owner and privileges of database {name}");
@@ -459,7 +489,7 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
                     },
                     why,
                 );
-                (LifecycleEvent::WorkBegan, "being changed".to_owned())
+                (LifecycleEvent::WorkBegan, Reason::ObjectChanging.into())
             }
             (None, None) => {
                 let source = if staged {
@@ -486,19 +516,19 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
                         why,
                     );
                 }
-                (LifecycleEvent::WorkBegan, "being created".to_owned())
+                (LifecycleEvent::WorkBegan, Reason::ObjectCreating.into())
             }
         };
-        let (event, reason) = match there {
+        let (event, why) = match there {
             Some(found) => {
                 repair::of_database(draft, primary, index);
-                let told = access::of_database(draft, primary, index, found, catalogue, (event, reason));
+                let told = access::of_database(draft, primary, index, found, catalogue, (event, why));
                 match owner_role.map(inheritance::RoleRef::of) {
                     Some(owner) => extensions::of_database(draft, primary, index, found, &owner, told),
                     None => told,
                 }
             }
-            None => (event, reason),
+            None => (event, why),
         };
         if database.lifecycle == ObjectLifecycle::Active && event != LifecycleEvent::Converged {
             let what = match event {
@@ -509,11 +539,11 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
                 LifecycleEvent::WorkBegan => ": mending it",
                 _ => "",
             };
-            let message = format!("database {} is not as asked for ({reason}){what}", database.name);
-            draft.event("drift_found", None, message);
+            let message = format!("database {} is not as asked for ({why}){what}", database.name);
+            draft.event(EventKind::DriftFound, None, message);
         }
-        let (event, reason) = with_failure(draft, id, event, reason);
-        set_database(draft, index, event, reason);
+        let (event, why) = with_failure(draft, id, event, why);
+        set_database(draft, index, event, why);
     }
 }
 
@@ -528,7 +558,8 @@ fn dropped_by_sql(database: &DatabaseRecord) -> String {
     )
 }
 
-fn set_database(draft: &mut Draft<'_>, index: usize, event: LifecycleEvent, reason: String) {
+fn set_database(draft: &mut Draft<'_>, index: usize, event: LifecycleEvent, why: Why) {
+    let now = draft.situation.observation.at;
     let database = &mut draft.databases[index];
     let keep = database.lifecycle == ObjectLifecycle::Error
         && event == LifecycleEvent::WorkBegan
@@ -536,13 +567,14 @@ fn set_database(draft: &mut Draft<'_>, index: usize, event: LifecycleEvent, reas
     let before = database.lifecycle;
     database.lifecycle = before.transition(event);
     if !keep {
-        database.reason = reason;
+        database.reason.clone_from(&why.text);
+        database.conditions.set_reconciled(event, why, now);
     }
     let after = database.lifecycle;
     let message = format!("database {}: {}", database.name, database.reason);
     match after {
-        ObjectLifecycle::Active if before != after => draft.event("database_active", None, message),
-        ObjectLifecycle::Error if before != after => draft.event("database_error", None, message),
+        ObjectLifecycle::Active if before != after => draft.event(EventKind::DatabaseActive, None, message),
+        ObjectLifecycle::Error if before != after => draft.event(EventKind::DatabaseError, None, message),
         _ => {}
     }
 }

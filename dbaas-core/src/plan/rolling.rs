@@ -6,9 +6,11 @@ use crate::cluster::{ClusterPhase, FailoverCause, Lsn, standby_name};
 use crate::id::NodeId;
 use crate::infrastructure::PowerOff;
 use crate::instance::SwitchoverRequest;
+use crate::kinds::EventKind;
 use crate::node::{NodeRecord, NodeRole, Rejoin, RestartMark};
 use crate::observation::{NodeFacts, Seen};
 use crate::patience::{CHECKPOINT_MS, SHUTDOWN_MS, SWITCHOVER_MS};
+use crate::reason::Reason;
 
 use super::draft::{Draft, Serving};
 use super::lifetime::new_node;
@@ -30,7 +32,10 @@ pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
         if calm {
             switchover(draft, primary, facts);
         } else {
-            draft.pending("a switchover waits for the change of voters to settle");
+            draft.pending(
+                Reason::SwitchoverWaiting,
+                "a switchover waits for the change of voters to settle",
+            );
         }
     } else if calm && !configuration::is_under_way(draft) {
         roll(draft, primary, facts);
@@ -57,8 +62,8 @@ fn scale(draft: &mut Draft<'_>, primary: Serving) {
         };
         let node = new_node(draft, id, NodeRole::Standby, Rejoin::BaseBackup);
         let why = format!("adding {} (base backup)", node.name);
-        draft.event("node_added", Some(id), why.clone());
-        draft.pending(why);
+        draft.event(EventKind::NodeAdded, Some(id), why.clone());
+        draft.pending(Reason::NodeCreating, why);
         draft.record.nodes.push(node);
         draft.soon();
     }
@@ -81,7 +86,7 @@ fn scale(draft: &mut Draft<'_>, primary: Serving) {
             node.leaving = true;
         }
         draft.event(
-            "node_leaving",
+            EventKind::NodeLeaving,
             Some(victim),
             format!("removing {name}: nodes_number is {wanted} now"),
         );
@@ -155,15 +160,18 @@ fn roll(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
         let unseen = draft.record.nodes.iter().any(unseen);
         if draft.record.requests.restart.is_some() && !unseen {
             draft.record.requests.restart = None;
-            draft.event("restart_completed", None, "every node was restarted");
+            draft.event(EventKind::RestartCompleted, None, "every node was restarted");
         }
         return;
     }
     draft.soon();
-    draft.pending(format!(
-        "restarting nodes one at a time; {} left",
-        behind.len() + usize::from(primary_outdated)
-    ));
+    draft.pending(
+        Reason::NodeRestarting,
+        format!(
+            "restarting nodes one at a time; {} left",
+            behind.len() + usize::from(primary_outdated)
+        ),
+    );
     if !all_there {
         return;
     }
@@ -172,7 +180,7 @@ fn roll(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
             "restarting the standby {} for its new configuration",
             draft.name(*next)
         );
-        draft.event("node_restarting", Some(*next), why.clone());
+        draft.event(EventKind::NodeRestarting, Some(*next), why.clone());
         draft.act(
             Action::PowerOff {
                 node: *next,
@@ -188,7 +196,7 @@ fn roll(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
             "restarting {} for its new configuration",
             draft.name(primary.node)
         );
-        draft.event("node_restarting", Some(primary.node), why.clone());
+        draft.event(EventKind::NodeRestarting, Some(primary.node), why.clone());
         draft.act(
             Action::PowerOff {
                 node: primary.node,
@@ -222,7 +230,11 @@ fn switchover(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
     draft.soon();
     if request.to == Some(primary.node) {
         draft.record.requests.switchover = None;
-        draft.event("switchover_done", Some(primary.node), "it is the primary already");
+        draft.event(
+            EventKind::SwitchoverDone,
+            Some(primary.node),
+            "it is the primary already",
+        );
         return;
     }
     let ready = |id: &NodeId| {
@@ -267,13 +279,16 @@ fn switchover(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
         };
         if let Some(why) = given_up {
             draft.record.requests.switchover = None;
-            draft.event("switchover_given_up", None, why);
+            draft.event(EventKind::SwitchoverGivenUp, None, why);
         } else {
             // Asked for in the future: the clock was set back since, and the minute counts from now.
             if let Some(request) = draft.record.requests.switchover.as_mut() {
                 request.at = request.at.min(now);
             }
-            draft.pending("a switchover waits for a standby that has caught up");
+            draft.pending(
+                Reason::SwitchoverWaiting,
+                "a switchover waits for a standby that has caught up",
+            );
         }
         return;
     };
@@ -311,13 +326,16 @@ fn is_checkpointed(
             // From now on it is the checkpoint that is waited for. (Asked for in the future: the clock was set back.)
             request.at = asked_at.min(now);
         }
-        draft.pending(format!("a switchover waits for a checkpoint of {name}"));
+        draft.pending(
+            Reason::SwitchoverWaiting,
+            format!("a switchover waits for a checkpoint of {name}"),
+        );
         draft.act(
             Action::Checkpoint { node: primary.node },
             "a checkpoint now makes the shutdown short",
         );
     } else if request.by_controller {
-        draft.problem(format!(
+        draft.problem(Reason::CheckpointHangs, format!(
             "restarting {name} waits for a checkpoint, which does not end: clients would wait for it while {name} shuts down; look at its disk"
         ));
         draft.act(
@@ -328,7 +346,7 @@ fn is_checkpointed(
         draft.record.requests.switchover = None;
         let minutes = CHECKPOINT_MS / 60_000;
         draft.event(
-            "switchover_given_up",
+            EventKind::SwitchoverGivenUp,
             Some(primary.node),
             format!(
                 "the checkpoint of {name} before it did not end within {minutes} minutes, and clients would have waited for it; {name} goes on as \

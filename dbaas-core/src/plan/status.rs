@@ -1,34 +1,44 @@
 //! What the user is told: state and reason of the instance and of each node.
 
 use crate::cluster::{ClusterPhase, FailoverCause, standby_name};
+use crate::condition::Why;
 use crate::id::NodeId;
-use crate::infrastructure::{Enforcement, PowerState};
+use crate::infrastructure::{Enforcement, ExitReason, PowerState};
 use crate::instance::InstancePhase;
+use crate::kinds::{ActionKind, EventKind};
 use crate::lifecycle::{Lifecycle, LifecycleEvent};
 use crate::node::NodeRole;
 use crate::observation::{ActionFailure, Seen};
+use crate::reason::Reason;
 
 use super::draft::{Draft, Serving};
-use super::failover;
+use super::{conditions, failover};
 
 /// Sets the instance's state.
-pub(super) fn set(draft: &mut Draft<'_>, phase: InstancePhase, event: LifecycleEvent, reason: String) {
+pub(super) fn set(
+    draft: &mut Draft<'_>,
+    phase: InstancePhase,
+    event: LifecycleEvent,
+    why: Why,
+    serving: Option<Serving>,
+) {
+    conditions::of_instance(draft, event, &why, serving);
     let generation = draft.record.generation;
     let warnings = std::mem::take(&mut draft.warnings);
     let status = &mut draft.record.status;
     let before = status.lifecycle;
     status.lifecycle = before.transition(event);
     status.phase = phase;
-    status.reason = reason;
+    status.reason = why.text;
     status.warnings = warnings;
     status.observed_generation = generation;
     let (after, reason) = (status.lifecycle, status.reason.clone());
     if before != after {
         let kind = match after {
-            Lifecycle::New => "instance_new",
-            Lifecycle::InProgress => "instance_in_progress",
-            Lifecycle::Active => "instance_active",
-            Lifecycle::Error => "instance_error",
+            Lifecycle::New => EventKind::InstanceNew,
+            Lifecycle::InProgress => EventKind::InstanceInProgress,
+            Lifecycle::Active => EventKind::InstanceActive,
+            Lifecycle::Error => EventKind::InstanceError,
         };
         draft.event(kind, None, reason);
     }
@@ -40,12 +50,16 @@ pub(super) fn plan(draft: &mut Draft<'_>, serving: Option<Serving>) {
     stuck(draft);
     if let Some(refused) = &draft.record.parameters.refused {
         let reason = &refused.reason;
-        draft.problem(format!(
-            "{reason}; the parameters of before are in force: take back or change what was refused"
-        ));
+        draft.problem(
+            Reason::ParametersRefused,
+            format!("{reason}; the parameters of before are in force: take back or change what was refused"),
+        );
     }
     if let Some(error) = draft.situation.observation.infrastructure_error.clone() {
-        draft.problem(format!("the infrastructure does not answer: {error}"));
+        draft.problem(
+            Reason::InfrastructureSilent,
+            format!("the infrastructure does not answer: {error}"),
+        );
     }
     let endpoint = serving
         .and_then(|s| draft.situation.observation.infra(s.node))
@@ -71,15 +85,19 @@ pub(super) fn plan(draft: &mut Draft<'_>, serving: Option<Serving>) {
             .is_some_and(|c| c.is_joint() || c.phase != ClusterPhase::Steady)
     {
         // The newest electorate is written down, and the primary does not wait for it, or not enough of it is there.
-        draft.pending("whom a commit waits for is being changed");
+        draft.pending(
+            Reason::ElectorateChanging,
+            "whom a commit waits for is being changed",
+        );
     }
     let phase = phase(draft, serving);
     if let Some(problem) = draft.problems.first().cloned() {
-        set(draft, phase, LifecycleEvent::Failed, problem);
+        set(draft, phase, LifecycleEvent::Failed, problem, serving);
     } else if let Some(pending) = draft.pending.first().cloned() {
-        set(draft, phase, LifecycleEvent::WorkBegan, pending);
+        set(draft, phase, LifecycleEvent::WorkBegan, pending, serving);
     } else {
-        set(draft, phase, LifecycleEvent::Converged, "as asked for".to_owned());
+        let why = Why::from(Reason::AsAskedFor);
+        set(draft, phase, LifecycleEvent::Converged, why, serving);
     }
 }
 
@@ -91,14 +109,17 @@ fn stuck(draft: &mut Draft<'_>) {
     let ids: Vec<NodeId> = draft.record.nodes.iter().map(|n| n.id).collect();
     for id in ids {
         let done = match repeated_failure(draft, id) {
-            Some(failure) if failure.action == "apply" => "created",
-            Some(failure) if failure.action == "start" => "started",
-            Some(failure) if failure.action == "remove" => "removed",
+            Some(failure) if failure.action == ActionKind::Apply => "created",
+            Some(failure) if failure.action == ActionKind::Start => "started",
+            Some(failure) if failure.action == ActionKind::Remove => "removed",
             _ => continue,
         };
         if let Some(failure) = repeated_failure(draft, id).filter(|_| draft.is_off(id)) {
             let (name, why) = (draft.name(id), &failure.message);
-            draft.problem(format!("{name} cannot be {done}: {why}; it is tried again"));
+            draft.problem(
+                Reason::NodeFails,
+                format!("{name} cannot be {done}: {why}; it is tried again"),
+            );
         }
     }
 }
@@ -148,48 +169,62 @@ fn nodes(draft: &mut Draft<'_>, serving: Option<Serving>) {
         let streams =
             primary_facts.is_some_and(|f| f.streaming(&name).is_some()) && draft.is_of_this_history(id);
         let power = seen.infra.present().map(|n| &n.power);
-        let (mut event, mut reason) = match (&seen.infra, power) {
-            (Seen::Unknown, _) => (None, "the infrastructure does not answer".to_owned()),
-            (Seen::Absent, _) => (Some(LifecycleEvent::WorkBegan), "being created".to_owned()),
-            _ if is_primary && failover::serves_nobody(draft, id).is_some() => {
-                let unfit = failover::serves_nobody(draft, id).map(failover::words);
-                (
-                    Some(LifecycleEvent::Failed),
-                    format!("primary: {}", unfit.unwrap_or_default()),
-                )
-            }
-            _ if is_primary => (
-                Some(LifecycleEvent::Converged),
-                "primary: takes writes".to_owned(),
+        let (mut event, mut why) = match (&seen.infra, power) {
+            (Seen::Unknown, _) => (None, Reason::InfrastructureSilent.into()),
+            (Seen::Absent, _) => (
+                Some(LifecycleEvent::WorkBegan),
+                Why::new(Reason::NodeCreating, "being created"),
             ),
+            _ if is_primary => match failover::serves_nobody(draft, id) {
+                Some(unfit) => (
+                    Some(LifecycleEvent::Failed),
+                    Why::new(
+                        failover::reason_of(unfit.kind),
+                        format!("primary: {}", failover::words(unfit)),
+                    ),
+                ),
+                None => (
+                    Some(LifecycleEvent::Converged),
+                    Why::new(Reason::TakesWrites, "primary: takes writes"),
+                ),
+            },
             _ if streams => (
                 Some(LifecycleEvent::Converged),
-                "standby: streams from the primary".to_owned(),
+                Why::new(Reason::Streaming, "standby: streams from the primary"),
             ),
-            (_, Some(PowerState::Exited(exit))) => (Some(LifecycleEvent::Failed), exit.message.clone()),
+            (_, Some(PowerState::Exited(exit))) => {
+                let reason = match exit.reason {
+                    ExitReason::DiskFull => Reason::DiskFull,
+                    _ => Reason::NodeExited,
+                };
+                (
+                    Some(LifecycleEvent::Failed),
+                    Why::new(reason, exit.message.clone()),
+                )
+            }
             (_, Some(PowerState::Frozen)) => (
                 Some(LifecycleEvent::Failed),
-                "its processes are frozen".to_owned(),
+                Why::new(Reason::NodeFrozen, "its processes are frozen"),
             ),
             (_, Some(PowerState::Preparing)) => (
                 Some(LifecycleEvent::WorkBegan),
-                "its data is being prepared".to_owned(),
+                Why::new(Reason::NodePreparing, "its data is being prepared"),
             ),
             (_, Some(PowerState::Off)) => (
                 Some(LifecycleEvent::WorkBegan),
-                "off; about to be started".to_owned(),
+                Why::new(Reason::NodeStarting, "off; about to be started"),
             ),
             (_, Some(PowerState::Running)) if seen.sql.is_err() => (
                 Some(LifecycleEvent::WorkBegan),
-                "PostgreSQL does not answer yet".to_owned(),
+                Why::new(Reason::NodeSilent, "PostgreSQL does not answer yet"),
             ),
             _ => (
                 Some(LifecycleEvent::WorkBegan),
-                "standby: not streaming yet".to_owned(),
+                Why::new(Reason::NotStreaming, "standby: not streaming yet"),
             ),
         };
         if let (Some(failure), false, false) = (&seen.last_failure, is_primary, streams) {
-            reason = format!("{reason}; last failure: {failure}");
+            why.text = format!("{why}; last failure: {failure}");
             if failure.times >= FAILURES_TOLD && seen.is_off() {
                 event = Some(LifecycleEvent::Failed);
             }
@@ -198,11 +233,12 @@ fn nodes(draft: &mut Draft<'_>, serving: Option<Serving>) {
             Some(n) => (n.endpoint.clone(), n.backend_ref.clone()),
             None => (None, None),
         };
+        conditions::of_node(draft, index, event, &why, is_primary);
         let node = &mut draft.record.nodes[index];
         if let Some(event) = event {
             node.lifecycle = node.lifecycle.transition(event);
         }
-        node.reason = reason;
+        node.reason = why.text;
         node.sync = k > 0 && streams && voters.contains(&id);
         if serving.is_some() {
             node.role = if is_primary {
@@ -246,9 +282,7 @@ fn warnings(draft: &mut Draft<'_>) {
             k + 2
         ));
     }
-    let disk_bytes = u64::from(draft.record.spec.resources.disk.get()) << 30;
-    // More than this is enough for any disk, however large.
-    let floor = (disk_bytes / 100 * policy.low_disk_percent).min(4 << 30);
+    let floor = disk_floor(draft);
     let advice = draft.disk_advice();
     for node in &draft.record.nodes {
         let free = draft
@@ -265,4 +299,10 @@ fn warnings(draft: &mut Draft<'_>) {
             ));
         }
     }
+}
+
+/// Less than this is little space on a data disk, in bytes. More than 4 GB is enough for any disk, however large.
+pub(super) fn disk_floor(draft: &Draft<'_>) -> u64 {
+    let disk_bytes = u64::from(draft.record.spec.resources.disk.get()) << 30;
+    (disk_bytes / 100 * draft.situation.policy.low_disk_percent).min(4 << 30)
 }

@@ -4,6 +4,7 @@ use dbaas_core::access::{Access, AccessEntry, AccessLevel};
 use dbaas_core::cluster::Lsn;
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{DatabaseId, UserId};
+use dbaas_core::kinds::EventKind;
 use dbaas_core::lifecycle::ObjectLifecycle;
 use dbaas_core::observation::{
     AccessFacts, AccessMember, CatalogueFacts, DatabaseFacts, ForeignGrant, Inside, InsideFacts, ObjectKind,
@@ -167,7 +168,11 @@ fn drift_is_put_back_and_told_while_the_database_is_active() {
     let plan = world.sees(facts).plan();
     assert_eq!(plan.actions.len(), 1);
     assert!(plan.databases.is_empty(), "it goes on being ACTIVE");
-    assert!(plan.events.iter().any(|event| event.kind == "access_drift"));
+    assert!(
+        plan.events
+            .iter()
+            .any(|event| event.kind == EventKind::AccessDrift)
+    );
 }
 
 #[test]

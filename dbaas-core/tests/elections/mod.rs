@@ -5,6 +5,7 @@ mod lost_candidates;
 use dbaas_core::cluster::{ClusterPhase, Epoch, FailoverCause, Lsn};
 use dbaas_core::infrastructure::{Exit, ExitReason, PowerOff, PowerState};
 use dbaas_core::instance::FailoverRequest;
+use dbaas_core::kinds::{ActionKind, EventKind};
 use dbaas_core::node::Rejoin;
 use dbaas_core::observation::{Fitness, NodeFacts, Seen, Silence, SlotFacts, Unfit, UnfitKind};
 use dbaas_core::plan::Action;
@@ -31,7 +32,7 @@ fn reason(scene: &Scene) -> String {
 fn on(scene: &Scene, n: usize) -> Vec<&'static str> {
     let actions = scene.plan().actions;
     let there = actions.iter().filter(|a| a.node() == node(n));
-    there.map(|a| a.name()).collect()
+    there.map(|a| a.kind().as_str()).collect()
 }
 
 fn fences(scene: &Scene, n: usize, mode: PowerOff) -> bool {
@@ -105,14 +106,14 @@ fn whoever_asks_for_a_failover_does_not_wait() {
     assert_eq!(ended(&scene), None, "whether it serves is tried first");
     assert_eq!(scene.plan().try_service, Some(node(1)));
     scene.seen(1).fitness = Fitness::Serves { ms_ago: 0 };
-    assert_eq!(ended(&scene), Some("failover_given_up"));
+    assert_eq!(ended(&scene), Some(EventKind::FailoverGivenUp));
     // Another one is the primary by now.
     scene.record.requests.failover.as_mut().unwrap().from = Some(node(2));
-    assert_eq!(ended(&scene), Some("failover_done"));
+    assert_eq!(ended(&scene), Some(EventKind::FailoverDone));
 }
 
 /// How a request for a failover ends in this plan, if it does.
-fn ended(scene: &Scene) -> Option<&'static str> {
+fn ended(scene: &Scene) -> Option<EventKind> {
     let plan = scene.plan();
     let kept = plan
         .record
@@ -122,7 +123,7 @@ fn ended(scene: &Scene) -> Option<&'static str> {
         .failover
         .is_some();
     let mut kinds = plan.events.iter().map(|e| e.kind);
-    let told = kinds.find(|kind| matches!(*kind, "failover_done" | "failover_given_up"));
+    let told = kinds.find(|kind| matches!(*kind, EventKind::FailoverDone | EventKind::FailoverGivenUp));
     assert_ne!(kept, told.is_some(), "what ends is told of: {:?}", plan.events);
     told
 }
@@ -256,7 +257,7 @@ fn a_failover_that_cannot_be_carried_out_is_given_up_after_a_minute() {
     assert_eq!(ended(&scene), None);
     let at = scene.observation.at.plus_ms(60_001);
     scene.observation.at = at;
-    assert_eq!(ended(&scene), Some("failover_given_up"));
+    assert_eq!(ended(&scene), Some(EventKind::FailoverGivenUp));
 }
 
 #[test]
@@ -623,14 +624,14 @@ fn a_candidate_gets_the_slots_that_it_lacks_and_loses_those_that_are_of_no_use()
         slot("theirs", false, true),
     ];
     let actions = scene.plan().actions;
-    let of = |kind: &str| {
-        actions.iter().find(|a| a.name() == kind).map(|a| match a {
+    let of = |kind: ActionKind| {
+        actions.iter().find(|a| a.kind() == kind).map(|a| match a {
             Action::CreateSlots { names, .. } | Action::DropSlots { names, .. } => names.clone(),
             _ => Vec::new(),
         })
     };
-    assert_eq!(of("create_slots"), Some(vec!["dbaas_n1".to_owned()]));
-    assert_eq!(of("drop_slots"), Some(vec!["dbaas_n9".to_owned()]));
+    assert_eq!(of(ActionKind::CreateSlots), Some(vec!["dbaas_n1".to_owned()]));
+    assert_eq!(of(ActionKind::DropSlots), Some(vec!["dbaas_n9".to_owned()]));
 }
 
 /// Its primary was lost in the middle of a record. What it received ends there, and it is never seen to have replayed that.

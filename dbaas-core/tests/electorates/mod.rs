@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use dbaas_core::cluster::{ClusterState, Electorate, Epoch, Lsn};
 use dbaas_core::instance::SwitchoverRequest;
+use dbaas_core::kinds::EventKind;
 use dbaas_core::node::Rejoin;
 use dbaas_core::observation::{Seen, Silence};
 use dbaas_core::plan::Action;
@@ -216,7 +217,7 @@ fn a_change_goes_to_the_primary_then_past_a_barrier_and_then_ends() {
     flushed(&mut scene, 2, 2_000);
     assert!(!is_joint(&scene));
     let plan = scene.plan();
-    assert!(plan.events.iter().any(|e| e.kind == "electorate_changed"));
+    assert!(plan.events.iter().any(|e| e.kind == EventKind::ElectorateChanged));
     assert_eq!(newest(&scene), (vec![2], 1));
     // By the word of one of another history, or of one that does not answer, it does not end.
     scene.facts(2).history = Epoch(0);

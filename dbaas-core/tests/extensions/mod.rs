@@ -5,6 +5,7 @@ use dbaas_core::command::change_extension;
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::extension::{ExtensionName, Extensions};
 use dbaas_core::id::{DatabaseId, UserId};
+use dbaas_core::kinds::EventKind;
 use dbaas_core::lifecycle::ObjectLifecycle;
 use dbaas_core::observation::{
     CatalogueFacts, DatabaseFacts, ExtensionFacts, ExtensionPlace, Inside, InsideFacts, InstalledExtension,
@@ -220,7 +221,7 @@ fn an_update_is_asked_for_and_then_over() {
     assert!(
         plan.events
             .iter()
-            .any(|event| event.kind == "extensions_updated" && event.message.contains("pg_trgm 1.6"))
+            .any(|event| event.kind == EventKind::ExtensionsUpdated && event.message.contains("pg_trgm 1.6"))
     );
 }
 
@@ -254,7 +255,11 @@ fn drift_is_told_of_and_made_again() {
     world.sees(&[installed("pg_trgm", "1.6")]).step();
     let plan = world.sees(&[offered("pg_trgm")]).step();
     assert_eq!(changes(&plan).len(), 1);
-    assert!(plan.events.iter().any(|event| event.kind == "extension_drift"));
+    assert!(
+        plan.events
+            .iter()
+            .any(|event| event.kind == EventKind::ExtensionDrift)
+    );
     assert_eq!(world.database.lifecycle, ObjectLifecycle::Active);
 }
 

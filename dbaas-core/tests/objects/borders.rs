@@ -22,7 +22,11 @@ fn outcome(
     let plan = plan_of(scene, user, database);
     let users = plan.users.first().unwrap_or(user).lifecycle;
     let databases = plan.databases.first().unwrap_or(database).lifecycle;
-    (plan.actions.iter().map(Action::name).collect(), users, databases)
+    (
+        plan.actions.iter().map(|a| a.kind().as_str()).collect(),
+        users,
+        databases,
+    )
 }
 
 #[test]
@@ -91,7 +95,7 @@ fn a_role_is_made_mended_or_dropped_and_another_ones_left_alone() {
             policy: &scene.policy,
             fresh_ids: &[],
         });
-        let names: Vec<_> = plan.actions.iter().map(Action::name).collect();
+        let names: Vec<_> = plan.actions.iter().map(|a| a.kind().as_str()).collect();
         (names, plan.gone.len())
     };
     assert_eq!(drops(vec![there.clone()]), (vec!["drop_role"], 0));
@@ -224,7 +228,7 @@ fn what_becomes_of_users_and_databases_is_told_once_and_failures_stay_to_be_read
         let kinds: Vec<_> = plan
             .events
             .iter()
-            .map(|e| e.kind)
+            .map(|e| e.kind.as_str())
             .filter(|k| *k != "instance_active")
             .collect();
         let users = plan.users.first().unwrap_or(&user).reason.clone();
@@ -304,7 +308,7 @@ fn a_plan_does_a_bounded_number_of_them() {
             fresh_ids: &[],
         });
         assert!(plan.wants_catalogue, "the rest comes later");
-        let names: Vec<_> = plan.actions.iter().map(Action::name).collect();
+        let names: Vec<_> = plan.actions.iter().map(|a| a.kind().as_str()).collect();
         (names[0], names.len())
     };
     let none = CatalogueFacts {
@@ -344,12 +348,12 @@ fn how_a_deletion_goes_is_told() {
     });
     let told = |scene: &Scene, user: &mut UserRecord| {
         let plan = plan_of(scene, user, &shop);
-        let names: Vec<_> = plan.actions.iter().map(Action::name).collect();
+        let names: Vec<_> = plan.actions.iter().map(|a| a.kind().as_str()).collect();
         assert_eq!(names, ["drop_role", "drop_database"]);
         if let Some(new) = plan.users.first() {
             user.clone_from(new);
         }
-        let events: Vec<_> = plan.events.iter().map(|event| event.kind).collect();
+        let events: Vec<_> = plan.events.iter().map(|event| event.kind.as_str()).collect();
         let warnings = plan
             .record
             .map(|record| record.status.warnings)

@@ -2,6 +2,7 @@
 
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{DatabaseId, UserId};
+use dbaas_core::kinds::EventKind;
 use dbaas_core::lifecycle::ObjectLifecycle;
 use dbaas_core::observation::{CatalogueFacts, DatabaseFacts, RoleFacts};
 use dbaas_core::plan::{Action, GoneObject, Heir, Inheritance, Plan, Registered, RoleRef, Situation, plan};
@@ -52,9 +53,9 @@ impl World {
     fn outcome(&mut self) -> (Vec<&'static str>, ObjectLifecycle, String, Vec<&'static str>) {
         let plan = self.plan();
         let database = plan.databases.first().unwrap_or(&self.database);
-        let kinds = plan.events.iter().map(|event| event.kind);
+        let kinds = plan.events.iter().map(|event| event.kind.as_str());
         (
-            plan.actions.iter().map(Action::name).collect(),
+            plan.actions.iter().map(|a| a.kind().as_str()).collect(),
             database.lifecycle,
             database.reason.clone(),
             kinds.filter(|kind| *kind != "instance_active").collect(),
@@ -162,13 +163,17 @@ fn what_has_the_name_and_is_not_ours_is_left_alone_until_somebody_adopts_it() {
     world.catalogue.databases[0].id = Some(world.database.id.uuid());
     let plan = world.plan();
     assert!(!plan.databases[0].adopting);
-    assert!(plan.events.iter().any(|event| event.kind == "adopted"));
+    assert!(plan.events.iter().any(|event| event.kind == EventKind::Adopted));
 
     // Of another record: nobody's to give.
     world.catalogue.databases[0].id = Some(Uuid::from_u128(99));
     let plan = world.plan();
     assert_eq!(plan.actions, []);
-    assert!(plan.events.iter().any(|event| event.kind == "adoption_failed"));
+    assert!(
+        plan.events
+            .iter()
+            .any(|event| event.kind == EventKind::AdoptionFailed)
+    );
 
     // Deleting the resource leaves it where it is.
     world.catalogue.databases[0].id = None;
@@ -371,7 +376,7 @@ fn a_new_owner_gets_what_the_former_one_had_and_only_that() {
     assert!(
         plan.events
             .iter()
-            .any(|event| event.kind == "database_changed_hands")
+            .any(|event| event.kind == EventKind::DatabaseChangedHands)
     );
 }
 

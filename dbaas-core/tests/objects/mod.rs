@@ -3,12 +3,15 @@
 use dbaas_core::boot::ADMIN_ROLE;
 use dbaas_core::cluster::Lsn;
 use dbaas_core::command::{SPARE_DATABASE, staging_database_name};
+use dbaas_core::condition::Conditions;
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{DatabaseId, UserId};
+use dbaas_core::lifecycle::LifecycleEvent;
 use dbaas_core::lifecycle::ObjectLifecycle;
 use dbaas_core::observation::{CatalogueFacts, DatabaseFacts, RoleFacts};
 use dbaas_core::password::Password;
 use dbaas_core::plan::{Action, DatabaseSource, Plan, Situation, plan};
+use dbaas_core::reason::Reason;
 use dbaas_core::scram::{Iterations, ScramVerifier};
 use dbaas_core::user::UserRecord;
 use uuid::Uuid;
@@ -17,6 +20,14 @@ use crate::situation::{Scene, node};
 
 mod borders;
 mod identity;
+
+/// The conditions of a user or a database that has been ACTIVE.
+fn as_asked_for(scene: &Scene) -> Conditions {
+    let mut conditions = Conditions::default();
+    let converged = LifecycleEvent::Converged;
+    conditions.set_reconciled(converged, Reason::AsAskedFor, scene.observation.at);
+    conditions
+}
 
 pub(crate) fn user(scene: &Scene, id: UserId) -> UserRecord {
     let password = Password::new("12345678").unwrap();
@@ -34,6 +45,7 @@ pub(crate) fn user(scene: &Scene, id: UserId) -> UserRecord {
         updated_at: scene.observation.at,
         lifecycle: ObjectLifecycle::Active,
         reason: "as asked for".to_owned(),
+        conditions: as_asked_for(scene),
     }
 }
 
@@ -55,6 +67,7 @@ pub(crate) fn database(scene: &Scene, id: DatabaseId, owner: UserId) -> Database
         updated_at: scene.observation.at,
         lifecycle: ObjectLifecycle::Active,
         reason: "as asked for".to_owned(),
+        conditions: as_asked_for(scene),
     }
 }
 

@@ -5,6 +5,7 @@ mod parameters;
 use dbaas_core::cluster::{Epoch, Lsn};
 use dbaas_core::infrastructure::{BootMark, PowerState};
 use dbaas_core::instance::SwitchoverRequest;
+use dbaas_core::kinds::{ActionKind, EventKind};
 use dbaas_core::lifecycle::Lifecycle;
 use dbaas_core::observation::{ActionFailure, Seen};
 use dbaas_core::plan::{Action, Plan};
@@ -67,7 +68,7 @@ fn every_node_is_restarted_once_the_primary_last() {
     );
     started(&mut scene, 1, "after");
     let plan = scene.plan();
-    assert!(plan.events.iter().any(|e| e.kind == "restart_completed"));
+    assert!(plan.events.iter().any(|e| e.kind == EventKind::RestartCompleted));
     assert_eq!(plan.record.unwrap().requests.restart, None);
 }
 
@@ -77,7 +78,13 @@ fn a_restart_is_over_when_every_node_was_seen_to_be_restarted() {
     for n in 1..=3 {
         started(&mut scene, n, "after");
     }
-    let is_over = |scene: &Scene| scene.plan().events.iter().any(|e| e.kind == "restart_completed");
+    let is_over = |scene: &Scene| {
+        scene
+            .plan()
+            .events
+            .iter()
+            .any(|e| e.kind == EventKind::RestartCompleted)
+    };
     assert!(is_over(&scene));
     let mark = scene.record.nodes[1].restart.take();
     scene.seen(2).infra = Seen::Unknown;
@@ -148,7 +155,7 @@ fn no_node_is_restarted_while_another_is_to_be_configured() {
     scene.facts(3).config_hash = "another".to_owned();
     assert!(off(&scene.plan()).is_empty());
     scene.seen(3).last_failure = Some(ActionFailure {
-        action: "reconfigure",
+        action: ActionKind::Reconfigure,
         message: "no room".to_owned(),
         times: 1,
     });
@@ -174,7 +181,7 @@ fn asked(scene: &mut Scene, to: Option<usize>, ago_ms: i64, by_controller: bool)
 /// What a plan makes of the request.
 fn outcome(scene: &Scene) -> &'static str {
     let plan = scene.plan();
-    let mut kinds = plan.events.iter().map(|e| e.kind);
+    let mut kinds = plan.events.iter().map(|e| e.kind.as_str());
     kinds
         .rfind(|kind| kind.starts_with("switchover"))
         .unwrap_or("waits")

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use dbaas_core::cluster::{Epoch, Lsn};
 use dbaas_core::config::HOT_STANDBY_FLOOR_SETTINGS;
 use dbaas_core::infrastructure::{Exit, ExitReason, PowerState};
+use dbaas_core::kinds::{ActionKind, EventKind};
 use dbaas_core::lifecycle::Lifecycle;
 use dbaas_core::observation::{ActionFailure, Silence};
 use dbaas_core::plan::{Plan, desired_configuration};
@@ -48,7 +49,7 @@ fn parameters_that_a_server_does_not_start_with_are_given_up() {
     started(&mut scene, 2, "before");
     scene.power(2, PowerState::Off);
     let plan = go_on(&mut scene);
-    let starts = |plan: &Plan| plan.actions.iter().any(|a| a.name() == "start");
+    let starts = |plan: &Plan| plan.actions.iter().any(|a| a.kind() == ActionKind::Start);
     assert!(starts(&plan));
     scene.power(2, died());
     go_on(&mut scene);
@@ -67,7 +68,7 @@ fn parameters_that_a_server_does_not_start_with_are_given_up() {
     started(&mut scene, 2, "after that");
     scene.power(2, PowerState::Exited(said));
     let plan = go_on(&mut scene);
-    assert!(plan.events.iter().any(|e| e.kind == "parameters_refused"));
+    assert!(plan.events.iter().any(|e| e.kind == EventKind::ParametersRefused));
     assert!(scene.record.effective_parameters().is_empty());
     assert_eq!(scene.record.status.lifecycle, Lifecycle::Error);
     let reason = &scene.record.status.reason;
@@ -95,7 +96,7 @@ fn parameters_that_are_refused_when_they_are_loaded_are_given_up() {
     go_on(&mut scene);
     let fail = |scene: &mut Scene, message: &str| {
         scene.seen(1).last_failure = Some(ActionFailure {
-            action: "reconfigure",
+            action: ActionKind::Reconfigure,
             message: message.to_owned(),
             times: 1,
         });
@@ -162,7 +163,7 @@ fn smaller_values_reach_the_primary_first_where_it_is() {
     let primary = scene.facts(1).clone();
     scene.power(1, PowerState::Off);
     let plan = go_on(&mut scene);
-    let start = plan.actions.iter().find(|a| a.name() == "start");
+    let start = plan.actions.iter().find(|a| a.kind() == ActionKind::Start);
     assert_eq!(
         start.map(|a| a.node()),
         Some(node(1)),

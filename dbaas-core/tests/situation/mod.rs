@@ -388,8 +388,8 @@ fn describe(action: &Action) -> String {
         Action::CreateSlots { names, .. }
         | Action::DropSlots { names, .. }
         | Action::Bootstrap { slots: names, .. } => {
-            format!("{} {on}: {names:?}", action.name())
+            format!("{} {on}: {names:?}", action.kind())
         }
-        _ => format!("{} {on}", action.name()),
+        _ => format!("{} {on}", action.kind()),
     }
 }

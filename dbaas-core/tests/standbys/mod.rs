@@ -21,7 +21,7 @@ fn exited(reason: ExitReason) -> PowerState {
 fn on(scene: &Scene, n: usize) -> Vec<&'static str> {
     let actions = scene.plan().actions;
     let there = actions.iter().filter(|a| a.node() == node(n));
-    there.map(|a| a.name()).collect()
+    there.map(|a| a.kind().as_str()).collect()
 }
 
 /// How n3 is started, if it is.

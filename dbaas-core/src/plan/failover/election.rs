@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 use crate::cluster::{ClusterPhase, ClusterState, Electorate, FailoverCause, FormerPrimary};
 use crate::id::NodeId;
 use crate::infrastructure::PowerOff;
+use crate::kinds::EventKind;
 use crate::node::{NodeRole, Rejoin};
 use crate::patience::{SHUTDOWN_MS, STALLED_MS};
 use crate::plan::Action;
 use crate::plan::draft::Draft;
+use crate::reason::Reason;
 
 use super::health::{intact, sealable};
 use super::promotion::prepare_followers;
@@ -27,9 +29,9 @@ pub(in crate::plan) fn begin_epoch(
     next.phase = ClusterPhase::Sealing;
     next.barrier = None;
     let kind = match &cause {
-        FailoverCause::PrimaryFailed => "failover_started",
-        FailoverCause::Switchover { .. } => "switchover_started",
-        FailoverCause::Forced => "forced_failover_started",
+        FailoverCause::PrimaryFailed => EventKind::FailoverStarted,
+        FailoverCause::Switchover { .. } => EventKind::SwitchoverStarted,
+        FailoverCause::Forced => EventKind::ForcedFailoverStarted,
     };
     next.cause = Some(cause);
     draft.event(
@@ -59,7 +61,7 @@ pub(super) fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
         let why = format!("fencing the old primary {}", draft.name(old));
         draft.act(Action::PowerOff { node: old, mode }, why);
         if planned || forced {
-            draft.pending("waiting for the old primary to be off");
+            draft.pending(Reason::Electing, "waiting for the old primary to be off");
             return;
         }
     }
@@ -123,7 +125,7 @@ pub(super) fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
         let name = draft.name(old);
         let message =
             format!("too few standbys can be sealed to elect: {name} goes on as primary in epoch {epoch}");
-        draft.event("failover_abandoned", Some(old), message.clone());
+        draft.event(EventKind::FailoverAbandoned, Some(old), message.clone());
         // One that was to be promoted, and was never seen to be: started as a primary it would go on on the timeline of the primary before it, which may have
         // written other things there. It is promoted.
         let is_candidate = cluster.former.is_some();
@@ -137,21 +139,27 @@ pub(super) fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
         }
         draft.record.requests.switchover = None;
         if is_candidate {
-            draft.pending(message);
+            draft.pending(Reason::Promoting, message);
         } else {
             restart_in_place(draft, old);
         }
     } else if !cluster.is_sealed_by(&candidates) && !forced {
         let missing: BTreeSet<NodeId> = cluster.all_voters().difference(&candidates).copied().collect();
-        draft.problem(format!(
-            "a new primary cannot be chosen yet: {} may hold acknowledged commits and cannot be reached",
-            draft.names(&missing)
-        ));
+        draft.problem(
+            Reason::FailoverHeldUp,
+            format!(
+                "a new primary cannot be chosen yet: {} may hold acknowledged commits and cannot be reached",
+                draft.names(&missing)
+            ),
+        );
     } else {
-        draft.pending(format!(
-            "electing a new primary (epoch {epoch}): {} sealed",
-            draft.names(&sealed)
-        ));
+        draft.pending(
+            Reason::Electing,
+            format!(
+                "electing a new primary (epoch {epoch}): {} sealed",
+                draft.names(&sealed)
+            ),
+        );
     }
 }
 
@@ -167,7 +175,7 @@ fn restart_stalled(draft: &mut Draft<'_>, id: NodeId) -> bool {
         "{} received a part of a record, and no more comes: restarting it, so that it replays all that it has",
         draft.name(id)
     );
-    draft.event("standby_stalled", Some(id), why.clone());
+    draft.event(EventKind::StandbyStalled, Some(id), why.clone());
     let mode = PowerOff::Immediate;
     draft.act(Action::PowerOff { node: id, mode }, why);
     true
@@ -219,8 +227,8 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
         facts.lsn,
         facts.history
     );
-    draft.pending(message.clone());
-    draft.event("candidate_chosen", Some(candidate), message);
+    draft.pending(Reason::Promoting, message.clone());
+    draft.event(EventKind::CandidateChosen, Some(candidate), message);
     let closed_names = draft.closed_names();
     let planned = matches!(cluster.cause, Some(FailoverCause::Switchover { .. }));
     if let Some(state) = draft.record.cluster.as_mut() {

@@ -6,6 +6,7 @@ use crate::id::NodeId;
 use crate::plan::Action;
 use crate::plan::draft::{Draft, Serving};
 use crate::plan::nodes::SLOT_PREFIX;
+use crate::reason::Reason;
 
 use super::election::begin_epoch;
 use super::health::{Health, health, intact, loss, sealable};
@@ -67,14 +68,17 @@ pub(super) fn promoting(draft: &mut Draft<'_>, cluster: &ClusterState) -> Option
         return None;
     };
     if facts.epoch > epoch {
-        draft.problem(format!(
-            "{name} was taken over in epoch {} by another controller",
-            facts.epoch
-        ));
+        draft.problem(
+            Reason::TakenOver,
+            format!(
+                "{name} was taken over in epoch {} by another controller",
+                facts.epoch
+            ),
+        );
         return None;
     }
     if facts.in_recovery {
-        draft.pending(format!("promoting {name} (epoch {epoch})"));
+        draft.pending(Reason::Promoting, format!("promoting {name} (epoch {epoch})"));
         if facts.is_sealed(epoch) && draft.missing_closed_names(facts).is_none() {
             if facts.history >= epoch {
                 // Something else started it as a standby.
@@ -127,9 +131,10 @@ pub(super) fn marked(draft: &mut Draft<'_>, primary: NodeId, epoch: Epoch) -> bo
         return true;
     }
     let name = draft.name(primary);
-    draft.pending(format!(
-        "{name} is the primary; marking its history (epoch {epoch})"
-    ));
+    draft.pending(
+        Reason::Promoting,
+        format!("{name} is the primary; marking its history (epoch {epoch})"),
+    );
     draft.act(
         Action::MarkHistory { node: primary, epoch },
         "the first record of the epoch's primary",
@@ -144,7 +149,10 @@ fn candidate_silent(draft: &mut Draft<'_>, cluster: &ClusterState) {
     let name = draft.name(candidate);
     match health(draft, candidate) {
         Health::Serving => {}
-        Health::Waiting => draft.pending(format!("waiting for the new primary {name} to answer")),
+        Health::Waiting => draft.pending(
+            Reason::Promoting,
+            format!("waiting for the new primary {name} to answer"),
+        ),
         Health::Lost => {
             let reachable = sealable(draft, cluster);
             if cluster.is_sealed_by(&reachable) {
@@ -165,7 +173,10 @@ fn candidate_silent(draft: &mut Draft<'_>, cluster: &ClusterState) {
                     );
                     note_repromotion(draft);
                 }
-                draft.pending(format!("the new primary {name} is being started again"));
+                draft.pending(
+                    Reason::PrimaryStarting,
+                    format!("the new primary {name} is being started again"),
+                );
             } else {
                 cannot_elect(draft, cluster, &reachable);
             }

@@ -6,11 +6,13 @@ use std::collections::BTreeSet;
 use crate::cluster::{ClusterPhase, ClusterState, FailoverCause};
 use crate::id::NodeId;
 use crate::infrastructure::PowerOff;
+use crate::kinds::EventKind;
 use crate::node::Rejoin;
 use crate::observation::{Fitness, Unfit, UnfitKind};
 use crate::patience::FAILOVER_MS;
 use crate::plan::Action;
 use crate::plan::draft::Draft;
+use crate::reason::Reason;
 
 use super::await_more;
 use super::election::begin_epoch;
@@ -85,14 +87,17 @@ pub(super) fn give_up(draft: &mut Draft<'_>, cluster: &ClusterState) -> bool {
     if forced && !damaged {
         // Its disk has everything: started again it loses nothing, which is better than what was allowed.
         let why = format!("the primary {name} {said}, and nobody can take over without loss: restarting it");
-        draft.event("primary_hung", Some(primary), why.clone());
-        draft.pending(why.clone());
+        draft.event(EventKind::PrimaryHung, Some(primary), why.clone());
+        draft.pending(Reason::PrimaryHung, why.clone());
         let mode = PowerOff::Immediate;
         draft.act(Action::PowerOff { node: primary, mode }, why);
         return true;
     }
     let nobody = nobody_else(draft, cluster, &reachable);
-    draft.problem(format!("the primary {name} {said}; {nobody}"));
+    draft.problem(
+        reason_of(unfit.kind),
+        format!("the primary {name} {said}; {nobody}"),
+    );
     false
 }
 
@@ -110,15 +115,26 @@ fn tell_of_refusal(draft: &mut Draft<'_>, primary: NodeId, name: &str) {
     }
     let said = words(why);
     match why.kind {
-        UnfitKind::Exhausted | UnfitKind::Refuses => draft.problem(format!(
+        UnfitKind::Exhausted | UnfitKind::Refuses => draft.problem(reason_of(why.kind), format!(
             "the primary {name} {said}; another node would, too, so that it stays"
         )),
-        UnfitKind::NoLogin | UnfitKind::NoCommit if *again => draft.problem(format!(
+        UnfitKind::NoLogin | UnfitKind::NoCommit if *again => draft.problem(reason_of(why.kind), format!(
             "the primary {name} {said}, and the one before was the same: look at the disk and the host that they share; \
              if this lasts for {} s another node takes over",
             policy.unfit_again_ms / 1_000
         )),
         _ => {}
+    }
+}
+
+/// The same for programs.
+pub(in crate::plan) const fn reason_of(kind: UnfitKind) -> Reason {
+    match kind {
+        UnfitKind::NoLogin => Reason::NoLogin,
+        UnfitKind::NoCommit => Reason::NoCommit,
+        UnfitKind::Damaged => Reason::PrimaryDamaged,
+        UnfitKind::Exhausted => Reason::Exhausted,
+        UnfitKind::Refuses => Reason::CommitsRefused,
     }
 }
 
@@ -165,7 +181,11 @@ pub(super) fn end_request(draft: &mut Draft<'_>, primary: NodeId) {
     let name = draft.name(primary);
     if request.from.is_some_and(|from| from != primary) {
         draft.record.requests.failover = None;
-        draft.event("failover_done", Some(primary), format!("{name} is the primary"));
+        draft.event(
+            EventKind::FailoverDone,
+            Some(primary),
+            format!("{name} is the primary"),
+        );
         return;
     }
     let waited_ms = now.since_ms(request.at);
@@ -178,14 +198,17 @@ pub(super) fn end_request(draft: &mut Draft<'_>, primary: NodeId) {
         let why = format!(
             "{name} serves, so that there is nothing to fail over from; actions/switchover changes it"
         );
-        draft.event("failover_given_up", Some(primary), why);
+        draft.event(EventKind::FailoverGivenUp, Some(primary), why);
         return;
     }
     if let Some(request) = draft.record.requests.failover.as_mut() {
         // Asked for in the future: the clock was set back since.
         request.at = request.at.min(now);
     }
-    draft.pending(format!("a failover is asked for: trying whether {name} serves"));
+    draft.pending(
+        Reason::FailoverRequested,
+        format!("a failover is asked for: trying whether {name} serves"),
+    );
     draft.wake_within(draft.situation.policy.progress_ms * 10);
 }
 
@@ -204,10 +227,10 @@ pub(super) fn give_up_request(draft: &mut Draft<'_>) {
     }
     draft.record.requests.failover = None;
     let reason = draft.problems.first().or(draft.pending.first());
-    let reason = reason.map_or("nobody can take over", String::as_str);
+    let reason = reason.map_or("nobody can take over", |why| &why.text);
     let why = format!(
         "it could not be carried out within {} s: {reason}",
         FAILOVER_MS / 1_000
     );
-    draft.event("failover_given_up", None, why);
+    draft.event(EventKind::FailoverGivenUp, None, why);
 }

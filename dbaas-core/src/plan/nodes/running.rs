@@ -4,11 +4,13 @@ use crate::boot_plan::conninfo;
 use crate::cluster::ClusterPhase;
 use crate::id::NodeId;
 use crate::infrastructure::PowerOff;
+use crate::kinds::EventKind;
 use crate::node::{NodeRecord, Rejoin};
 use crate::observation::NodeFacts;
 use crate::patience::STUCK_SHUTDOWN_MS;
 use crate::plan::Action;
 use crate::plan::draft::{Draft, Serving};
+use crate::reason::Reason;
 
 use super::{SLOT_PREFIX, note_good_standby, set_rejoin};
 
@@ -23,14 +25,15 @@ pub(super) fn plan(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving
             set_rejoin(draft, id, Rejoin::BaseBackup);
         }
         draft.event(
-            "stray_primary_fenced",
+            EventKind::StrayPrimaryFenced,
             Some(id),
             format!("{name} runs as a primary and is none: fencing it"),
         );
         let mode = PowerOff::Immediate;
-        draft.pending(format!(
-            "{name} runs as a primary and is none: it is being fenced"
-        ));
+        draft.pending(
+            Reason::NodeFenced,
+            format!("{name} runs as a primary and is none: it is being fenced"),
+        );
         draft.act(Action::PowerOff { node: id, mode }, format!("fencing {name}"));
         return;
     }
@@ -38,8 +41,8 @@ pub(super) fn plan(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving
     let Some(serving) = serving else { return };
     if draft.node(id).is_some_and(NodeRecord::is_to_be_rebuilt) {
         let why = format!("{name} may hold what the primary's history does not: rebuilding it");
-        draft.pending(why.clone());
-        draft.event("standby_rebuilding", Some(id), why.clone());
+        draft.pending(Reason::StandbyRebuilding, why.clone());
+        draft.event(EventKind::StandbyRebuilding, Some(id), why.clone());
         let mode = PowerOff::Immediate;
         draft.act(Action::PowerOff { node: id, mode }, why);
         return;
@@ -88,7 +91,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving
         note_good_standby(draft, id);
         return;
     }
-    draft.pending(format!("{name} does not stream yet"));
+    draft.pending(Reason::NotStreaming, format!("{name} does not stream yet"));
     draft.wake_within(draft.situation.policy.progress_ms * 2);
     // On a primary that was just promoted, a slot that is lost is from a time before: it is made anew.
     let lost_slot = steady && primary.slots.iter().any(|s| s.name == target.slot && s.lost);
@@ -115,7 +118,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving
         _ => PowerOff::Immediate,
     };
     let why = format!("{name} cannot follow the primary: {what}");
-    draft.event("standby_rebuilding", Some(id), why.clone());
+    draft.event(EventKind::StandbyRebuilding, Some(id), why.clone());
     draft.act(Action::PowerOff { node: id, mode }, why);
 }
 
@@ -124,8 +127,8 @@ pub(super) fn rebuild_damaged(draft: &mut Draft<'_>, id: NodeId, error: &str) {
     let name = draft.name(id);
     set_rejoin(draft, id, Rejoin::BaseBackup);
     let why = format!("{name} says that its files are gone or broken ({error}): rebuilding it");
-    draft.pending(why.clone());
-    draft.event("standby_rebuilding", Some(id), why.clone());
+    draft.pending(Reason::StandbyRebuilding, why.clone());
+    draft.event(EventKind::StandbyRebuilding, Some(id), why.clone());
     let mode = PowerOff::Immediate;
     draft.act(Action::PowerOff { node: id, mode }, why);
 }

@@ -4,9 +4,11 @@ use crate::boot_plan::PreparePlan;
 use crate::cluster::{ClusterPhase, slot_name};
 use crate::id::NodeId;
 use crate::infrastructure::{DataState, ExitReason, ObservedNode, PowerState};
+use crate::kinds::{ActionKind, EventKind};
 use crate::node::{NodeRecord, Rejoin};
 use crate::plan::Action;
 use crate::plan::draft::{Draft, Serving};
+use crate::reason::Reason;
 
 use super::set_rejoin;
 
@@ -23,26 +25,29 @@ pub(super) fn plan(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, s
     set_rejoin(draft, id, rejoin);
     if let PowerState::Exited(exit) = &observed.power {
         if exit.reason == ExitReason::DiskFull {
-            draft.problem(draft.disk_is_full(&name));
+            draft.problem(Reason::DiskFull, draft.disk_is_full(&name));
         } else if record.rejoin != Rejoin::Seed {
-            draft.pending(format!("{name} is off ({})", exit.message));
+            draft.pending(Reason::NodeExited, format!("{name} is off ({})", exit.message));
         }
     }
     let hold_off = draft.seen(id).map_or(0, |s| s.hold_off_ms);
     // Its data was what kept it from starting: with other data it need not wait.
     let gets_other_data = rejoin == Rejoin::BaseBackup && record.rejoin != Rejoin::BaseBackup;
     if hold_off > 0 && !gets_other_data {
-        draft.pending(format!(
-            "{name} is started again in {} s",
-            hold_off.div_ceil(1000)
-        ));
+        draft.pending(
+            Reason::NodeStarting,
+            format!("{name} is started again in {} s", hold_off.div_ceil(1000)),
+        );
         draft.wake_within(hold_off);
         return;
     }
     let Some(cluster) = draft.cluster() else { return };
     let (primary, phase) = (cluster.primary, cluster.phase.clone());
     if phase == ClusterPhase::Promoting && can_do_without(draft, id) {
-        return draft.pending(format!("{name} is started when the new primary takes writes"));
+        return draft.pending(
+            Reason::NodeWaiting,
+            format!("{name} is started when the new primary takes writes"),
+        );
     }
     let source = serving.and_then(|s| Some((s.node, draft.peer_endpoint(s.node)?)));
     let prepare = match rejoin {
@@ -51,13 +56,13 @@ pub(super) fn plan(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, s
             let starting = draft
                 .actions
                 .iter()
-                .any(|a| a.node() == primary && a.name() == "start")
+                .any(|a| a.node() == primary && a.kind() == ActionKind::Start)
                 || matches!(
                     draft.power(primary),
                     Some(PowerState::Preparing | PowerState::Running)
                 );
             if !starting {
-                return draft.pending(format!("{name} waits for the first node"));
+                return draft.pending(Reason::NodeWaiting, format!("{name} waits for the first node"));
             }
             PreparePlan::SeedOf { source: primary }
         }
@@ -68,11 +73,19 @@ pub(super) fn plan(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, s
                     Action::Checkpoint { node: source },
                     "a rewind needs the new primary's first checkpoint",
                 );
-                return draft.pending(format!("{name} waits for the new primary's first checkpoint"));
+                return draft.pending(
+                    Reason::NodeWaiting,
+                    format!("{name} waits for the new primary's first checkpoint"),
+                );
             }
             Some((source, endpoint)) => PreparePlan::Rewind { source, endpoint },
             None if is_better_than_nothing(draft, id) => PreparePlan::Existing,
-            None => return draft.pending(format!("{name} waits for a primary to rewind to")),
+            None => {
+                return draft.pending(
+                    Reason::NodeWaiting,
+                    format!("{name} waits for a primary to rewind to"),
+                );
+            }
         },
         Rejoin::BaseBackup => match source {
             Some((source, endpoint)) => {
@@ -81,7 +94,10 @@ pub(super) fn plan(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, s
                     .facts(source)
                     .is_some_and(|f| f.slots.iter().any(|s| s.name == slot && !s.lost))
                 {
-                    return draft.pending(format!("{name} waits for its slot on the primary"));
+                    return draft.pending(
+                        Reason::NodeWaiting,
+                        format!("{name} waits for its slot on the primary"),
+                    );
                 }
                 PreparePlan::BaseBackup {
                     source,
@@ -92,7 +108,12 @@ pub(super) fn plan(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, s
             None if observed.data == DataState::Initialised && is_better_than_nothing(draft, id) => {
                 PreparePlan::Existing
             }
-            None => return draft.pending(format!("{name} waits for a primary to copy from")),
+            None => {
+                return draft.pending(
+                    Reason::NodeWaiting,
+                    format!("{name} waits for a primary to copy from"),
+                );
+            }
         },
     };
     // During an election a standby starts sealed: it may be needed to elect, and must not follow anybody.
@@ -113,9 +134,9 @@ pub(super) fn plan(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, s
     }
     let why = format!("starting {name} {how}");
     if rejoin != Rejoin::Seed {
-        draft.event("standby_starting", Some(id), why.clone());
+        draft.event(EventKind::StandbyStarting, Some(id), why.clone());
     }
-    draft.pending(why.clone());
+    draft.pending(Reason::NodeStarting, why.clone());
     draft.act(
         Action::Start {
             node: id,

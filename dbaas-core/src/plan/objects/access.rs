@@ -1,14 +1,17 @@
 //! Access of users to databases that somebody else owns: what the record says, against what was seen inside of the database.
 
 use crate::access::{AccessEntry, AccessLevel};
+use crate::condition::Why;
 use crate::database::DatabaseRecord;
 use crate::id::NodeId;
+use crate::kinds::EventKind;
 use crate::lifecycle::{LifecycleEvent, ObjectLifecycle};
 use crate::observation::{AccessFacts, AccessMember, CatalogueFacts, DatabaseFacts, Inside};
 use crate::plan::draft::Draft;
 use crate::plan::{AccessChange, Action};
+use crate::reason::Reason;
 
-use super::MOST_AT_ONCE;
+use super::{MOST_AT_ONCE, Told};
 
 /// A database that could not be looked into so often in a row is in error.
 const LOOKS_TRIED: u32 = 3;
@@ -20,8 +23,8 @@ pub(super) fn of_database(
     index: usize,
     found: &DatabaseFacts,
     catalogue: &CatalogueFacts,
-    without: (LifecycleEvent, String),
-) -> (LifecycleEvent, String) {
+    without: Told,
+) -> Told {
     let database = draft.databases[index].clone();
     if database.access.is_empty() {
         return without;
@@ -31,8 +34,8 @@ pub(super) fn of_database(
         Some(Inside::Seen(facts)) => facts.access.clone(),
         Some(Inside::Failed { message, times }) if *times >= LOOKS_TRIED => {
             draft.wants_inside.insert(database.id);
-            let reason = format!("its access cannot be looked after: {message}; it is tried again");
-            return (LifecycleEvent::Failed, reason);
+            let text = format!("its access cannot be looked after: {message}; it is tried again");
+            return (LifecycleEvent::Failed, Why::new(Reason::AccessFails, text));
         }
         None if active => return without,
         Some(Inside::Failed { .. }) | None => {
@@ -43,7 +46,7 @@ pub(super) fn of_database(
             }
             return (
                 LifecycleEvent::WorkBegan,
-                "its access is about to be given".to_owned(),
+                Why::new(Reason::AccessChanging, "its access is about to be given"),
             );
         }
     };
@@ -56,7 +59,7 @@ pub(super) fn of_database(
                 "access to database {} was not as asked for: {what}",
                 database.name
             );
-            draft.event("access_drift", None, message);
+            draft.event(EventKind::AccessDrift, None, message);
         }
         if draft.actions.len() < MOST_AT_ONCE {
             let why = format!("access to database {}: {what}", database.name);
@@ -78,14 +81,17 @@ pub(super) fn of_database(
             true => without,
             false => (
                 LifecycleEvent::WorkBegan,
-                format!("its access is being given: {what}"),
+                Why::new(
+                    Reason::AccessChanging,
+                    format!("its access is being given: {what}"),
+                ),
             ),
         };
     }
     if let Some(user) = waits_for {
         draft.wants_inside.insert(database.id);
-        let reason = format!("its access is not complete: waiting for user {user}");
-        return (LifecycleEvent::WorkBegan, reason);
+        let text = format!("its access is not complete: waiting for user {user}");
+        return (LifecycleEvent::WorkBegan, Why::new(Reason::ObjectWaiting, text));
     }
     draft.databases[index].access.taken_back.clear();
     without

@@ -1,14 +1,17 @@
 //! Extensions of databases: what the record says, against what was seen inside of the database. What somebody's data depend on is never dropped.
 
+use crate::condition::Why;
 use crate::database::DatabaseRecord;
 use crate::extension::{ExtensionName, ExtensionStatus};
 use crate::id::NodeId;
+use crate::kinds::EventKind;
 use crate::lifecycle::{LifecycleEvent, ObjectLifecycle};
 use crate::observation::{DatabaseFacts, ExtensionFacts, ExtensionPlace, Inside, InstalledExtension};
 use crate::plan::draft::Draft;
 use crate::plan::{Action, ExtensionChange};
+use crate::reason::Reason;
 
-use super::{MOST_AT_ONCE, RoleRef};
+use super::{MOST_AT_ONCE, RoleRef, Told};
 
 /// A database that could not be looked into so often in a row is in error.
 const LOOKS_TRIED: u32 = 3;
@@ -29,8 +32,8 @@ pub(super) fn of_database(
     index: usize,
     found: &DatabaseFacts,
     owner: &RoleRef,
-    without: (LifecycleEvent, String),
-) -> (LifecycleEvent, String) {
+    without: Told,
+) -> Told {
     let database = draft.databases[index].clone();
     let extensions = &database.extensions;
     if extensions.is_empty() || without.0 == LifecycleEvent::Failed {
@@ -46,13 +49,14 @@ pub(super) fn of_database(
         Some(Inside::Seen(facts)) => facts.extensions.clone(),
         Some(Inside::Failed { message, times }) if *times >= LOOKS_TRIED => {
             draft.wants_inside.insert(database.id);
-            let reason = format!("its extensions cannot be looked after: {message}; it is tried again");
-            return (LifecycleEvent::Failed, reason);
+            let text = format!("its extensions cannot be looked after: {message}; it is tried again");
+            return (LifecycleEvent::Failed, Why::new(Reason::ExtensionsFail, text));
         }
         // Nothing is expected: the next look comes when it is due.
         None if failure.is_none() && extensions.is_settled() => return without,
         None if failure.is_none() && extensions.all_seen() && !extensions.problems().is_empty() => {
-            return (LifecycleEvent::Failed, extensions.problems());
+            let why = Why::new(Reason::ExtensionsFail, extensions.problems());
+            return (LifecycleEvent::Failed, why);
         }
         Some(Inside::Failed { .. }) | None => {
             draft.wants_inside.insert(database.id);
@@ -61,7 +65,10 @@ pub(super) fn of_database(
                 true => without,
                 false => (
                     LifecycleEvent::WorkBegan,
-                    "its extensions are about to be looked at".to_owned(),
+                    Why::new(
+                        Reason::ExtensionsChanging,
+                        "its extensions are about to be looked at",
+                    ),
                 ),
             };
         }
@@ -88,7 +95,7 @@ pub(super) fn of_database(
     }
     match problems.is_empty() {
         true => without,
-        false => (LifecycleEvent::Failed, problems),
+        false => (LifecycleEvent::Failed, Why::new(Reason::ExtensionsFail, problems)),
     }
 }
 
@@ -205,7 +212,7 @@ fn end_update(draft: &mut Draft<'_>, index: usize, judged: &[Judged]) {
         .collect();
     let name = draft.databases[index].name.clone();
     let message = format!("extensions of database {name} updated: {}", told.join("; "));
-    draft.event("extensions_updated", None, message);
+    draft.event(EventKind::ExtensionsUpdated, None, message);
 }
 
 fn change(
@@ -214,8 +221,8 @@ fn change(
     database: &DatabaseRecord,
     found: &DatabaseFacts,
     changes: Vec<ExtensionChange>,
-    without: (LifecycleEvent, String),
-) -> (LifecycleEvent, String) {
+    without: Told,
+) -> Told {
     let what = describe(&changes);
     let active = database.lifecycle == ObjectLifecycle::Active;
     draft.wants_inside.insert(database.id);
@@ -226,7 +233,7 @@ fn change(
                 "extensions of database {} are not as asked for: {what}",
                 database.name
             );
-            draft.event("extension_drift", None, message);
+            draft.event(EventKind::ExtensionDrift, None, message);
         }
         let why = format!("extensions of database {}: {what}", database.name);
         draft.act(
@@ -249,7 +256,10 @@ fn change(
         true => without,
         false => (
             LifecycleEvent::WorkBegan,
-            format!("its extensions are being changed: {what}"),
+            Why::new(
+                Reason::ExtensionsChanging,
+                format!("its extensions are being changed: {what}"),
+            ),
         ),
     }
 }

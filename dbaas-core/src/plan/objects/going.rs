@@ -2,26 +2,36 @@
 
 use uuid::Uuid;
 
+use crate::condition::Why;
 use crate::lifecycle::LifecycleEvent;
 use crate::plan::draft::Draft;
+use crate::reason::Reason;
+
+use super::Told;
 
 /// How the deletion goes: an attempt that failed is an error until one succeeds; it is tried again all the time.
-pub(super) fn told(draft: &Draft<'_>, id: Uuid) -> (LifecycleEvent, String) {
+pub(super) fn told(draft: &Draft<'_>, id: Uuid) -> Told {
     let seen = draft.situation.observation;
     match (seen.object_failures.get(&id), seen.object_progress.get(&id)) {
         (Some(failure), _) => (
             LifecycleEvent::Failed,
-            format!("being dropped: {failure}; it is tried again"),
+            Why::new(
+                Reason::DropHeldUp,
+                format!("being dropped: {failure}; it is tried again"),
+            ),
         ),
         (None, Some(progress)) => (
             LifecycleEvent::WorkBegan,
-            format!(
-                "being dropped: {} of {} of its objects and privileges are out of the way",
-                progress.total.saturating_sub(progress.left),
-                progress.total
+            Why::new(
+                Reason::ObjectDropping,
+                format!(
+                    "being dropped: {} of {} of its objects and privileges are out of the way",
+                    progress.total.saturating_sub(progress.left),
+                    progress.total
+                ),
             ),
         ),
-        (None, None) => (LifecycleEvent::WorkBegan, "being dropped".to_owned()),
+        (None, None) => (LifecycleEvent::WorkBegan, Reason::ObjectDropping.into()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! a tenant's `SECURITY DEFINER` function runs as its owner.
 
 use crate::id::{DatabaseId, NodeId, UserId};
+use crate::kinds::EventKind;
 use crate::observation::{CatalogueFacts, DatabaseFacts, RoleFacts};
 use crate::plan::draft::Draft;
 use crate::plan::{Action, GoneObject};
@@ -173,7 +174,7 @@ pub(super) fn transfer(
                  still connect",
                 found.name, owner.name
             );
-            draft.event("database_changed_hands", None, message);
+            draft.event(EventKind::DatabaseChangedHands, None, message);
             continue;
         };
         if draft.users.iter().any(|user| user.id == former && user.deleting) {

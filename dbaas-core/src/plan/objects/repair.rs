@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use crate::id::NodeId;
+use crate::kinds::EventKind;
 use crate::observation::{LockoutFacts, SettingFacts};
 use crate::plan::draft::Draft;
 use crate::plan::{Action, Lockout, RepairTarget};
@@ -26,7 +27,7 @@ pub(super) fn of_database(draft: &mut Draft<'_>, primary: NodeId, index: usize) 
         let now = draft.situation.observation.at;
         let told = draft.databases[index].repair.finish(now);
         let message = format!("access to database {} repaired: {told}", database.name);
-        draft.event("access_repaired", None, message);
+        draft.event(EventKind::AccessRepaired, None, message);
         return;
     }
     let told = found.iter().map(|lockout| of_a_database(lockout, owner.as_str()));
@@ -52,7 +53,7 @@ pub(super) fn of_user(draft: &mut Draft<'_>, primary: NodeId, index: usize) {
         let now = draft.situation.observation.at;
         let told = draft.users[index].repair.finish(now);
         let message = format!("access of user {} repaired: {told}", user.name);
-        draft.event("access_repaired", None, message);
+        draft.event(EventKind::AccessRepaired, None, message);
         return;
     }
     draft.users[index].repair.note(found.iter().map(of_a_role));
