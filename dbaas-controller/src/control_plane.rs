@@ -18,6 +18,8 @@ mod instances;
 mod kept;
 mod logs;
 mod manifests;
+#[cfg(feature = "proof")]
+mod proof;
 mod updates;
 mod users;
 mod versions;
@@ -33,7 +35,6 @@ use dbaas_core::id::{InstanceId, NodeId};
 use dbaas_core::infrastructure::{Capabilities, Endpoint, Infrastructure};
 use dbaas_core::instance::{DesiredState, InstanceRecord};
 use dbaas_core::limits;
-use dbaas_core::node::NodeRecord;
 use dbaas_core::secret::SecretSealer;
 use dbaas_core::sql_executor::SqlExecutor;
 use dbaas_core::steady::Steady;
@@ -48,9 +49,10 @@ use crate::elements::locks::ElementLocks;
 use crate::engine::EngineHandle;
 use crate::error::ControlError;
 use crate::randomness::Randomness;
-use crate::repository::{Record, Repository};
-use crate::request::{Listed, ResourceRef, Versioned};
+use crate::repository::{Record, Repository, Versioned};
+use crate::request::{Listed, ResourceRef};
 use crate::settings::ControllerSettings;
+use crate::view::Node;
 
 /// A control plane: instances, their databases and users, and the catalogue of versions. Cheap to clone; the clones are one.
 #[derive(Clone)]
@@ -103,19 +105,9 @@ impl Ports {
     }
 }
 
-/// A node, and what was seen of it last.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NodeView {
-    /// What was decided about it.
-    pub record: NodeRecord,
-    /// Bytes of WAL that it is behind the primary; `None` where that is not known.
-    pub lag_bytes: Option<u64>,
-    /// Bytes free on its data disk; `None` where that is not known.
-    pub disk_free_bytes: Option<u64>,
-}
-
 /// Where clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConnectionInfo {
     /// Where the primary is; `None` while there is none.
     pub primary: Option<Endpoint>,
@@ -125,6 +117,7 @@ pub struct ConnectionInfo {
 
 /// Whether the control plane can do its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Health {
     /// The store answers.
     pub store_ok: bool,
@@ -161,23 +154,13 @@ impl ControlPlane {
     }
 
     /// The nodes of an instance, in order of creation.
-    pub async fn nodes(&self, id: InstanceId) -> Result<Vec<NodeView>, ControlError> {
-        let instance = self.instance(id).await?.record;
-        let live = self.inner.engine.live(id).unwrap_or_default();
-        let view = |record: NodeRecord| {
-            let seen = live.nodes.get(&record.id);
-            NodeView {
-                lag_bytes: seen.and_then(|seen| seen.lag_bytes),
-                disk_free_bytes: seen.and_then(|seen| seen.disk_free_bytes),
-                record,
-            }
-        };
-        Ok(instance.nodes.into_iter().map(view).collect())
+    pub async fn nodes(&self, id: InstanceId) -> Result<Vec<Node>, ControlError> {
+        Ok(self.instance(id).await?.nodes)
     }
 
     /// Where clients of an instance connect to.
     pub async fn connection(&self, id: InstanceId) -> Result<ConnectionInfo, ControlError> {
-        let instance = self.instance(id).await?.record;
+        let instance = self.instance(id).await?;
         let primary = instance.status.primary_endpoint;
         let mut endpoints: Vec<Endpoint> = primary.iter().cloned().collect();
         for node in instance.nodes.into_iter().filter(|node| !node.leaving) {
@@ -197,7 +180,7 @@ impl ControlPlane {
         after: u64,
         limit: usize,
     ) -> Result<Vec<StoredEvent>, ControlError> {
-        self.instance(id).await?;
+        self.inner.load_instance(id).await?;
         let ports = &self.inner.ports;
         ports
             .repository
@@ -271,7 +254,7 @@ impl Inner {
         after: Option<uuid::Uuid>,
         limit: usize,
         id: impl Fn(&R) -> Id,
-    ) -> Result<Listed<R, Id>, ControlError> {
+    ) -> Result<Listed<Versioned<R>, Id>, ControlError> {
         let limit = clamp_limit(limit);
         let found = self.ports.repository.page::<R>(parent, after, limit + 1).await;
         Ok(cut(
@@ -288,7 +271,11 @@ fn clamp_limit(limit: usize) -> usize {
 }
 
 /// A page of what was read, one item more than asked for if there is more.
-fn cut<R, Id: Copy>(mut items: Vec<Versioned<R>>, limit: usize, id: impl Fn(&R) -> Id) -> Listed<R, Id> {
+fn cut<R, Id: Copy>(
+    mut items: Vec<Versioned<R>>,
+    limit: usize,
+    id: impl Fn(&R) -> Id,
+) -> Listed<Versioned<R>, Id> {
     let more = items.len() > limit;
     items.truncate(limit);
     let next = items.last().filter(|_| more).map(|last| id(&last.record));

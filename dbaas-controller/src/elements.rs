@@ -3,11 +3,10 @@
 //! An element is applied through the same calls as everybody uses. What it made is written down *before* it is made, with the
 //! id that it will have, and so is what is being applied: after a crash in between the control plane that acts goes on by itself.
 
-pub mod record;
-
 pub(crate) mod apply;
 pub(crate) mod facts;
 pub(crate) mod locks;
+pub(crate) mod record;
 pub(crate) mod removal;
 pub(crate) mod secret;
 pub(crate) mod work;
@@ -20,6 +19,8 @@ use dbaas_core::limits;
 use dbaas_manifest::error::Finding;
 use dbaas_manifest::plan::{Destroy, Step};
 use uuid::Uuid;
+
+use crate::request::IdempotencyKey;
 
 /// A manifest as a caller gives it.
 #[derive(Clone)]
@@ -38,6 +39,8 @@ pub struct ManifestRequest {
     pub reach: Reach,
     /// The stored manifest that the text comes from.
     pub manifest: Option<Uuid>,
+    /// Makes keeping the text safe to repeat.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 /// Where an element's resources may be.
@@ -60,6 +63,7 @@ impl ManifestRequest {
             project: ProjectId::DEFAULT,
             reach: Reach::AnyProject,
             manifest: None,
+            idempotency_key: None,
         }
     }
 }

@@ -11,6 +11,7 @@ mod record;
 mod split;
 #[cfg(test)]
 mod tests;
+mod versioned;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dbaas_core::database::DatabaseRecord;
-use dbaas_core::id::{DatabaseId, InstanceId, UserId, VersionId};
+use dbaas_core::id::{InstanceId, UserId, VersionId};
 use dbaas_core::instance::InstanceRecord;
 use dbaas_core::store::{
     DocumentKey, DocumentVersion, Kind, ListQuery, Store, StoreError, StoreErrorKind, StoredDocument,
@@ -29,12 +30,10 @@ use dbaas_core::version::VersionRecord;
 use uuid::Uuid;
 
 pub(crate) use change::{Change, Observed};
-pub(crate) use parts::Parts;
 pub(crate) use record::{
     IdempotencyRecord, Record, RemovedVersion, child_name, id_from, instance_name, written,
 };
-
-use crate::request::Versioned;
+pub(crate) use versioned::Versioned;
 
 /// Documents that are asked for at once when everything is wanted.
 const PAGE: usize = 1_000;
@@ -220,14 +219,6 @@ impl Repository {
         let found = self.documents(InstanceRecord::KIND).await?;
         let ids = found.into_iter().map(|stored| stored.document.key.id);
         Ok(ids.map(InstanceId::from_uuid).collect())
-    }
-
-    /// The database, or `None` when it is gone.
-    pub(crate) async fn load_database(
-        &self,
-        id: DatabaseId,
-    ) -> Result<Option<Versioned<DatabaseRecord>>, StoreError> {
-        self.load(id.uuid()).await
     }
 
     /// All databases of an instance.

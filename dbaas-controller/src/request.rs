@@ -1,118 +1,23 @@
 //! What callers of the [`ControlPlane`](crate::ControlPlane) ask for: typed, so that everything that a field alone can get wrong was found before.
 //! What needs other records (a name that is taken, an owner of another instance) is found by the control plane.
 
+mod instance;
 mod kept;
 
+pub use instance::{ActOnInstance, CreateInstance, InstanceAction, InstanceFilter, UpdateInstance};
 pub use kept::{
     CreateConfig, CreatePassword, CreateToken, CreateVariable, UpdateConfig, UpdatePassword, UpdateToken,
     UpdateVariable,
 };
 
-use std::collections::BTreeMap;
-
 use dbaas_core::access::AccessEntry;
 use dbaas_core::extension::ExtensionName;
-use dbaas_core::id::{DatabaseId, InstanceId, NodeId, ProjectId, UserId, VersionId};
+use dbaas_core::id::{DatabaseId, InstanceId, NodeId, UserId, VersionId};
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
-use dbaas_core::parameters::Parameters;
 use dbaas_core::password::Password;
-use dbaas_core::size::{CpuCores, DiskGb, NodeCount, PasswordVersion, RamMb, SyncReplicas};
+use dbaas_core::size::PasswordVersion;
 use dbaas_core::store::DocumentVersion;
 use dbaas_core::version::ImageRef;
-
-use crate::repository::Parts;
-
-/// A new instance.
-#[derive(Debug, Clone)]
-pub struct CreateInstance {
-    /// Its id, chosen by the caller: the same id and the same request again are the same resource, the same id and another
-    /// request an error. `None`: a new one.
-    pub id: Option<InstanceId>,
-    /// Unique within the project.
-    pub name: InstanceName,
-    /// Free text.
-    pub description: Description,
-    /// The project it belongs to.
-    pub project: ProjectId,
-    /// Cores of each node.
-    pub cpu: CpuCores,
-    /// Memory of each node.
-    pub ram: RamMb,
-    /// Data disk of each node.
-    pub disk: DiskGb,
-    /// How many nodes.
-    pub nodes: NodeCount,
-    /// How many standbys a commit waits for.
-    pub sync_replicas: SyncReplicas,
-    /// A version of the catalogue that is not deprecated.
-    pub version: VersionId,
-    /// Settings of PostgreSQL, over what the control plane derives.
-    pub parameters: Parameters,
-}
-
-impl CreateInstance {
-    /// One small node (1 core, 1,024 MB, 10 GB; one synchronous replica as soon as there are more nodes) in the default project. Change what
-    /// is to be different.
-    pub fn new(name: InstanceName, version: VersionId) -> Self {
-        CreateInstance {
-            id: None,
-            name,
-            description: Description::default(),
-            project: ProjectId::DEFAULT,
-            cpu: CpuCores::MIN,
-            ram: RamMb::new(1_024).unwrap_or(RamMb::MIN),
-            disk: DiskGb::new(10).unwrap_or(DiskGb::MIN),
-            nodes: NodeCount::MIN,
-            sync_replicas: SyncReplicas::new(1).unwrap_or(SyncReplicas::MIN),
-            version,
-            parameters: Parameters::default(),
-        }
-    }
-}
-
-/// Changes of an instance; `None` leaves a field as it is.
-#[derive(Debug, Clone, Default)]
-pub struct UpdateInstance {
-    /// A new name.
-    pub name: Option<InstanceName>,
-    /// A new description.
-    pub description: Option<Description>,
-    /// Cores of each node.
-    pub cpu: Option<CpuCores>,
-    /// Memory of each node.
-    pub ram: Option<RamMb>,
-    /// Data disk of each node; may not shrink.
-    pub disk: Option<DiskGb>,
-    /// How many nodes.
-    pub nodes: Option<NodeCount>,
-    /// How many standbys a commit waits for.
-    pub sync_replicas: Option<SyncReplicas>,
-    /// A version of the catalogue: must be the same major as the present one (a minor upgrade), not deprecated unless unchanged.
-    pub version: Option<VersionId>,
-    /// Settings of PostgreSQL, by name; `None` takes one back. Those that are not named stay.
-    pub parameters: BTreeMap<String, Option<String>>,
-}
-
-/// What an operator asks of an instance, done once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum InstanceAction {
-    /// Planned change of primary; `None`: to the best standby.
-    Switchover {
-        /// The node to become primary.
-        to: Option<NodeId>,
-    },
-    /// Unplanned change of primary although the old one cannot be reached.
-    Failover {
-        /// Go on also where acknowledged commits may be lost.
-        allow_data_loss: bool,
-    },
-    /// Restart every node, one at a time.
-    Restart,
-    /// Switch the nodes on.
-    Start,
-    /// Switch the nodes off; data is kept.
-    Stop,
-}
 
 /// A new database.
 #[derive(Debug, Clone)]
@@ -130,6 +35,8 @@ pub struct CreateDatabase {
     pub access: Vec<AccessEntry>,
     /// Extensions that it is to have; each once.
     pub extensions: Vec<ExtensionName>,
+    /// Makes the call safe to repeat.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 impl CreateDatabase {
@@ -142,6 +49,7 @@ impl CreateDatabase {
             owner,
             access: Vec::new(),
             extensions: Vec::new(),
+            idempotency_key: None,
         }
     }
 }
@@ -157,6 +65,8 @@ pub struct UpdateDatabase {
     pub access: Option<Vec<AccessEntry>>,
     /// Extensions that it is to have, all of them; what is left out is dropped, unless something depends on it.
     pub extensions: Option<Vec<ExtensionName>>,
+    /// Only if this is the version of what was asked for (see [`Revision::asked`](crate::view::Revision::asked)).
+    pub expected: Option<DocumentVersion>,
 }
 
 /// A new user.
@@ -173,6 +83,8 @@ pub struct CreateUser {
     pub password: Password,
     /// What the caller calls this password.
     pub password_version: PasswordVersion,
+    /// Makes the call safe to repeat.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 impl CreateUser {
@@ -184,6 +96,7 @@ impl CreateUser {
             description: Description::default(),
             password,
             password_version: PasswordVersion::default(),
+            idempotency_key: None,
         }
     }
 }
@@ -197,6 +110,8 @@ pub struct UpdateUser {
     pub password: Option<Password>,
     /// What the caller calls the new password; the next number if left out.
     pub password_version: Option<PasswordVersion>,
+    /// Only if this is the version of what was asked for (see [`Revision::asked`](crate::view::Revision::asked)).
+    pub expected: Option<DocumentVersion>,
 }
 
 /// A new version of the catalogue.
@@ -212,6 +127,22 @@ pub struct CreateVersion {
     pub deprecated: bool,
     /// The extensions that databases may be asked to have; `None`: every one that the server says to be trusted.
     pub extensions: Option<Vec<ExtensionName>>,
+    /// Makes the call safe to repeat.
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+impl CreateVersion {
+    /// A version with this image, for whatever extensions the server says to be trusted.
+    pub fn new(name: InstanceName, image: ImageRef) -> Self {
+        CreateVersion {
+            name,
+            description: Description::default(),
+            image,
+            deprecated: false,
+            extensions: None,
+            idempotency_key: None,
+        }
+    }
 }
 
 /// Changes of a version; `None` leaves a field as it is.
@@ -225,19 +156,8 @@ pub struct UpdateVersion {
     pub deprecated: Option<bool>,
     /// The extensions that databases may be asked to have; `Some(None)`: every one that the server says to be trusted. What databases have stays.
     pub extensions: Option<Option<Vec<ExtensionName>>>,
-}
-
-/// Which instances a listing wants: an empty filter matches everything, several values of one filter match any of them.
-#[derive(Debug, Clone, Default)]
-pub struct InstanceFilter {
-    /// Only of these projects.
-    pub projects: Vec<ProjectId>,
-    /// Only with these names.
-    pub names: Vec<InstanceName>,
-    /// Only of these versions.
-    pub versions: Vec<VersionId>,
-    /// Only in these states, as `NEW`, `IN_PROGRESS`, `ACTIVE`, `ERROR`.
-    pub lifecycles: Vec<dbaas_core::lifecycle::Lifecycle>,
+    /// Only if this is the version of what was asked for (see [`Revision::asked`](crate::view::Revision::asked)).
+    pub expected: Option<DocumentVersion>,
 }
 
 /// A part of a listing.
@@ -253,26 +173,18 @@ pub struct Page<Id> {
 #[derive(Debug, Clone)]
 pub struct Listed<T, Id> {
     /// In order of creation.
-    pub items: Vec<Versioned<T>>,
+    pub items: Vec<T>,
     /// Where to go on; `None` at the end.
     pub next: Option<Id>,
 }
 
-/// A record and its version.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Versioned<T> {
-    /// The record.
-    pub record: T,
-    /// The version of what was asked for, which a precondition (`If-Match`) names. What the control plane decides and sees does not change it.
-    pub version: DocumentVersion,
-    pub(crate) parts: Parts,
-}
-
-impl<T> Versioned<T> {
-    /// A number that grows with each change of what the control plane decided or saw; `None` where it writes nothing. With `version` it tells
-    /// whether a copy of the record is the present one.
-    pub fn observed(&self) -> Option<u64> {
-        self.parts.observed()
+impl<T, Id> Listed<T, Id> {
+    /// The same, each item as something else.
+    pub(crate) fn map<V>(self, view: impl Fn(T) -> V) -> Listed<V, Id> {
+        Listed {
+            items: self.items.into_iter().map(view).collect(),
+            next: self.next,
+        }
     }
 }
 

@@ -45,9 +45,6 @@ pub struct ControllerSettings {
     pub keep_events: usize,
     /// Rounds of PBKDF2 in the verifiers of users' passwords.
     pub scram_iterations: Iterations,
-    /// For simulations: jitter and ids (never secrets) come from this seed, and all work is done on the runtime's own threads, so that a
-    /// run on a single thread with a paused clock can be repeated.
-    pub simulation_seed: Option<u64>,
 }
 
 impl Default for ControllerSettings {
@@ -67,7 +64,6 @@ impl Default for ControllerSettings {
             inside_interval: Duration::from_secs(60),
             keep_events: 10_000,
             scram_iterations: Iterations::default(),
-            simulation_seed: None,
         }
     }
 }

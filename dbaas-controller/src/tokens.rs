@@ -12,23 +12,23 @@ use crate::repository::Record;
 
 /// A token, without its text, which nobody keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenRecord {
+pub(crate) struct TokenRecord {
     /// Its id.
-    pub id: Uuid,
+    pub(crate) id: Uuid,
     /// For people.
-    pub name: InstanceName,
+    pub(crate) name: InstanceName,
     /// Free text.
-    pub description: Description,
+    pub(crate) description: Description,
     /// The project that it is for; `None`: all of them.
-    pub project: Option<ProjectId>,
+    pub(crate) project: Option<ProjectId>,
     /// What it allows, in words.
-    pub scopes: Vec<String>,
+    pub(crate) scopes: Vec<String>,
     /// Of its text. The text is long and random, so a fast hash is enough.
     pub(crate) hash: String,
     /// When it was made.
-    pub created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     /// When it was last changed.
-    pub updated_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
 }
 
 impl TokenRecord {

@@ -3,9 +3,9 @@
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let dbaas = dbaas_embedded::open("/var/lib/dbaas".as_ref(), Default::default()).await?;
-//! let page = dbaas_controller::request::Page { after: None, limit: 100 };
+//! let page = dbaas_embedded::request::Page { after: None, limit: 100 };
 //! for version in dbaas.control_plane.versions(page).await?.items {
-//!     println!("{}", version.record.name);
+//!     println!("{}", version.name);
 //! }
 //! # Ok(())
 //! # }
@@ -13,20 +13,29 @@
 //!
 //! The directory holds the store (`dbaas.sqlite`), the key that its secrets are sealed with (`dbaas.key`: keep a copy apart from the
 //! store's), a lock, and the nodes. PostgreSQL servers outlive the program: the next [`open`] adopts what runs.
+//!
+//! Everything that a program needs to call the control plane is here by name, so that it depends on this crate alone: what is asked for
+//! ([`request`]) and shown ([`view`]), and the types of their fields. Who brings a backend of his own implements
+//! [`infrastructure::Infrastructure`], which is `dbaas_core`'s.
 
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use dbaas_backend_local::{LocalBackend, LocalOptions};
-use dbaas_controller::ControlPlane;
 use dbaas_controller::control_plane::StartError;
-use dbaas_controller::settings::ControllerSettings;
 use dbaas_core::infrastructure::{InfraError, Infrastructure};
 use dbaas_core::store::StoreError;
 use dbaas_sql::PostgresExecutor;
 use dbaas_store::{DataDirLock, DataDirLockError, KeyFileError, Sealer, SqliteOptions, SqliteStore};
+
+pub use dbaas_backend_local::{LocalBackend, LocalOptions};
+pub use dbaas_controller::settings::ControllerSettings;
+pub use dbaas_controller::{ControlPlane, control_plane, elements, error, request, settings, view};
+pub use dbaas_core::{
+    access, condition, connection, extension, id, infrastructure, instance, lifecycle, name, node,
+    parameters, password, repair, secret, size, store, time, version,
+};
 
 /// What may be chosen.
 #[derive(Debug, Clone, Default)]

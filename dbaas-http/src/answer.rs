@@ -4,21 +4,18 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use dbaas_controller::control_plane::NodeView;
-use dbaas_core::database::DatabaseRecord;
+use dbaas_controller::view::{Database, Instance, Node, User, Version};
 use dbaas_core::extension::{ExtensionName, ExtensionStatus};
 use dbaas_core::id::ProjectId;
 use dbaas_core::infrastructure::{Endpoint, ipv4_of};
-use dbaas_core::instance::{InstancePhase, InstanceRecord};
+use dbaas_core::instance::InstancePhase;
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
-use dbaas_core::node::{NodeRecord, NodeRole};
+use dbaas_core::node::NodeRole;
 use dbaas_core::parameters::{self, Parameters, ownership};
 use dbaas_core::repair::Repair;
 use dbaas_core::size::PasswordVersion;
 use dbaas_core::store::StoredEvent;
 use dbaas_core::time::Timestamp;
-use dbaas_core::user::UserRecord;
-use dbaas_core::version::VersionRecord;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -64,18 +61,18 @@ struct NodeSummary<'a> {
 }
 
 impl<'a> InstanceAnswer<'a> {
-    pub(crate) fn of(record: &'a InstanceRecord) -> Self {
-        let InstanceRecord {
+    pub(crate) fn of(found: &'a Instance) -> Self {
+        let Instance {
             spec, status, nodes, ..
-        } = record;
-        let summary = |node: &'a NodeRecord| NodeSummary {
+        } = found;
+        let summary = |node: &'a Node| NodeSummary {
             uuid: node.id.uuid(),
             name: &node.name,
             role: node.role,
             status: node.lifecycle.as_str(),
         };
         InstanceAnswer {
-            uuid: record.id.uuid(),
+            uuid: found.id.uuid(),
             name: &spec.name,
             description: &spec.description,
             project_id: spec.project.uuid(),
@@ -98,10 +95,10 @@ impl<'a> InstanceAnswer<'a> {
                 .collect(),
             nodes: nodes.iter().map(summary).collect(),
             parameters_pending_restart: &status.parameters_pending_restart,
-            generation: record.generation,
+            generation: found.generation,
             observed_generation: status.observed_generation,
-            created_at: record.created_at,
-            updated_at: record.updated_at,
+            created_at: found.created_at,
+            updated_at: found.updated_at,
         }
     }
 }
@@ -158,37 +155,31 @@ struct AccessAnswer {
 }
 
 impl<'a> DatabaseAnswer<'a> {
-    pub(crate) fn of(record: &'a DatabaseRecord, project: ProjectId) -> Self {
+    pub(crate) fn of(found: &'a Database, project: ProjectId) -> Self {
         DatabaseAnswer {
-            uuid: record.id.uuid(),
+            uuid: found.id.uuid(),
             project_id: project.uuid(),
-            instance: instance_uri(record.instance),
-            name: &record.name,
-            description: &record.description,
-            owner: user_uri(record.instance, record.owner),
-            access: record
+            instance: instance_uri(found.instance),
+            name: &found.name,
+            description: &found.description,
+            owner: user_uri(found.instance, found.owner),
+            access: found
                 .access
-                .entries
                 .iter()
                 .map(|entry| AccessAnswer {
-                    user: user_uri(record.instance, entry.user),
+                    user: user_uri(found.instance, entry.user),
                     level: entry.level.as_str(),
                 })
                 .collect(),
-            extensions: record
-                .extensions
-                .names
-                .iter()
-                .map(ExtensionName::as_str)
-                .collect(),
-            extension_status: record.extensions.seen.iter().map(ExtensionAnswer::of).collect(),
-            status: record.lifecycle.as_str(),
-            phase: record.phase().as_str(),
-            reason: &record.reason,
-            repair: RepairAnswer::of(&record.repair),
-            deleting: record.deleting,
-            created_at: record.created_at,
-            updated_at: record.updated_at,
+            extensions: found.extensions.iter().map(ExtensionName::as_str).collect(),
+            extension_status: found.extension_status.iter().map(ExtensionAnswer::of).collect(),
+            status: found.lifecycle.as_str(),
+            phase: found.phase.as_str(),
+            reason: &found.reason,
+            repair: RepairAnswer::of(&found.repair),
+            deleting: found.deleting,
+            created_at: found.created_at,
+            updated_at: found.updated_at,
         }
     }
 }
@@ -231,21 +222,21 @@ pub(crate) struct UserAnswer<'a> {
 }
 
 impl<'a> UserAnswer<'a> {
-    pub(crate) fn of(record: &'a UserRecord, project: ProjectId) -> Self {
+    pub(crate) fn of(found: &'a User, project: ProjectId) -> Self {
         UserAnswer {
-            uuid: record.id.uuid(),
+            uuid: found.id.uuid(),
             project_id: project.uuid(),
-            instance: instance_uri(record.instance),
-            name: &record.name,
-            description: &record.description,
-            password_version: record.password_version,
-            status: record.lifecycle.as_str(),
-            phase: record.phase().as_str(),
-            reason: &record.reason,
-            repair: RepairAnswer::of(&record.repair),
-            deleting: record.deleting,
-            created_at: record.created_at,
-            updated_at: record.updated_at,
+            instance: instance_uri(found.instance),
+            name: &found.name,
+            description: &found.description,
+            password_version: found.password_version,
+            status: found.lifecycle.as_str(),
+            phase: found.phase.as_str(),
+            reason: &found.reason,
+            repair: RepairAnswer::of(&found.repair),
+            deleting: found.deleting,
+            created_at: found.created_at,
+            updated_at: found.updated_at,
         }
     }
 }
@@ -264,19 +255,19 @@ pub(crate) struct VersionAnswer<'a> {
 }
 
 impl<'a> VersionAnswer<'a> {
-    pub(crate) fn of(record: &'a VersionRecord) -> Self {
+    pub(crate) fn of(found: &'a Version) -> Self {
         VersionAnswer {
-            uuid: record.id.uuid(),
-            name: &record.name,
-            description: &record.description,
-            image: record.image.as_str(),
-            deprecated: record.deprecated,
-            extensions: record
+            uuid: found.id.uuid(),
+            name: &found.name,
+            description: &found.description,
+            image: found.image.as_str(),
+            deprecated: found.deprecated,
+            extensions: found
                 .extensions
                 .as_ref()
                 .map(|names| names.iter().map(ExtensionName::as_str).collect()),
-            created_at: record.created_at,
-            updated_at: record.updated_at,
+            created_at: found.created_at,
+            updated_at: found.updated_at,
         }
     }
 }
@@ -300,8 +291,7 @@ pub(crate) struct NodeAnswer<'a> {
 }
 
 impl<'a> NodeAnswer<'a> {
-    pub(crate) fn of(view: &'a NodeView) -> Self {
-        let node = &view.record;
+    pub(crate) fn of(node: &'a Node) -> Self {
         NodeAnswer {
             uuid: node.id.uuid(),
             name: &node.name,
@@ -312,8 +302,8 @@ impl<'a> NodeAnswer<'a> {
             leaving: node.leaving,
             host: node.endpoint.as_ref().map(|endpoint| endpoint.host.as_str()),
             port: node.endpoint.as_ref().map(|endpoint| endpoint.port),
-            lag_bytes: view.lag_bytes,
-            disk_free_bytes: view.disk_free_bytes,
+            lag_bytes: node.lag_bytes,
+            disk_free_bytes: node.disk_free_bytes,
             backend_ref: node.backend_ref.as_deref(),
             created_at: node.created_at,
         }

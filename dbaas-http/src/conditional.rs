@@ -3,7 +3,8 @@
 use std::fmt;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use dbaas_controller::request::{IdempotencyKey, Versioned};
+use dbaas_controller::request::IdempotencyKey;
+use dbaas_controller::view::Revision;
 use dbaas_core::limits;
 use dbaas_core::store::DocumentVersion;
 use sha2::{Digest, Sha256};
@@ -24,20 +25,11 @@ pub(crate) struct Tag {
     observed: Option<u64>,
 }
 
-impl From<DocumentVersion> for Tag {
-    fn from(asked: DocumentVersion) -> Self {
+impl From<Revision> for Tag {
+    fn from(shown: Revision) -> Self {
         Tag {
-            asked,
-            observed: None,
-        }
-    }
-}
-
-impl<T> From<&Versioned<T>> for Tag {
-    fn from(found: &Versioned<T>) -> Self {
-        Tag {
-            asked: found.version,
-            observed: found.observed(),
+            asked: shown.asked,
+            observed: shown.observed,
         }
     }
 }
@@ -174,10 +166,10 @@ impl Precondition {
     }
 
     /// The version that the change must meet, if any; the present one must match.
-    pub(crate) fn check(&self, present: DocumentVersion) -> Result<Option<DocumentVersion>, Problem> {
+    pub(crate) fn check(&self, present: Revision) -> Result<Option<DocumentVersion>, Problem> {
         match &self.0 {
             None | Some(Tags::Any) => Ok(None),
-            Some(tags) if tags.match_strongly(present) => Ok(Some(present)),
+            Some(tags) if tags.match_strongly(present.asked) => Ok(Some(present.asked)),
             Some(_) => Err(precondition_failed()),
         }
     }

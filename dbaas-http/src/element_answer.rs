@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use dbaas_controller::elements::ElementPlan;
-use dbaas_controller::elements::record::{
-    ConfigRecord, ElementRecord, ElementStatus, ManifestRecord, MemberRecord, PasswordRecord, VariableRecord,
+use dbaas_controller::view::{
+    Element, ElementResource, ElementStatus, StoredConfig, StoredManifest, StoredPassword, Token, Variable,
 };
-use dbaas_controller::tokens::TokenRecord;
 use dbaas_core::time::Timestamp;
 use dbaas_manifest::collection::Collection;
 use dbaas_manifest::error::Finding;
@@ -30,18 +29,18 @@ pub(crate) struct ElementAnswer<'a> {
 }
 
 impl<'a> ElementAnswer<'a> {
-    pub(crate) fn of(record: &'a ElementRecord) -> Self {
+    pub(crate) fn of(found: &'a Element) -> Self {
         ElementAnswer {
-            uuid: record.id,
-            name: &record.name,
-            description: &record.description,
-            project_id: record.project.uuid(),
-            version: &record.version,
-            manifest: record.manifest,
-            status: record.status,
-            reason: &record.reason,
-            created_at: record.created_at,
-            updated_at: record.updated_at,
+            uuid: found.id,
+            name: &found.name,
+            description: &found.description,
+            project_id: found.project.uuid(),
+            version: &found.version,
+            manifest: found.manifest,
+            status: found.status,
+            reason: &found.reason,
+            created_at: found.created_at,
+            updated_at: found.updated_at,
         }
     }
 }
@@ -58,9 +57,9 @@ pub(crate) struct ResourceAnswer {
 }
 
 impl ResourceAnswer {
-    pub(crate) fn of(record: &MemberRecord) -> Self {
-        let (collection, id) = (record.key.collection, record.resource);
-        let instance = record.instance.map(|id| id.to_string()).unwrap_or_default();
+    pub(crate) fn of(found: &ElementResource) -> Self {
+        let (collection, id) = (found.key.collection, found.resource);
+        let instance = found.instance.map(|id| id.to_string()).unwrap_or_default();
         let uri = match collection {
             Collection::Instances => format!("/v1/types/postgres/instances/{id}"),
             Collection::Users => format!("/v1/types/postgres/instances/{instance}/users/{id}"),
@@ -70,12 +69,12 @@ impl ResourceAnswer {
             Collection::Variables => format!("/v1/vs/variables/{id}"),
         };
         ResourceAnswer {
-            link: record.key.to_string(),
+            link: found.key.to_string(),
             kind: collection.what(),
-            name: record.key.name.clone(),
+            name: found.key.name.clone(),
             uuid: id,
             uri,
-            created_at: record.created_at,
+            created_at: found.created_at,
         }
     }
 }
@@ -94,8 +93,8 @@ pub(crate) struct ExportAnswer<'a> {
     uuid: Uuid,
 }
 
-pub(crate) fn imports(record: &ElementRecord) -> Vec<ImportAnswer<'_>> {
-    record
+pub(crate) fn imports(found: &Element) -> Vec<ImportAnswer<'_>> {
+    found
         .imports
         .iter()
         .map(|(name, import)| ImportAnswer {
@@ -106,8 +105,8 @@ pub(crate) fn imports(record: &ElementRecord) -> Vec<ImportAnswer<'_>> {
         .collect()
 }
 
-pub(crate) fn exports(record: &ElementRecord) -> Vec<ExportAnswer<'_>> {
-    record
+pub(crate) fn exports(found: &Element) -> Vec<ExportAnswer<'_>> {
+    found
         .exports
         .iter()
         .map(|(name, export)| ExportAnswer {
@@ -131,15 +130,15 @@ pub(crate) struct ManifestAnswer<'a> {
 }
 
 impl<'a> ManifestAnswer<'a> {
-    pub(crate) fn of(record: &'a ManifestRecord) -> Self {
+    pub(crate) fn of(found: &'a StoredManifest) -> Self {
         ManifestAnswer {
-            uuid: record.id,
-            name: &record.name,
-            description: &record.description,
-            project_id: record.project.uuid(),
-            version: &record.version,
-            created_at: record.created_at,
-            updated_at: record.updated_at,
+            uuid: found.id,
+            name: &found.name,
+            description: &found.description,
+            project_id: found.project.uuid(),
+            version: &found.version,
+            created_at: found.created_at,
+            updated_at: found.updated_at,
         }
     }
 }
@@ -238,18 +237,18 @@ struct Constructor {
 }
 
 impl<'a> PasswordAnswer<'a> {
-    pub(crate) fn of(record: &'a PasswordRecord) -> Self {
+    pub(crate) fn of(found: &'a StoredPassword) -> Self {
         PasswordAnswer {
-            uuid: record.id,
-            name: record.name.as_str(),
-            description: record.description.as_str(),
-            project_id: record.project.uuid(),
-            method: record.method.as_str(),
-            default_length: record.length,
-            rotation: record.rotation,
+            uuid: found.id,
+            name: found.name.as_str(),
+            description: found.description.as_str(),
+            project_id: found.project.uuid(),
+            method: found.method.as_str(),
+            default_length: found.length,
+            rotation: found.rotation,
             constructor: Constructor { kind: "plain" },
-            created_at: record.created_at,
-            updated_at: record.updated_at,
+            created_at: found.created_at,
+            updated_at: found.updated_at,
         }
     }
 }
@@ -277,17 +276,17 @@ impl<'a> ConfigAnswer<'a> {
         self
     }
 
-    pub(crate) fn of(record: &'a ConfigRecord) -> Self {
+    pub(crate) fn of(found: &'a StoredConfig) -> Self {
         ConfigAnswer {
-            uuid: record.id,
-            name: record.name.as_str(),
-            description: record.description.as_str(),
-            project_id: record.project.uuid(),
-            is_secret: record.is_secret,
-            fields: &record.fields,
+            uuid: found.id,
+            name: found.name.as_str(),
+            description: found.description.as_str(),
+            project_id: found.project.uuid(),
+            is_secret: found.is_secret,
+            fields: &found.fields,
             content: None,
-            created_at: record.created_at,
-            updated_at: record.updated_at,
+            created_at: found.created_at,
+            updated_at: found.updated_at,
         }
     }
 }
@@ -305,15 +304,15 @@ pub(crate) struct VariableAnswer<'a> {
 }
 
 impl<'a> VariableAnswer<'a> {
-    pub(crate) fn of(record: &'a VariableRecord) -> Self {
+    pub(crate) fn of(found: &'a Variable) -> Self {
         VariableAnswer {
-            uuid: record.id,
-            name: record.name.as_str(),
-            description: record.description.as_str(),
-            project_id: record.project.map(|project| project.uuid()),
-            value: &record.value,
-            created_at: record.created_at,
-            updated_at: record.updated_at,
+            uuid: found.id,
+            name: found.name.as_str(),
+            description: found.description.as_str(),
+            project_id: found.project.map(|project| project.uuid()),
+            value: &found.value,
+            created_at: found.created_at,
+            updated_at: found.updated_at,
         }
     }
 }
@@ -331,15 +330,15 @@ pub(crate) struct TokenAnswer<'a> {
 }
 
 impl<'a> TokenAnswer<'a> {
-    pub(crate) fn of(record: &'a TokenRecord) -> Self {
+    pub(crate) fn of(found: &'a Token) -> Self {
         TokenAnswer {
-            uuid: record.id,
-            name: record.name.as_str(),
-            description: record.description.as_str(),
-            project_id: record.project.map(|project| project.uuid()),
-            scopes: &record.scopes,
-            created_at: record.created_at,
-            updated_at: record.updated_at,
+            uuid: found.id,
+            name: found.name.as_str(),
+            description: found.description.as_str(),
+            project_id: found.project.map(|project| project.uuid()),
+            scopes: &found.scopes,
+            created_at: found.created_at,
+            updated_at: found.updated_at,
         }
     }
 }

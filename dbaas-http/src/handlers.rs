@@ -22,7 +22,7 @@ use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dbaas_controller::error::ControlError;
-use dbaas_controller::request::{Listed, Page, ResourceRef, Versioned};
+use dbaas_controller::request::{Listed, Page, ResourceRef};
 use dbaas_core::id::{InstanceId, ProjectId};
 use dbaas_core::lifecycle::{Lifecycle, ObjectLifecycle};
 use dbaas_core::limits;
@@ -65,7 +65,7 @@ fn one(status: StatusCode, tag: impl Into<Tag>, answer: &impl Serialize) -> Resp
 
 /// The project of an instance, which its users and databases are in, too.
 async fn project_of(app: &App, instance: InstanceId) -> Result<ProjectId, ControlError> {
-    Ok(app.control.instance(instance).await?.record.spec.project)
+    Ok(app.control.instance(instance).await?.spec.project)
 }
 
 impl Parent {
@@ -147,9 +147,9 @@ fn bounded<S>(app: &App, wait: Wait<S>) -> Wait<S> {
 /// Waits; a deadline is not an error, the answer is then the resource as it is.
 async fn waited<T>(
     app: &App,
-    wait: impl Future<Output = Result<Versioned<T>, ControlError>>,
-    present: impl Future<Output = Result<Versioned<T>, ControlError>>,
-) -> Result<(Versioned<T>, WaitOutcome), Problem> {
+    wait: impl Future<Output = Result<T, ControlError>>,
+    present: impl Future<Output = Result<T, ControlError>>,
+) -> Result<(T, WaitOutcome), Problem> {
     let outcome = tokio::select! {
         waited = wait => match waited {
             Ok(found) => return Ok((found, WaitOutcome::Reached)),
@@ -194,7 +194,7 @@ fn gone(precondition: &Precondition) -> Result<StatusCode, Problem> {
 
 /// A part of a collection: items until `limit`, and after which to go on.
 struct Part<T, Id> {
-    items: Vec<Versioned<T>>,
+    items: Vec<T>,
     next: Option<Id>,
 }
 
@@ -205,7 +205,7 @@ impl<T, Id> Part<T, Id> {
         id: impl Fn(&Id) -> Uuid,
         answer: impl Fn(&'a T) -> A,
     ) -> Response {
-        let items: Vec<A> = self.items.iter().map(|item| answer(&item.record)).collect();
+        let items: Vec<A> = self.items.iter().map(answer).collect();
         let next = self.next.as_ref().map(|next| {
             let id = id(next);
             (listing.collection.cursor(id), id.to_string())
@@ -220,7 +220,7 @@ fn page<'a, T, A: Serialize>(
     listed: &'a Listed<T, Uuid>,
     answer: impl Fn(&'a T) -> A,
 ) -> Response {
-    let items: Vec<A> = listed.items.iter().map(|item| answer(&item.record)).collect();
+    let items: Vec<A> = listed.items.iter().map(answer).collect();
     let next = listed
         .next
         .map(|next| (listing.collection.cursor(next), next.to_string()));
@@ -246,14 +246,14 @@ where
         })
         .await?;
         for item in page.items {
-            if !keep(&item.record) {
-                after = Some(id(&item.record));
+            if !keep(&item) {
+                after = Some(id(&item));
                 continue;
             }
             if items.len() == limit {
                 return Ok(Part { items, next: after });
             }
-            after = Some(id(&item.record));
+            after = Some(id(&item));
             items.push(item);
         }
         match page.next {

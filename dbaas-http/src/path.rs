@@ -110,7 +110,7 @@ impl FromRequestParts<Arc<App>> for AnyInstancePath {
         let is_foreign = match caller {
             Caller::Admin => false,
             Caller::Project(_) => match app.control.instance(id).await {
-                Ok(found) => !caller.sees(found.record.spec.project),
+                Ok(found) => !caller.sees(found.spec.project),
                 // What follows says so.
                 Err(ControlError::NotFound { .. }) => false,
                 Err(error) => return Err(error.into()),

@@ -135,6 +135,7 @@ pub(crate) fn create_instance(object: Object<'_>, caller: Caller) -> Result<Crea
                 .into_iter()
                 .filter_map(|(name, value)| Some((name, value?)))
                 .collect(),
+            idempotency_key: None,
         })
     })?;
     if !caller.sees(create.project) {
@@ -158,6 +159,7 @@ pub(crate) fn update_instance(object: Object<'_>, present: &Present) -> Result<U
         sync_replicas: d.optional("sync_replica_number", whole::<SyncReplicas>),
         version: d.optional("version", text(parse_version)),
         parameters: d.map("parameters", setting),
+        expected: None,
     };
     d.unchanged("project_id", present.get("project_id"), PROJECT_IS_FIXED);
     INSTANCE_READ_ONLY
@@ -185,6 +187,7 @@ pub(crate) fn create_database(object: Object<'_>, parent: Parent) -> Result<Crea
             owner: owner?,
             access: access.unwrap_or_default(),
             extensions: extensions.unwrap_or_default(),
+            idempotency_key: None,
         })
     })
 }
@@ -216,6 +219,7 @@ pub(crate) fn update_database(
         owner: d.optional("owner", text(|uri| parse_user(uri, parent.instance))),
         access: access(&mut d, parent.instance),
         extensions: extensions(&mut d),
+        expected: None,
     };
     d.unchanged(DATABASE_READ_ONLY, present.get(DATABASE_READ_ONLY), READ_ONLY);
     parent.repeated(&mut d);
@@ -241,6 +245,7 @@ pub(crate) fn create_user(object: Object<'_>, parent: Parent) -> Result<CreateUs
             description: description.unwrap_or_default(),
             password: password?,
             password_version: password_version.unwrap_or_default(),
+            idempotency_key: None,
         })
     })
 }
@@ -256,6 +261,7 @@ pub(crate) fn update_user(
         description: d.optional("description", parsed::<Description>),
         password: d.optional("password", parsed::<Password>),
         password_version: d.optional("password_version", whole::<PasswordVersion>),
+        expected: None,
     };
     parent.repeated(&mut d);
     OBJECT_READ_ONLY
@@ -279,6 +285,7 @@ pub(crate) fn create_version(object: Object<'_>) -> Result<CreateVersion, Proble
             image: image?,
             deprecated: deprecated.unwrap_or_default(),
             extensions: extensions.flatten(),
+            idempotency_key: None,
         })
     })
 }
@@ -290,6 +297,7 @@ pub(crate) fn update_version(object: Object<'_>, present: &Present) -> Result<Up
         description: d.optional("description", parsed::<Description>),
         deprecated: d.optional("deprecated", boolean),
         extensions: d.values_or_null("extensions", limits::EXTENSIONS_MAX, parsed::<ExtensionName>),
+        expected: None,
     };
     d.unchanged("image", present.get("image"), IMAGE_IS_FIXED);
     VERSION_READ_ONLY

@@ -3,14 +3,13 @@
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{DatabaseId, InstanceId, UserId};
 use dbaas_core::lifecycle::LifecycleEvent;
-use dbaas_core::store::{DocumentVersion, StoreErrorKind};
+use dbaas_core::store::DocumentVersion;
 use dbaas_core::user::UserRecord;
 
-use super::changes::{before_try, check, too_much_contention};
-use super::{ControlPlane, Inner};
+use super::ControlPlane;
 use crate::error::ControlError;
-use crate::repository::{Change, Record};
-use crate::request::Versioned;
+use crate::repository::Change;
+use crate::view::{Database, User};
 
 const ASKED: &str = "accepted; what has its name in PostgreSQL is about to be taken over";
 
@@ -22,29 +21,20 @@ impl ControlPlane {
         instance: InstanceId,
         id: DatabaseId,
         expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
-        let inner = &self.inner;
-        for attempt in 0..inner.ports.settings.conflict_tries {
-            before_try(&inner.ports, attempt).await;
-            inner.load_changeable_instance(instance).await?;
-            let read = self.database(instance, id).await?;
-            check(expected, &read)?;
-            if read.record.deleting {
-                return Err(being_deleted("database"));
+    ) -> Result<Database, ControlError> {
+        let adopt = |_, mut record: DatabaseRecord| async move {
+            if record.adopting {
+                return Ok((record, Change::new()));
             }
-            let mut record = read.record.clone();
             record.adopting = true;
-            if record == read.record {
-                return Ok(read);
-            }
             record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
             record.reason = ASKED.to_owned();
             let message = format!("asked for: take over database \"{}\"", record.name);
-            if let Some(written) = inner.asked_to_adopt(instance, message, &record, &read).await? {
-                return Ok(written);
-            }
-        }
-        Err(too_much_contention())
+            Ok((record, self.asked_to_adopt(instance, message)))
+        };
+        let inner = &self.inner;
+        let adopted = inner.change_object(instance, id.uuid(), expected, adopt).await;
+        adopted.map(Database::of)
     }
 
     /// Takes over the role of this user's name that the control plane did not make: from then on it is this user's, with this user's password. A superuser's
@@ -54,56 +44,23 @@ impl ControlPlane {
         instance: InstanceId,
         id: UserId,
         expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<UserRecord>, ControlError> {
-        let inner = &self.inner;
-        for attempt in 0..inner.ports.settings.conflict_tries {
-            before_try(&inner.ports, attempt).await;
-            inner.load_changeable_instance(instance).await?;
-            let read = self.user(instance, id).await?;
-            check(expected, &read)?;
-            if read.record.deleting {
-                return Err(being_deleted("user"));
+    ) -> Result<User, ControlError> {
+        let adopt = |_, mut record: UserRecord| async move {
+            if record.adopting {
+                return Ok((record, Change::new()));
             }
-            let mut record = read.record.clone();
             record.adopting = true;
-            if record == read.record {
-                return Ok(read);
-            }
             record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
             record.reason = ASKED.to_owned();
             let message = format!("asked for: take over role \"{}\"", record.name);
-            if let Some(written) = inner.asked_to_adopt(instance, message, &record, &read).await? {
-                return Ok(written);
-            }
-        }
-        Err(too_much_contention())
+            Ok((record, self.asked_to_adopt(instance, message)))
+        };
+        let inner = &self.inner;
+        let adopted = inner.change_object(instance, id.uuid(), expected, adopt).await;
+        adopted.map(User::of)
     }
-}
 
-impl Inner {
-    /// Writes the request; `None`: somebody else wrote meanwhile.
-    async fn asked_to_adopt<R: Record>(
-        &self,
-        instance: InstanceId,
-        message: String,
-        record: &R,
-        read: &Versioned<R>,
-    ) -> Result<Option<Versioned<R>>, ControlError> {
-        let ports = &self.ports;
-        let change = Change::new().event(instance, None, ports.now(), "adoption_requested", message);
-        match ports.repository.ask(change, record, read).await {
-            Ok(written) => {
-                self.wake(instance);
-                Ok(Some(written))
-            }
-            Err(error) if error.kind() == StoreErrorKind::Conflict => Ok(None),
-            Err(error) => Err(ports.store_error(error)),
-        }
-    }
-}
-
-fn being_deleted(what: &str) -> ControlError {
-    ControlError::WrongState {
-        detail: format!("the {what} is being deleted and cannot be changed any more"),
+    fn asked_to_adopt(&self, instance: InstanceId, message: String) -> Change {
+        Change::new().event(instance, None, self.ports().now(), "adoption_requested", message)
     }
 }

@@ -27,6 +27,7 @@ pub struct ControlPlaneBuilder {
     sealer: Option<Arc<dyn SecretSealer>>,
     clock: Option<Arc<dyn Clock>>,
     settings: ControllerSettings,
+    seed: Option<u64>,
 }
 
 /// Why a control plane did not start.
@@ -84,6 +85,15 @@ impl ControlPlaneBuilder {
         self
     }
 
+    /// For simulations: jitter and ids (never secrets) come from this seed, and all work is done on the runtime's own threads, so that a
+    /// run on a single thread with a paused clock can be repeated.
+    #[cfg(feature = "proof")]
+    #[must_use]
+    pub fn simulation_seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
     /// Adds to the catalogue what the backend can run, and starts the engine. Must be called within a tokio runtime.
     pub async fn start(self) -> Result<ControlPlane, StartError> {
         let store = self.store.ok_or(StartError::Missing("a store"))?;
@@ -98,7 +108,7 @@ impl ControlPlaneBuilder {
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock)),
             // Zero would be a channel that cannot exist; the upper bound is far above what anybody needs.
             hints: broadcast::Sender::new(self.settings.change_hints.clamp(1, 1 << 20)),
-            randomness: Randomness::new(self.settings.simulation_seed),
+            randomness: Randomness::new(self.seed),
             settings: self.settings,
         });
         let migrated = ports.repository.migrate().await;

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::changes::{before_try, too_much_contention};
 use super::{Inner, Ports, invalid};
 use crate::error::ControlError;
-use crate::repository::{Change, IdempotencyRecord, Record, written};
-use crate::request::{IdempotencyKey, Versioned};
+use crate::repository::{Change, IdempotencyRecord, Record, Versioned, written};
+use crate::request::IdempotencyKey;
 
 /// What is said of a new user or database.
 pub(super) const ACCEPTED: &str = "accepted; PostgreSQL is about to create it";

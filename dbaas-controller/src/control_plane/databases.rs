@@ -5,40 +5,53 @@ use dbaas_core::condition::Conditions;
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::extension::{ExtensionName, Extensions};
 use dbaas_core::id::{DatabaseId, InstanceId, UserId};
-use dbaas_core::instance::{DesiredState, InstanceRecord};
+use dbaas_core::instance::InstanceRecord;
 use dbaas_core::lifecycle::{LifecycleEvent, ObjectLifecycle};
 use dbaas_core::limits::{ACCESS_ENTRIES_MAX, DATABASES_PER_INSTANCE_MAX, EXTENSIONS_MAX};
-use dbaas_core::store::{DocumentVersion, StoreErrorKind};
+use dbaas_core::store::DocumentVersion;
 use dbaas_core::user::UserRecord;
 use uuid::Uuid;
 
-use super::changes::{before_try, check, too_much_contention};
+use super::changes::{Object, Wanted, check, object_not_found, unless_lost, until_written};
 use super::create::{ACCEPTED, Creation};
-use super::{
-    ControlPlane, Inner, Ports, field_error, instance_not_found, invalid, refuse_deleted, refuse_dropped,
-};
+use super::{ControlPlane, Ports, field_error, instance_not_found, invalid, refuse_deleted, refuse_dropped};
 use crate::error::ControlError;
-use crate::repository::{Change, child_name};
-use crate::request::{CreateDatabase, IdempotencyKey, Listed, Page, ResourceRef, UpdateDatabase, Versioned};
+use crate::repository::{Change, Versioned, child_name};
+use crate::request::{CreateDatabase, Listed, Page, ResourceRef, UpdateDatabase};
+use crate::view::Database;
+
+impl Object for DatabaseRecord {
+    const WHAT: &'static str = "database";
+
+    fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    fn is_deleting(&self) -> bool {
+        self.deleting
+    }
+
+    fn resource(id: Uuid) -> ResourceRef {
+        ResourceRef::Database(DatabaseId::from_uuid(id))
+    }
+}
 
 impl ControlPlane {
-    /// Creates a database. Returns as soon as that is written down; PostgreSQL has it when the record is ACTIVE.
+    /// Creates a database. Returns as soon as that is written down; PostgreSQL has it when it is ACTIVE.
     pub async fn create_database(
         &self,
         instance: InstanceId,
-        request: CreateDatabase,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
-        self.inner.create(NewDatabase { instance, request }, key).await
+        mut request: CreateDatabase,
+    ) -> Result<Database, ControlError> {
+        let key = request.idempotency_key.take();
+        let made = self.inner.create(NewDatabase { instance, request }, key).await;
+        made.map(Database::of)
     }
 
     /// One database of an instance.
-    pub async fn database(
-        &self,
-        instance: InstanceId,
-        id: DatabaseId,
-    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
-        self.inner.load_database(instance, id).await
+    pub async fn database(&self, instance: InstanceId, id: DatabaseId) -> Result<Database, ControlError> {
+        let found = self.inner.load_object(instance, id.uuid()).await;
+        found.map(Database::of)
     }
 
     /// The databases of an instance, in order of creation.
@@ -46,17 +59,13 @@ impl ControlPlane {
         &self,
         instance: InstanceId,
         page: Page<DatabaseId>,
-    ) -> Result<Listed<DatabaseRecord, DatabaseId>, ControlError> {
-        self.instance(instance).await?;
-        let after = page.after.map(DatabaseId::uuid);
-        self.inner
-            .listed(
-                Some(instance.uuid()),
-                after,
-                page.limit,
-                |record: &DatabaseRecord| record.id,
-            )
-            .await
+    ) -> Result<Listed<Database, DatabaseId>, ControlError> {
+        let inner = &self.inner;
+        inner.load_instance(instance).await?;
+        let (parent, after) = (Some(instance.uuid()), page.after.map(DatabaseId::uuid));
+        let id = |record: &DatabaseRecord| record.id;
+        let listed = inner.listed(parent, after, page.limit, id).await?;
+        Ok(listed.map(Database::of))
     }
 
     /// Changes a database; what the update leaves out stays. Nothing is written if nothing changes.
@@ -65,20 +74,36 @@ impl ControlPlane {
         instance: InstanceId,
         id: DatabaseId,
         update: UpdateDatabase,
-        expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
-        self.inner.update_database(instance, id, &update, expected).await
+    ) -> Result<Database, ControlError> {
+        let (ports, update) = (self.ports(), &update);
+        let decide = |of, record| updated(ports, of, record, update);
+        let inner = &self.inner;
+        let written = inner
+            .change_object(instance, id.uuid(), update.expected, decide)
+            .await;
+        written.map(Database::of)
     }
 
-    /// Asks for what keeps the owner of a database out of it to be put back; see the record's
-    /// [`repair`](DatabaseRecord::repair) for what came of it. Asking again while that is under way changes nothing.
+    /// Asks for what keeps the owner of a database out of it to be put back; see [`repair`](Database::repair) for what came of it.
+    /// Asking again while that is under way changes nothing.
     pub async fn repair_database_access(
         &self,
         instance: InstanceId,
         id: DatabaseId,
         expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
-        self.inner.repair_database_access(instance, id, expected).await
+    ) -> Result<Database, ControlError> {
+        let ports = self.ports();
+        let repair = |_, mut record: DatabaseRecord| async move {
+            let now = ports.now();
+            record.repair.request(now);
+            let name = &record.name;
+            let message = format!("asked for: repair the owner's access to database \"{name}\"");
+            let change = Change::new().event(instance, None, now, "repair_access_requested", message);
+            Ok((record, change))
+        };
+        let inner = &self.inner;
+        let written = inner.change_object(instance, id.uuid(), expected, repair).await;
+        written.map(Database::of)
     }
 
     /// Asks for the extensions of a database to be brought to the versions that its server offers. Asking again while that is under way changes nothing, nor does
@@ -88,8 +113,21 @@ impl ControlPlane {
         instance: InstanceId,
         id: DatabaseId,
         expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
-        self.inner.update_extensions(instance, id, expected).await
+    ) -> Result<Database, ControlError> {
+        let ports = self.ports();
+        let update = |_, mut record: DatabaseRecord| async move {
+            let now = ports.now();
+            if !record.extensions.request_update(now) {
+                return Ok((record, Change::new()));
+            }
+            is_accepted(&mut record, "its extensions are about to be updated");
+            let message = format!("asked for: update the extensions of database \"{}\"", record.name);
+            let change = Change::new().event(instance, None, now, "extensions_update_requested", message);
+            Ok((record, change))
+        };
+        let inner = &self.inner;
+        let written = inner.change_object(instance, id.uuid(), expected, update).await;
+        written.map(Database::of)
     }
 
     /// Drops a database with its data, also while clients are connected to it. Returns as soon as that is written down, and
@@ -100,215 +138,79 @@ impl ControlPlane {
         id: DatabaseId,
         expected: Option<DocumentVersion>,
     ) -> Result<(), ControlError> {
-        self.inner.delete_database(instance, id, expected).await
-    }
-}
-
-impl Inner {
-    async fn load_database(
-        &self,
-        instance: InstanceId,
-        id: DatabaseId,
-    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
-        let found = self.ports.repository.load_database(id).await;
-        found
-            .map_err(|error| self.ports.store_error(error))?
-            .filter(|found| found.record.instance == instance)
-            .ok_or_else(|| not_found(id))
-    }
-
-    async fn update_database(
-        &self,
-        instance: InstanceId,
-        id: DatabaseId,
-        update: &UpdateDatabase,
-        expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
-        let ports = &self.ports;
-        for attempt in 0..ports.settings.conflict_tries {
-            before_try(&self.ports, attempt).await;
-            let of = self.load_changeable_instance(instance).await?;
-            let read = self.load_database(instance, id).await?;
-            check(expected, &read)?;
-            if read.record.deleting {
-                return Err(being_deleted());
-            }
-            let now = ports.now();
-            let mut record = read.record.clone();
-            let mut change = Change::new();
-            if let Some(description) = &update.description {
-                record.description = description.clone();
-            }
-            if let Some(owner) = update.owner.filter(|owner| *owner != read.record.owner) {
-                let owner = owner_of(ports, instance, owner).await?;
-                record.owner = owner.record.id;
-                record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
-                record.reason = format!("accepted; its owner is about to become \"{}\"", owner.record.name);
-                let message = format!(
-                    "asked for: database \"{}\" owned by \"{}\"",
-                    record.name, owner.record.name
-                );
-                change =
-                    change
-                        .require(&owner)
-                        .event(instance, None, now, "database_update_requested", message);
-            }
-            let entries = update.access.as_ref().unwrap_or(&read.record.access.entries);
-            let asked = update.access.is_some() || record.owner != read.record.owner;
-            if asked {
-                let users = users_with_access(ports, instance, record.owner, entries).await?;
-                if record.access.set(entries) {
-                    record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
-                    "accepted; its access is about to change".clone_into(&mut record.reason);
-                    let message = format!(
-                        "asked for: access to database \"{}\": {}",
-                        record.name,
-                        told(&users, entries)
-                    );
-                    let change_of_access =
-                        change.event(instance, None, now, "database_update_requested", message);
-                    change = users
-                        .iter()
-                        .fold(change_of_access, |change, user| change.require(user));
-                }
-            }
-            if let Some(names) = &update.extensions {
-                allowed_extensions(ports, &of.record, names, &read.record.extensions.names).await?;
-                if record.extensions.set(names) {
-                    record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
-                    "accepted; its extensions are about to change".clone_into(&mut record.reason);
-                    let message = format!(
-                        "asked for: extensions of database \"{}\": {}",
-                        record.name,
-                        listed(names)
-                    );
-                    change = change.event(instance, None, now, "database_update_requested", message);
-                }
-            }
-            if record == read.record {
-                return Ok(read);
-            }
-            record.updated_at = now;
-            match ports.repository.ask(change, &record, &read).await {
-                Ok(written) => {
-                    self.wake(instance);
-                    return Ok(written);
-                }
-                Err(error) if error.kind() == StoreErrorKind::Conflict => {}
-                Err(error) => return Err(ports.store_error(error)),
-            }
-        }
-        Err(too_much_contention())
-    }
-
-    async fn repair_database_access(
-        &self,
-        instance: InstanceId,
-        id: DatabaseId,
-        expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
-        let ports = &self.ports;
-        for attempt in 0..ports.settings.conflict_tries {
-            before_try(&self.ports, attempt).await;
-            self.load_changeable_instance(instance).await?;
-            let read = self.load_database(instance, id).await?;
-            check(expected, &read)?;
-            if read.record.deleting {
-                return Err(being_deleted());
-            }
-            let now = ports.now();
-            let mut record = read.record.clone();
-            record.repair.request(now);
-            if record == read.record {
-                return Ok(read);
-            }
-            let message = format!(
-                "asked for: repair the owner's access to database \"{}\"",
-                record.name
-            );
-            let change = Change::new().event(instance, None, now, "repair_access_requested", message);
-            match ports.repository.ask(change, &record, &read).await {
-                Ok(written) => {
-                    self.wake(instance);
-                    return Ok(written);
-                }
-                Err(error) if error.kind() == StoreErrorKind::Conflict => {}
-                Err(error) => return Err(ports.store_error(error)),
-            }
-        }
-        Err(too_much_contention())
-    }
-
-    async fn update_extensions(
-        &self,
-        instance: InstanceId,
-        id: DatabaseId,
-        expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
-        let ports = &self.ports;
-        for attempt in 0..ports.settings.conflict_tries {
-            before_try(&self.ports, attempt).await;
-            self.load_changeable_instance(instance).await?;
-            let read = self.load_database(instance, id).await?;
-            check(expected, &read)?;
-            if read.record.deleting {
-                return Err(being_deleted());
-            }
-            let now = ports.now();
-            let mut record = read.record.clone();
-            if !record.extensions.request_update(now) {
-                return Ok(read);
-            }
-            record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
-            "accepted; its extensions are about to be updated".clone_into(&mut record.reason);
-            let message = format!("asked for: update the extensions of database \"{}\"", record.name);
-            let change = Change::new().event(instance, None, now, "extensions_update_requested", message);
-            match ports.repository.ask(change, &record, &read).await {
-                Ok(written) => {
-                    self.wake(instance);
-                    return Ok(written);
-                }
-                Err(error) if error.kind() == StoreErrorKind::Conflict => {}
-                Err(error) => return Err(ports.store_error(error)),
-            }
-        }
-        Err(too_much_contention())
-    }
-
-    async fn delete_database(
-        &self,
-        instance: InstanceId,
-        id: DatabaseId,
-        expected: Option<DocumentVersion>,
-    ) -> Result<(), ControlError> {
-        let ports = &self.ports;
-        for attempt in 0..ports.settings.conflict_tries {
-            before_try(&self.ports, attempt).await;
-            let read = self.load_database(instance, id).await?;
-            let instance_goes = self.load_instance(instance).await?.record.desired == DesiredState::Deleted;
-            if read.record.deleting || instance_goes {
-                return Ok(());
+        let (inner, ports) = (&self.inner, self.ports());
+        until_written(ports, || async move {
+            let read = inner.load_object::<DatabaseRecord>(instance, id.uuid()).await?;
+            if read.record.deleting || inner.instance_goes(instance).await? {
+                return Ok(Some(()));
             }
             check(expected, &read)?;
             let now = ports.now();
             let mut record = read.record.clone();
             record.deleting = true;
             record.updated_at = now;
-            record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
-            record.reason = "accepted; it is about to be dropped".to_owned();
+            is_accepted(&mut record, "it is about to be dropped");
             let message = format!("asked for: drop database \"{}\"", record.name);
             let change = Change::new().event(instance, None, now, "database_delete_requested", message);
-            match ports.repository.ask(change, &record, &read).await {
-                Ok(_) => {
-                    self.wake(instance);
-                    return Ok(());
-                }
-                Err(error) if error.kind() == StoreErrorKind::Conflict => {}
-                Err(error) => return Err(ports.store_error(error)),
-            }
-        }
-        Err(too_much_contention())
+            let written = unless_lost(ports, ports.repository.ask(change, &record, &read).await)?;
+            Ok(written.map(|_| inner.wake(instance)))
+        })
+        .await
     }
+}
+
+/// What a caller is told of a change until the engine has taken it up.
+fn is_accepted(record: &mut DatabaseRecord, what: &str) {
+    record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
+    record.reason = format!("accepted; {what}");
+}
+
+/// The database with the changes, and what has to be true for them.
+async fn updated(
+    ports: &Ports,
+    of: InstanceRecord,
+    read: DatabaseRecord,
+    update: &UpdateDatabase,
+) -> Result<Wanted<DatabaseRecord>, ControlError> {
+    const KIND: &str = "database_update_requested";
+    let (now, instance) = (ports.now(), of.id);
+    let mut record = read.clone();
+    let mut change = Change::new();
+    if let Some(description) = &update.description {
+        record.description = description.clone();
+    }
+    if let Some(owner) = update.owner.filter(|owner| *owner != read.owner) {
+        let owner = owner_of(ports, instance, owner).await?;
+        let name = &owner.record.name;
+        record.owner = owner.record.id;
+        is_accepted(&mut record, &format!("its owner is about to become \"{name}\""));
+        let message = format!("asked for: database \"{}\" owned by \"{name}\"", record.name);
+        change = change.require(&owner).event(instance, None, now, KIND, message);
+    }
+    if update.access.is_some() || record.owner != read.owner {
+        let entries = update.access.as_ref().unwrap_or(&read.access.entries);
+        let users = users_with_access(ports, instance, record.owner, entries).await?;
+        if record.access.set(entries) {
+            is_accepted(&mut record, "its access is about to change");
+            let told = told(&users, entries);
+            let message = format!("asked for: access to database \"{}\": {told}", record.name);
+            change = change.event(instance, None, now, KIND, message);
+            change = users.iter().fold(change, |change, user| change.require(user));
+        }
+    }
+    if let Some(names) = &update.extensions {
+        allowed_extensions(ports, &of, names, &read.extensions.names).await?;
+        if record.extensions.set(names) {
+            is_accepted(&mut record, "its extensions are about to change");
+            let listed = listed(names);
+            let message = format!("asked for: extensions of database \"{}\": {listed}", record.name);
+            change = change.event(instance, None, now, KIND, message);
+        }
+    }
+    if record != read {
+        record.updated_at = now;
+    }
+    Ok((record, change))
 }
 
 /// A user who can own a database of the instance.
@@ -541,23 +443,10 @@ impl Creation for NewDatabase {
     }
 
     fn gone(&self, id: Uuid) -> ControlError {
-        not_found(DatabaseId::from_uuid(id))
+        object_not_found::<DatabaseRecord>(id)
     }
 
     fn concerns(record: &DatabaseRecord) -> Option<InstanceId> {
         Some(record.instance)
-    }
-}
-
-fn not_found(id: DatabaseId) -> ControlError {
-    ControlError::NotFound {
-        what: "database",
-        resource: ResourceRef::Database(id),
-    }
-}
-
-fn being_deleted() -> ControlError {
-    ControlError::WrongState {
-        detail: "the database is being deleted and cannot be changed any more".to_owned(),
     }
 }

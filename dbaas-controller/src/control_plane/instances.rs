@@ -1,7 +1,6 @@
 //! Calls about instances.
 
 use dbaas_core::id::{InstanceId, VersionId};
-use dbaas_core::infrastructure::Resources;
 use dbaas_core::instance::{DesiredState, InstancePhase, InstanceRecord, InstanceSpec};
 use dbaas_core::lifecycle::LifecycleEvent;
 use dbaas_core::store::{DocumentVersion, StoreErrorKind};
@@ -9,15 +8,14 @@ use dbaas_core::time::Timestamp;
 use uuid::Uuid;
 
 use super::actions::{self, Noted};
-use super::changes::{before_try, check, too_much_contention};
+use super::changes::{check, unless_lost, until_written};
 use super::create::{Creation, Earlier, Key};
 use super::updates::{self, NewVersion};
 use super::{ControlPlane, Inner, Ports, clamp_limit, cut, instance_not_found, invalid, refuse_deleted};
 use crate::error::ControlError;
-use crate::repository::{Change, Record, instance_name};
-use crate::request::{
-    CreateInstance, IdempotencyKey, InstanceAction, InstanceFilter, Listed, Page, UpdateInstance, Versioned,
-};
+use crate::repository::{Change, Record, Versioned, instance_name};
+use crate::request::{ActOnInstance, CreateInstance, InstanceFilter, Listed, Page, UpdateInstance};
+use crate::view::Instance;
 
 /// Instances that are looked at at once for a filtered listing.
 const SCAN: usize = 500;
@@ -26,17 +24,26 @@ const LOOKUPS_MAX: usize = 64;
 
 impl ControlPlane {
     /// Creates an instance. Returns as soon as that is written down; nodes are made in the background.
-    pub async fn create_instance(
-        &self,
-        request: CreateInstance,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Versioned<InstanceRecord>, ControlError> {
-        self.inner.create(request, key).await
+    pub async fn create_instance(&self, mut request: CreateInstance) -> Result<Instance, ControlError> {
+        let key = request.idempotency_key.take();
+        Ok(self.shown(self.inner.create(request, key).await?))
     }
 
     /// One instance.
-    pub async fn instance(&self, id: InstanceId) -> Result<Versioned<InstanceRecord>, ControlError> {
-        self.inner.load_instance(id).await
+    pub async fn instance(&self, id: InstanceId) -> Result<Instance, ControlError> {
+        Ok(self.shown(self.inner.load_instance(id).await?))
+    }
+
+    /// What a caller sees of an instance.
+    fn shown(&self, found: Versioned<InstanceRecord>) -> Instance {
+        let live = self.inner.engine.live(found.record.id);
+        Instance::of(found, live.as_ref())
+    }
+
+    /// Whether this is the id of a user or database that was dropped, which no other one may have.
+    pub(crate) async fn was_dropped(&self, id: InstanceId, object: Uuid) -> Result<bool, ControlError> {
+        let found = self.inner.load_instance(id).await?;
+        Ok(found.record.dropped.iter().any(|dropped| dropped == object))
     }
 
     /// Instances that match, in order of creation.
@@ -44,7 +51,7 @@ impl ControlPlane {
         &self,
         filter: InstanceFilter,
         page: Page<InstanceId>,
-    ) -> Result<Listed<InstanceRecord, InstanceId>, ControlError> {
+    ) -> Result<Listed<Instance, InstanceId>, ControlError> {
         let limit = clamp_limit(page.limit);
         let lookups = filter.projects.len().saturating_mul(filter.names.len());
         let found = if (1..=LOOKUPS_MAX).contains(&lookups) {
@@ -52,7 +59,8 @@ impl ControlPlane {
         } else {
             self.inner.scan_instances(&filter, page.after, limit + 1).await?
         };
-        Ok(cut(found, limit, |record| record.id))
+        let listed = cut(found, limit, |record| record.id);
+        Ok(listed.map(|found| self.shown(found)))
     }
 
     /// Changes an instance; what the update leaves out stays. Nothing is written if nothing changes.
@@ -60,8 +68,7 @@ impl ControlPlane {
         &self,
         id: InstanceId,
         update: UpdateInstance,
-        expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<InstanceRecord>, ControlError> {
+    ) -> Result<Instance, ControlError> {
         let apply = |record: &mut InstanceRecord, version: NewVersion<'_>, _now| {
             let said = updates::apply(record, &update, version)?;
             Ok(Noted {
@@ -69,35 +76,38 @@ impl ControlPlane {
                 message: format!("asked for: {}", said.join(", ")),
             })
         };
-        self.inner
-            .change_instance(id, expected, update.version, None, apply)
-            .await
+        let asked = Asked {
+            expected: update.expected,
+            new_version: update.version,
+            key: None,
+        };
+        Ok(self.shown(self.inner.change_instance(id, asked, apply).await?))
     }
 
     /// Does something with an instance, once.
+    ///
+    /// An [`InstanceAction`](crate::request::InstanceAction) will do where neither a version is expected nor the call is to be safe to
+    /// repeat.
     pub async fn act_on_instance(
         &self,
         id: InstanceId,
-        action: InstanceAction,
-    ) -> Result<Versioned<InstanceRecord>, ControlError> {
-        self.act_on_instance_once(id, action, None, None).await
-    }
-
-    /// [`ControlPlane::act_on_instance`], only on the version that is expected, and safe to repeat: a call with the key and fingerprint of an
-    /// earlier one does nothing and answers the instance as it is now.
-    pub async fn act_on_instance_once(
-        &self,
-        id: InstanceId,
-        action: InstanceAction,
-        expected: Option<DocumentVersion>,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Versioned<InstanceRecord>, ControlError> {
-        let key = key.map(|key| Key::new(&format!("actions of {id}"), &key));
+        act: impl Into<ActOnInstance>,
+    ) -> Result<Instance, ControlError> {
+        let ActOnInstance {
+            action,
+            expected,
+            idempotency_key,
+        } = act.into();
+        let asked = Asked {
+            expected,
+            new_version: None,
+            key: idempotency_key.map(|key| Key::new(&format!("actions of {id}"), &key)),
+        };
         let serves = self.inner.engine.serves(id);
         let apply = |record: &mut InstanceRecord, _: NewVersion<'_>, now| {
             actions::apply(record, &action, serves, now)
         };
-        self.inner.change_instance(id, expected, None, key, apply).await
+        Ok(self.shown(self.inner.change_instance(id, asked, apply).await?))
     }
 
     /// Deletes an instance with its databases, users and data. Returns as soon as that is written down, and also when it was
@@ -115,10 +125,14 @@ impl ControlPlane {
                 message: "asked for: deletion, with all data".to_owned(),
             })
         };
-        if self.instance(id).await?.record.desired == DesiredState::Deleted {
+        if self.inner.instance_goes(id).await? {
             return Ok(());
         }
-        match self.inner.change_instance(id, expected, None, None, apply).await {
+        let asked = Asked {
+            expected,
+            ..Asked::default()
+        };
+        match self.inner.change_instance(id, asked, apply).await {
             Ok(_) => Ok(()),
             // Somebody else's deletion came first.
             Err(ControlError::WrongState { .. }) => Ok(()),
@@ -127,82 +141,98 @@ impl ControlPlane {
     }
 }
 
+/// What a change of an instance comes with.
+#[derive(Default)]
+struct Asked {
+    expected: Option<DocumentVersion>,
+    /// The version of the catalogue that it is to have.
+    new_version: Option<VersionId>,
+    key: Option<Key>,
+}
+
 impl Inner {
     /// Changes what is asked of an instance. `apply` is called again with what is read if another write came first.
     async fn change_instance(
         &self,
         id: InstanceId,
-        expected: Option<DocumentVersion>,
-        new_version: Option<VersionId>,
-        key: Option<Key>,
+        asked: Asked,
         apply: impl Fn(&mut InstanceRecord, NewVersion<'_>, Timestamp) -> Result<Noted, ControlError>
         + Send
         + Sync,
     ) -> Result<Versioned<InstanceRecord>, ControlError> {
-        let ports = &self.ports;
-        for attempt in 0..ports.settings.conflict_tries {
-            before_try(&self.ports, attempt).await;
-            let mut change = Change::new();
-            if let Some(key) = &key {
-                match self.earlier_use(key).await? {
-                    Earlier::Made(_) => return self.load_instance(id).await,
-                    Earlier::Nothing(expired) => {
-                        change = change.put_over(&key.record(id.uuid(), ports), expired);
-                    }
-                }
-            }
-            let read = self.load_changeable_instance(id).await?;
-            check(expected, &read)?;
-            let new_version = new_version.filter(|version| *version != read.record.spec.version);
-            let version = match new_version {
-                Some(version) => ports
-                    .repository
-                    .load_version(version)
-                    .await
-                    .map_err(|e| ports.store_error(e))?,
-                None => None,
-            };
-            let new_version = match (&version, new_version) {
-                (Some(version), _) => NewVersion::Found(&version.record),
-                (None, Some(_)) => NewVersion::Missing,
-                (None, None) => NewVersion::Unchanged,
-            };
-            let now = ports.now();
-            let mut record = read.record.clone();
-            let noted = apply(&mut record, new_version, now)?;
-            if record == read.record {
-                // A key is used up also by a call that finds everything done: repeated later, it must not do anything then.
-                if key.is_none() {
-                    return Ok(read);
-                }
-                match ports.repository.commit(change.require(&read)).await {
-                    Ok(_) => return Ok(read),
-                    Err(error) if error.kind() == StoreErrorKind::Conflict => continue,
-                    Err(error) => return Err(ports.store_error(error)),
-                }
-            }
-            record.generation += 1;
-            record.updated_at = now;
-            record.status.lifecycle = record.status.lifecycle.transition(LifecycleEvent::WorkBegan);
-            record.status.reason = format!("accepted, about to be carried out; {}", noted.message);
+        let (ports, asked, apply) = (&self.ports, &asked, &apply);
+        until_written(ports, || self.try_to_change(id, asked, apply)).await
+    }
 
-            if let Some(version) = &version {
-                change = change.require(version);
-            }
-            let change = change.event(id, None, now, noted.kind, noted.message);
-            match ports.repository.ask(change, &record, &read).await {
-                Ok(written) => {
-                    self.wake(id);
-                    return Ok(written);
+    /// `None`: another write came first.
+    async fn try_to_change(
+        &self,
+        id: InstanceId,
+        asked: &Asked,
+        apply: &(
+             impl Fn(&mut InstanceRecord, NewVersion<'_>, Timestamp) -> Result<Noted, ControlError> + Send + Sync
+         ),
+    ) -> Result<Option<Versioned<InstanceRecord>>, ControlError> {
+        let ports = &self.ports;
+        let mut change = Change::new();
+        if let Some(key) = &asked.key {
+            match self.earlier_use(key).await? {
+                Earlier::Made(_) => return self.load_instance(id).await.map(Some),
+                Earlier::Nothing(expired) => {
+                    change = change.put_over(&key.record(id.uuid(), ports), expired);
                 }
-                Err(error) => match error.kind() {
-                    StoreErrorKind::Conflict => {}
-                    StoreErrorKind::NameTaken => return Err(name_taken(ports, &record.spec).await),
-                    _ => return Err(ports.store_error(error)),
-                },
             }
         }
-        Err(too_much_contention())
+        let read = self.load_changeable_instance(id).await?;
+        check(asked.expected, &read)?;
+        let new_version = asked
+            .new_version
+            .filter(|version| *version != read.record.spec.version);
+        let version = match new_version {
+            Some(version) => ports
+                .repository
+                .load_version(version)
+                .await
+                .map_err(|e| ports.store_error(e))?,
+            None => None,
+        };
+        let new_version = match (&version, new_version) {
+            (Some(version), _) => NewVersion::Found(&version.record),
+            (None, Some(_)) => NewVersion::Missing,
+            (None, None) => NewVersion::Unchanged,
+        };
+        let now = ports.now();
+        let mut record = read.record.clone();
+        let noted = apply(&mut record, new_version, now)?;
+        if record == read.record {
+            // A key is used up also by a call that finds everything done: repeated later, it must not do anything then.
+            if asked.key.is_none() {
+                return Ok(Some(read));
+            }
+            let committed = ports.repository.commit(change.require(&read)).await;
+            return Ok(unless_lost(ports, committed)?.map(|_| read));
+        }
+        record.generation += 1;
+        record.updated_at = now;
+        record.status.lifecycle = record.status.lifecycle.transition(LifecycleEvent::WorkBegan);
+        record.status.reason = format!("accepted, about to be carried out; {}", noted.message);
+
+        if let Some(version) = &version {
+            change = change.require(version);
+        }
+        let change = change.event(id, None, now, noted.kind, noted.message);
+        match ports.repository.ask(change, &record, &read).await {
+            Err(error) if error.kind() == StoreErrorKind::NameTaken => {
+                Err(name_taken(ports, &record.spec).await)
+            }
+            written => {
+                let written = unless_lost(ports, written)?;
+                if written.is_some() {
+                    self.wake(id);
+                }
+                Ok(written)
+            }
+        }
     }
 
     /// Instances of a filter that names projects and names: each pair is one look-up.
@@ -219,7 +249,7 @@ impl Inner {
                 let instance = instance.map_err(|error| self.ports.store_error(error))?;
                 found.extend(instance.filter(|instance| {
                     let id = instance.record.id;
-                    after.is_none_or(|after| id > after) && matches(filter, &instance.record)
+                    after.is_none_or(|after| id > after) && filter.matches(&instance.record)
                 }));
             }
         }
@@ -235,11 +265,7 @@ impl Inner {
         after: Option<InstanceId>,
         wanted: usize,
     ) -> Result<Vec<Versioned<InstanceRecord>>, ControlError> {
-        let selective = !(filter.projects.is_empty()
-            && filter.names.is_empty()
-            && filter.versions.is_empty()
-            && filter.lifecycles.is_empty());
-        let at_once = if selective { SCAN } else { wanted };
+        let at_once = if filter.is_empty() { wanted } else { SCAN };
         let mut found = Vec::new();
         let mut after = after.map(InstanceId::uuid);
         // Ends: ids grow from page to page, and the last page is not full.
@@ -254,7 +280,7 @@ impl Inner {
             let last = page.last().map(|last| last.record.uuid());
             found.extend(
                 page.into_iter()
-                    .filter(|instance| matches(filter, &instance.record)),
+                    .filter(|instance| filter.matches(&instance.record)),
             );
             if complete || found.len() >= wanted || last <= after {
                 found.truncate(wanted);
@@ -263,16 +289,6 @@ impl Inner {
             after = last;
         }
     }
-}
-
-fn matches(filter: &InstanceFilter, record: &InstanceRecord) -> bool {
-    fn any<T: PartialEq>(wanted: &[T], present: &T) -> bool {
-        wanted.is_empty() || wanted.contains(present)
-    }
-    any(&filter.projects, &record.spec.project)
-        && any(&filter.names, &record.spec.name)
-        && any(&filter.versions, &record.spec.version)
-        && any(&filter.lifecycles, &record.status.lifecycle)
 }
 
 impl Creation for CreateInstance {
@@ -303,21 +319,7 @@ impl Creation for CreateInstance {
         }
         let id = InstanceId::from_uuid(id);
         let now = ports.now();
-        let spec = InstanceSpec {
-            name: self.name.clone(),
-            description: self.description.clone(),
-            project: self.project,
-            resources: Resources {
-                cpu: self.cpu,
-                ram: self.ram,
-                disk: self.disk,
-            },
-            nodes: self.nodes,
-            sync_replicas: self.sync_replicas,
-            version: version.record.id,
-            image: version.record.image.clone(),
-            parameters: self.parameters.clone(),
-        };
+        let spec = self.spec(&version.record.image);
         let errors = updates::parameter_errors(&spec);
         if !errors.is_empty() {
             return Err(ControlError::Invalid { errors });
@@ -341,14 +343,8 @@ impl Creation for CreateInstance {
     }
 
     fn makes(&self, record: &InstanceRecord) -> bool {
-        let spec = &record.spec;
-        record.desired != DesiredState::Deleted
-            && (&self.name, &self.description, self.project) == (&spec.name, &spec.description, spec.project)
-            && (self.cpu, self.ram, self.disk)
-                == (spec.resources.cpu, spec.resources.ram, spec.resources.disk)
-            && (self.nodes, self.sync_replicas, self.version)
-                == (spec.nodes, spec.sync_replicas, spec.version)
-            && self.parameters == spec.parameters
+        // The version's image may have another tag by now.
+        record.desired != DesiredState::Deleted && self.spec(&record.spec.image) == record.spec
     }
 
     fn what(&self) -> &'static str {

@@ -5,16 +5,16 @@ mod passwords;
 mod tokens;
 mod variables;
 
-use dbaas_core::store::{DocumentVersion, StoreErrorKind};
+use dbaas_core::store::DocumentVersion;
 use uuid::Uuid;
 
 pub(super) use variables::ensure_platform;
 
-use super::changes::{before_try, too_much_contention};
+use super::changes::{check, unless_lost, until_written};
 use super::{Inner, clamp_limit, cut};
 use crate::error::ControlError;
-use crate::repository::{Change, Record, written};
-use crate::request::{Listed, Page, ResourceRef, Versioned};
+use crate::repository::{Change, Record, Versioned, written};
+use crate::request::{Listed, Page, ResourceRef};
 
 impl Inner {
     /// The record with this id.
@@ -30,7 +30,7 @@ impl Inner {
         &self,
         parent: Option<Uuid>,
         page: Page<Uuid>,
-    ) -> Result<Listed<R, Uuid>, ControlError> {
+    ) -> Result<Listed<Versioned<R>, Uuid>, ControlError> {
         let limit = clamp_limit(page.limit);
         let found = self
             .ports
@@ -48,25 +48,20 @@ impl Inner {
         expected: Option<DocumentVersion>,
         change: impl Fn(&mut R) -> Result<(), ControlError>,
     ) -> Result<Versioned<R>, ControlError> {
-        for attempt in 0..self.ports.settings.conflict_tries {
-            before_try(&self.ports, attempt).await;
+        let (ports, change) = (&self.ports, &change);
+        until_written(ports, || async move {
             let read = self.load_kept::<R>(id).await?;
-            if expected.is_some_and(|expected| expected != read.version) {
-                return Err(ControlError::VersionMismatch);
-            }
+            check(expected, &read)?;
             let mut record = read.record.clone();
             change(&mut record)?;
             if record == read.record {
-                return Ok(read);
+                return Ok(Some(read));
             }
             let change = Change::new().update(&record, read.version);
-            match self.ports.repository.commit_one(change).await {
-                Ok(version) => return Ok(written(record, version)),
-                Err(error) if error.kind() == StoreErrorKind::Conflict => {}
-                Err(error) => return Err(self.ports.store_error(error)),
-            }
-        }
-        Err(too_much_contention())
+            let version = unless_lost(ports, ports.repository.commit_one(change).await)?;
+            Ok(version.map(|version| written(record, version)))
+        })
+        .await
     }
 
     /// Removes the record.
@@ -75,19 +70,14 @@ impl Inner {
         id: Uuid,
         expected: Option<DocumentVersion>,
     ) -> Result<(), ControlError> {
-        for attempt in 0..self.ports.settings.conflict_tries {
-            before_try(&self.ports, attempt).await;
+        let ports = &self.ports;
+        until_written(ports, || async move {
             let read = self.load_kept::<R>(id).await?;
-            if expected.is_some_and(|expected| expected != read.version) {
-                return Err(ControlError::VersionMismatch);
-            }
-            match self.ports.repository.commit(Change::new().delete(&read)).await {
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == StoreErrorKind::Conflict => {}
-                Err(error) => return Err(self.ports.store_error(error)),
-            }
-        }
-        Err(too_much_contention())
+            check(expected, &read)?;
+            let removed = ports.repository.commit(Change::new().delete(&read)).await;
+            Ok(unless_lost(ports, removed)?.map(drop))
+        })
+        .await
     }
 }
 

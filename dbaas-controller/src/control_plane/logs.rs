@@ -24,7 +24,7 @@ impl ControlPlane {
         node: NodeId,
         lines: usize,
     ) -> Result<Vec<String>, ControlError> {
-        let found = self.instance(instance).await?.record;
+        let found = self.inner.load_instance(instance).await?.record;
         let not_found = || ControlError::NotFound {
             what: "node",
             resource: ResourceRef::Node(node),

@@ -17,34 +17,36 @@ use crate::elements::facts::opened;
 use crate::elements::record::ManifestRecord;
 use crate::error::ControlError;
 use crate::repository::Change;
-use crate::request::{IdempotencyKey, Listed, Page, Versioned};
+use crate::request::{Listed, Page};
+use crate::view::StoredManifest;
 
 impl ControlPlane {
     /// Keeps a manifest. What can be told from the text alone is checked: that it is a document with a name.
     pub async fn create_manifest(
         &self,
-        request: ManifestRequest,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Versioned<ManifestRecord>, ControlError> {
+        mut request: ManifestRequest,
+    ) -> Result<StoredManifest, ControlError> {
+        let key = request.idempotency_key.take();
         let head = head(&request)?;
         let ports = Arc::clone(&self.inner.ports);
-        self.inner.create(NewManifest { request, head, ports }, key).await
+        let made = self.inner.create(NewManifest { request, head, ports }, key).await;
+        made.map(StoredManifest::of)
     }
 
     /// One manifest, without its text.
-    pub async fn manifest(&self, id: Uuid) -> Result<Versioned<ManifestRecord>, ControlError> {
-        self.inner.load_kept(id).await
+    pub async fn manifest(&self, id: Uuid) -> Result<StoredManifest, ControlError> {
+        self.inner.load_kept(id).await.map(StoredManifest::of)
     }
 
     /// The text of a manifest. It may hold secrets.
     pub async fn manifest_text(&self, id: Uuid) -> Result<Secret, ControlError> {
-        let read = self.manifest(id).await?;
+        let read = self.inner.load_kept::<ManifestRecord>(id).await?;
         opened(self.ports(), id, &read.record.sealed)
     }
 
     /// The text of a manifest for somebody who asked for it. That it was read, and by whom, is written to the event log first.
     pub async fn read_manifest_text(&self, id: Uuid, by: &str) -> Result<Secret, ControlError> {
-        let read = self.manifest(id).await?;
+        let read = self.inner.load_kept::<ManifestRecord>(id).await?;
         let ports = self.ports();
         let message = format!(
             "the text of the manifest \"{}\" was read by {by}",
@@ -61,8 +63,9 @@ impl ControlPlane {
         &self,
         project: Option<ProjectId>,
         page: Page<Uuid>,
-    ) -> Result<Listed<ManifestRecord, Uuid>, ControlError> {
-        self.inner.list_kept(project.map(ProjectId::uuid), page).await
+    ) -> Result<Listed<StoredManifest, Uuid>, ControlError> {
+        let listed = self.inner.list_kept(project.map(ProjectId::uuid), page).await?;
+        Ok(listed.map(StoredManifest::of))
     }
 
     /// Replaces the text of a manifest. The element stays as it is until it is applied.
@@ -71,7 +74,7 @@ impl ControlPlane {
         id: Uuid,
         request: ManifestRequest,
         expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<ManifestRecord>, ControlError> {
+    ) -> Result<StoredManifest, ControlError> {
         let head = head(&request)?;
         let ports = self.ports();
         let apply = |record: &mut ManifestRecord| {
@@ -85,7 +88,8 @@ impl ControlPlane {
             record.updated_at = ports.now();
             Ok(())
         };
-        self.inner.update_kept(id, expected, apply).await
+        let written = self.inner.update_kept(id, expected, apply).await;
+        written.map(StoredManifest::of)
     }
 
     /// Removes a manifest. The element that was made of it stays.

@@ -15,16 +15,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dbaas_core::cluster::{ClusterState, Electorate};
 use dbaas_core::config::HbaRules;
+use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{DatabaseId, NodeId, ProjectId, UserId, VersionId};
 use dbaas_core::infrastructure::{AvailableVersion, InfraError, InfraErrorKind, MockInfrastructure};
 use dbaas_core::lifecycle::Lifecycle;
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
-use dbaas_core::node::{NodeRole, Rejoin};
+use dbaas_core::node::{NodeRecord, NodeRole, Rejoin};
 use dbaas_core::password::Password;
 use dbaas_core::secret::UnsealError;
 use dbaas_core::size::{CpuCores, DiskGb, NodeCount, RamMb, SyncReplicas};
 use dbaas_core::sql_executor::{MockSqlExecutor, SqlError, SqlErrorKind};
 use dbaas_core::store::{DocumentKey, DocumentVersion, Store};
+use dbaas_core::user::UserRecord;
 use dbaas_testkit::memory_store::{Fault, MemoryStore, StoreCall};
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
@@ -34,7 +36,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::error::FieldError;
 use crate::repository::Change;
-use crate::request::{CreateDatabase, CreateInstance, CreateUser, IdempotencyKey, Page};
+use crate::request::{CreateDatabase, CreateInstance, CreateUser, CreateVersion, IdempotencyKey, Page};
 
 /// Ties a text to its context and hides nothing.
 pub(crate) struct TestSealer;
@@ -140,7 +142,7 @@ impl World {
             })
             .await
             .unwrap();
-        let versions = page.items.iter().map(|version| version.record.id).collect();
+        let versions = page.items.iter().map(|version| version.id).collect();
         World {
             store,
             infrastructure,
@@ -161,46 +163,45 @@ impl World {
 
     fn request(&self, name: &str) -> CreateInstance {
         CreateInstance {
-            id: None,
-            parameters: Default::default(),
-            name: InstanceName::new(name).unwrap(),
-            description: Description::default(),
-            project: ProjectId::DEFAULT,
             cpu: CpuCores::new(2).unwrap(),
             ram: RamMb::new(1024).unwrap(),
             disk: DiskGb::new(16).unwrap(),
             nodes: NodeCount::new(3).unwrap(),
             sync_replicas: SyncReplicas::new(1).unwrap(),
-            version: self.versions[0],
+            ..CreateInstance::new(InstanceName::new(name).unwrap(), self.versions[0])
         }
     }
 
     async fn instance(&self, name: &str) -> InstanceId {
-        self.control
-            .create_instance(self.request(name), None)
-            .await
-            .unwrap()
-            .record
-            .id
+        self.control.create_instance(self.request(name)).await.unwrap().id
     }
 
     async fn user(&self, instance: InstanceId, name: &str) -> UserId {
         self.control
-            .create_user(instance, create_user(name), None)
+            .create_user(instance, create_user(name))
             .await
             .unwrap()
-            .record
             .id
     }
 
     async fn database(&self, instance: InstanceId, name: &str, owner: UserId) -> DatabaseId {
         let request = create_database(name, owner);
-        self.control
-            .create_database(instance, request, None)
-            .await
-            .unwrap()
-            .record
-            .id
+        self.control.create_database(instance, request).await.unwrap().id
+    }
+
+    /// The instance as the store has it.
+    async fn instance_record(&self, id: InstanceId) -> Versioned<InstanceRecord> {
+        self.repository().load_instance(id).await.unwrap().unwrap()
+    }
+
+    /// The user as the store has it.
+    async fn user_record(&self, id: UserId) -> Versioned<UserRecord> {
+        self.repository().load_user(id).await.unwrap().unwrap()
+    }
+
+    /// The database as the store has it.
+    async fn database_record(&self, id: DatabaseId) -> Versioned<DatabaseRecord> {
+        self.repository().load(id.uuid()).await.unwrap().unwrap()
     }
 
     /// Writes to the instance's record as the engine does: the generation stays.
@@ -360,13 +361,10 @@ fn node(number: u8) -> NodeRecord {
 }
 
 fn create_user(name: &str) -> CreateUser {
-    CreateUser {
-        id: None,
-        name: UserName::new(name).unwrap(),
-        description: Description::default(),
-        password: Password::new("correct horse").unwrap(),
-        password_version: Default::default(),
-    }
+    CreateUser::new(
+        UserName::new(name).unwrap(),
+        Password::new("correct horse").unwrap(),
+    )
 }
 
 fn create_database(name: &str, owner: UserId) -> CreateDatabase {
@@ -379,6 +377,23 @@ fn key(key: &str, fingerprint: u8) -> Option<IdempotencyKey> {
         fingerprint: [fingerprint; 32],
     })
 }
+
+/// Requests with a key, or none.
+trait Keyed: Sized {
+    fn keyed(self, key: Option<IdempotencyKey>) -> Self;
+}
+
+macro_rules! keyed {
+    ($($request:ty),+) => {
+        $(impl Keyed for $request {
+            fn keyed(self, key: Option<IdempotencyKey>) -> Self {
+                Self { idempotency_key: key, ..self }
+            }
+        })+
+    };
+}
+
+keyed!(CreateInstance, CreateUser, CreateDatabase, CreateVersion);
 
 fn stale(version: DocumentVersion) -> DocumentVersion {
     DocumentVersion(version.0 - 1)

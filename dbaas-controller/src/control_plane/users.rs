@@ -5,51 +5,66 @@ use std::sync::Arc;
 use dbaas_core::condition::Conditions;
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{InstanceId, UserId};
-use dbaas_core::instance::DesiredState;
 use dbaas_core::lifecycle::{LifecycleEvent, ObjectLifecycle};
 use dbaas_core::limits::USERS_PER_INSTANCE_MAX;
+use dbaas_core::name::Description;
 use dbaas_core::password::Password;
 use dbaas_core::scram::{SALT_BYTES, ScramVerifier};
+use dbaas_core::size::PasswordVersion;
 use dbaas_core::store::{DocumentVersion, StoreErrorKind};
 use dbaas_core::user::UserRecord;
+use parking_lot::Mutex;
 use rand::RngCore as _;
 use uuid::Uuid;
 
-use super::changes::{before_try, check, too_much_contention};
+use super::changes::{Object, Wanted, check, object_not_found, unless_lost, until_written};
 use super::create::{ACCEPTED, Creation};
 use super::{ControlPlane, Inner, Ports, instance_not_found, invalid, refuse_deleted, refuse_dropped};
 use crate::error::ControlError;
 use crate::repository::{Change, child_name};
-use crate::request::{CreateUser, IdempotencyKey, Listed, Page, ResourceRef, UpdateUser, Versioned};
+use crate::request::{CreateUser, Listed, Page, ResourceRef, UpdateUser};
+use crate::view::User;
+
+impl Object for UserRecord {
+    const WHAT: &'static str = "user";
+
+    fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    fn is_deleting(&self) -> bool {
+        self.deleting
+    }
+
+    fn resource(id: Uuid) -> ResourceRef {
+        ResourceRef::User(UserId::from_uuid(id))
+    }
+}
 
 impl ControlPlane {
-    /// Creates a user. Returns as soon as that is written down; it can log in when the record is ACTIVE.
-    pub async fn create_user(
-        &self,
-        instance: InstanceId,
-        request: CreateUser,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Versioned<UserRecord>, ControlError> {
+    /// Creates a user. Returns as soon as that is written down; it can log in when it is ACTIVE.
+    pub async fn create_user(&self, instance: InstanceId, request: CreateUser) -> Result<User, ControlError> {
+        let inner = &self.inner;
         // An instance that does not exist costs no hashing.
-        self.instance(instance).await?;
+        inner.load_instance(instance).await?;
         let CreateUser {
             id,
             name,
             description,
             password,
             password_version,
+            idempotency_key,
         } = request;
         let password = Arc::new(password);
         let mut raced = false;
         loop {
             // With a chosen id the user may be there: the verifier of the same password is then the same.
-            let current = self.inner.verifier_of(id).await?;
-            let verifier = self
-                .inner
+            let current = inner.verifier_of(id).await?;
+            let verifier = inner
                 .ports
                 .new_verifier(Arc::clone(&password), current.clone())
                 .await?;
-            let now = self.inner.ports.now();
+            let now = inner.ports.now();
             let template = UserRecord {
                 id: id.unwrap_or(UserId::from_uuid(Uuid::nil())),
                 instance,
@@ -70,21 +85,17 @@ impl ControlPlane {
                 template,
                 chosen: id.is_some(),
             };
-            match self.inner.create(new, key.clone()).await {
+            match inner.create(new, idempotency_key.clone()).await {
                 // The same call may have made it between the look and the write.
                 Err(ControlError::IdTaken { .. }) if current.is_none() && !raced => raced = true,
-                answer => return answer,
+                answer => return answer.map(User::of),
             }
         }
     }
 
     /// One user of an instance.
-    pub async fn user(
-        &self,
-        instance: InstanceId,
-        id: UserId,
-    ) -> Result<Versioned<UserRecord>, ControlError> {
-        self.inner.load_user(instance, id).await
+    pub async fn user(&self, instance: InstanceId, id: UserId) -> Result<User, ControlError> {
+        self.inner.load_object(instance, id.uuid()).await.map(User::of)
     }
 
     /// The users of an instance, in order of creation.
@@ -92,14 +103,13 @@ impl ControlPlane {
         &self,
         instance: InstanceId,
         page: Page<UserId>,
-    ) -> Result<Listed<UserRecord, UserId>, ControlError> {
-        self.instance(instance).await?;
-        let after = page.after.map(UserId::uuid);
-        self.inner
-            .listed(Some(instance.uuid()), after, page.limit, |record: &UserRecord| {
-                record.id
-            })
-            .await
+    ) -> Result<Listed<User, UserId>, ControlError> {
+        let inner = &self.inner;
+        inner.load_instance(instance).await?;
+        let (parent, after) = (Some(instance.uuid()), page.after.map(UserId::uuid));
+        let id = |record: &UserRecord| record.id;
+        let listed = inner.listed(parent, after, page.limit, id).await?;
+        Ok(listed.map(User::of))
     }
 
     /// Changes a user; what the update leaves out stays. Nothing is written if nothing changes, also if the password is the
@@ -109,20 +119,41 @@ impl ControlPlane {
         instance: InstanceId,
         id: UserId,
         update: UpdateUser,
-        expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<UserRecord>, ControlError> {
-        self.inner.update_user(instance, id, update, expected).await
+    ) -> Result<User, ControlError> {
+        let (inner, ports) = (&self.inner, self.ports());
+        let update = &Update {
+            description: update.description,
+            password: update.password.map(Arc::new),
+            password_version: update.password_version,
+            expected: update.expected,
+            hashed: Mutex::default(),
+        };
+        let decide = |_, record| update.carried_out(ports, record);
+        let written = inner
+            .change_object(instance, id.uuid(), update.expected, decide)
+            .await;
+        written.map(User::of)
     }
 
-    /// Asks for what keeps a user from logging in to be put back; see the record's [`repair`](UserRecord::repair) for what came of it. Asking
+    /// Asks for what keeps a user from logging in to be put back; see [`repair`](User::repair) for what came of it. Asking
     /// again while that is under way changes nothing.
     pub async fn repair_user_access(
         &self,
         instance: InstanceId,
         id: UserId,
         expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<UserRecord>, ControlError> {
-        self.inner.repair_user_access(instance, id, expected).await
+    ) -> Result<User, ControlError> {
+        let ports = self.ports();
+        let repair = |_, mut record: UserRecord| async move {
+            let now = ports.now();
+            record.repair.request(now);
+            let message = format!("asked for: repair the access of user \"{}\"", record.name);
+            let change = Change::new().event(instance, None, now, "repair_access_requested", message);
+            Ok((record, change))
+        };
+        let inner = &self.inner;
+        let written = inner.change_object(instance, id.uuid(), expected, repair).await;
+        written.map(User::of)
     }
 
     /// Drops a user. Refused while it owns databases, or is in the access list of one. Returns as soon as that is written down, and also when it was before;
@@ -133,7 +164,96 @@ impl ControlPlane {
         id: UserId,
         expected: Option<DocumentVersion>,
     ) -> Result<(), ControlError> {
-        self.inner.delete_user(instance, id, expected).await
+        let (inner, ports) = (&self.inner, self.ports());
+        until_written(ports, || async move {
+            let read = inner.load_object::<UserRecord>(instance, id.uuid()).await?;
+            if read.record.deleting || inner.instance_goes(instance).await? {
+                return Ok(Some(()));
+            }
+            check(expected, &read)?;
+            let now = ports.now();
+            let mut record = read.record.clone();
+            record.deleting = true;
+            record.updated_at = now;
+            record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
+            record.reason = "accepted; it is about to be dropped".to_owned();
+            let message = format!("asked for: drop user \"{}\"", record.name);
+            // Databases refer to their owner, and a new one requires its owner unchanged: whichever of the two calls comes
+            // second is refused.
+            let change = Change::new()
+                .event(instance, None, now, "user_delete_requested", message)
+                .require_unreferenced(id.uuid());
+            match ports.repository.ask(change, &record, &read).await {
+                Err(error) if error.kind() == StoreErrorKind::Referenced => {
+                    Err(owns_databases(ports, &record, &error.referrers).await)
+                }
+                written => Ok(unless_lost(ports, written)?.map(|_| inner.wake(instance))),
+            }
+        })
+        .await
+    }
+}
+
+/// An update under way.
+struct Update {
+    description: Option<Description>,
+    password: Option<Arc<Password>>,
+    password_version: Option<PasswordVersion>,
+    expected: Option<DocumentVersion>,
+    /// Which verifier the password was compared with, and what it was hashed to: hashing takes milliseconds.
+    hashed: Mutex<Option<(ScramVerifier, ScramVerifier)>>,
+}
+
+impl Update {
+    /// The user with the changes.
+    async fn carried_out(&self, ports: &Ports, read: UserRecord) -> Result<Wanted<UserRecord>, ControlError> {
+        let (now, instance) = (ports.now(), read.instance);
+        let mut record = read.clone();
+        let mut change = Change::new();
+        if let Some(description) = &self.description {
+            record.description = description.clone();
+        }
+        if let Some(password) = &self.password {
+            record.verifier = self.verifier(ports, password, &read.verifier).await?;
+            if record.verifier != read.verifier {
+                record.password_version = read.password_version.next();
+                record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
+                record.reason = "accepted; its new password is about to be set".to_owned();
+                let message = format!("asked for: a new password of user \"{}\"", record.name);
+                change = change.event(instance, None, now, "user_update_requested", message);
+            }
+        }
+        if let Some(version) = self.password_version {
+            let present = read.password_version;
+            if self.password.is_none() && version != present {
+                let rule = format!("is {present} at present; another one goes with a password");
+                return Err(invalid("/password_version", rule));
+            }
+            record.password_version = version;
+        }
+        if record != read {
+            record.updated_at = now;
+        }
+        Ok((record, change))
+    }
+
+    async fn verifier(
+        &self,
+        ports: &Ports,
+        password: &Arc<Password>,
+        current: &ScramVerifier,
+    ) -> Result<ScramVerifier, ControlError> {
+        let known = self.hashed.lock().clone();
+        if let Some((compared, verifier)) = known
+            && compared == *current
+        {
+            return Ok(verifier);
+        }
+        let verifier = ports
+            .new_verifier(Arc::clone(password), Some(current.clone()))
+            .await?;
+        *self.hashed.lock() = Some((current.clone(), verifier.clone()));
+        Ok(verifier)
     }
 }
 
@@ -165,165 +285,6 @@ impl Inner {
         let found = self.ports.repository.load_user(id).await;
         let found = found.map_err(|error| self.ports.store_error(error))?;
         Ok(found.map(|found| found.record.verifier))
-    }
-
-    async fn load_user(
-        &self,
-        instance: InstanceId,
-        id: UserId,
-    ) -> Result<Versioned<UserRecord>, ControlError> {
-        let found = self.ports.repository.load_user(id).await;
-        found
-            .map_err(|error| self.ports.store_error(error))?
-            .filter(|found| found.record.instance == instance)
-            .ok_or_else(|| not_found(id))
-    }
-
-    async fn update_user(
-        &self,
-        instance: InstanceId,
-        id: UserId,
-        update: UpdateUser,
-        expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<UserRecord>, ControlError> {
-        let ports = &self.ports;
-        let password = update.password.map(Arc::new);
-        // What the password was hashed to, and which verifier it was compared with.
-        let mut hashed: Option<(ScramVerifier, ScramVerifier)> = None;
-        for attempt in 0..ports.settings.conflict_tries {
-            before_try(&self.ports, attempt).await;
-            self.load_changeable_instance(instance).await?;
-            let read = self.load_user(instance, id).await?;
-            check(expected, &read)?;
-            if read.record.deleting {
-                return Err(being_deleted());
-            }
-            let now = ports.now();
-            let mut record = read.record.clone();
-            let mut change = Change::new();
-            if let Some(description) = &update.description {
-                record.description = description.clone();
-            }
-            if let Some(password) = &password {
-                let current = &read.record.verifier;
-                record.verifier = match &hashed {
-                    Some((compared, verifier)) if compared == current => verifier.clone(),
-                    _ => {
-                        ports
-                            .new_verifier(password.clone(), Some(current.clone()))
-                            .await?
-                    }
-                };
-                hashed = Some((current.clone(), record.verifier.clone()));
-                if record.verifier != *current {
-                    record.password_version = read.record.password_version.next();
-                    record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
-                    record.reason = "accepted; its new password is about to be set".to_owned();
-                    let message = format!("asked for: a new password of user \"{}\"", record.name);
-                    change = change.event(instance, None, now, "user_update_requested", message);
-                }
-            }
-            if let Some(version) = update.password_version {
-                let present = read.record.password_version;
-                if password.is_none() && version != present {
-                    let rule = format!("is {present} at present; another one goes with a password");
-                    return Err(invalid("/password_version", rule));
-                }
-                record.password_version = version;
-            }
-            if record == read.record {
-                return Ok(read);
-            }
-            record.updated_at = now;
-            match ports.repository.ask(change, &record, &read).await {
-                Ok(written) => {
-                    self.wake(instance);
-                    return Ok(written);
-                }
-                Err(error) if error.kind() == StoreErrorKind::Conflict => {}
-                Err(error) => return Err(ports.store_error(error)),
-            }
-        }
-        Err(too_much_contention())
-    }
-
-    async fn repair_user_access(
-        &self,
-        instance: InstanceId,
-        id: UserId,
-        expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<UserRecord>, ControlError> {
-        let ports = &self.ports;
-        for attempt in 0..ports.settings.conflict_tries {
-            before_try(&self.ports, attempt).await;
-            self.load_changeable_instance(instance).await?;
-            let read = self.load_user(instance, id).await?;
-            check(expected, &read)?;
-            if read.record.deleting {
-                return Err(being_deleted());
-            }
-            let now = ports.now();
-            let mut record = read.record.clone();
-            record.repair.request(now);
-            if record == read.record {
-                return Ok(read);
-            }
-            let message = format!("asked for: repair the access of user \"{}\"", record.name);
-            let change = Change::new().event(instance, None, now, "repair_access_requested", message);
-            match ports.repository.ask(change, &record, &read).await {
-                Ok(written) => {
-                    self.wake(instance);
-                    return Ok(written);
-                }
-                Err(error) if error.kind() == StoreErrorKind::Conflict => {}
-                Err(error) => return Err(ports.store_error(error)),
-            }
-        }
-        Err(too_much_contention())
-    }
-
-    async fn delete_user(
-        &self,
-        instance: InstanceId,
-        id: UserId,
-        expected: Option<DocumentVersion>,
-    ) -> Result<(), ControlError> {
-        let ports = &self.ports;
-        for attempt in 0..ports.settings.conflict_tries {
-            before_try(&self.ports, attempt).await;
-            let read = self.load_user(instance, id).await?;
-            let instance_goes = self.load_instance(instance).await?.record.desired == DesiredState::Deleted;
-            if read.record.deleting || instance_goes {
-                return Ok(());
-            }
-            check(expected, &read)?;
-            let now = ports.now();
-            let mut record = read.record.clone();
-            record.deleting = true;
-            record.updated_at = now;
-            record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
-            record.reason = "accepted; it is about to be dropped".to_owned();
-            let message = format!("asked for: drop user \"{}\"", record.name);
-            // Databases refer to their owner, and a new one requires its owner unchanged: whichever of the two calls comes
-            // second is refused.
-            let change = Change::new()
-                .event(instance, None, now, "user_delete_requested", message)
-                .require_unreferenced(id.uuid());
-            match ports.repository.ask(change, &record, &read).await {
-                Ok(_) => {
-                    self.wake(instance);
-                    return Ok(());
-                }
-                Err(error) => match error.kind() {
-                    StoreErrorKind::Conflict => {}
-                    StoreErrorKind::Referenced => {
-                        return Err(owns_databases(ports, &record, &error.referrers).await);
-                    }
-                    _ => return Err(ports.store_error(error)),
-                },
-            }
-        }
-        Err(too_much_contention())
     }
 }
 
@@ -461,23 +422,10 @@ impl Creation for NewUser {
     }
 
     fn gone(&self, id: Uuid) -> ControlError {
-        not_found(UserId::from_uuid(id))
+        object_not_found::<UserRecord>(id)
     }
 
     fn concerns(record: &UserRecord) -> Option<InstanceId> {
         Some(record.instance)
-    }
-}
-
-fn not_found(id: UserId) -> ControlError {
-    ControlError::NotFound {
-        what: "user",
-        resource: ResourceRef::User(id),
-    }
-}
-
-fn being_deleted() -> ControlError {
-    ControlError::WrongState {
-        detail: "the user is being deleted and cannot be changed any more".to_owned(),
     }
 }

@@ -8,40 +8,35 @@ use dbaas_core::store::{DocumentVersion, StoreErrorKind};
 use dbaas_core::version::{PostgresMajor, VersionRecord};
 use uuid::Uuid;
 
-use super::changes::{before_try, check, too_much_contention};
+use super::changes::{check, unless_lost, until_written};
 use super::create::Creation;
 use super::{ControlPlane, Inner, Ports, invalid};
 use crate::error::ControlError;
-use crate::repository::{Change, RemovedVersion, written};
-use crate::request::{CreateVersion, IdempotencyKey, Listed, Page, ResourceRef, UpdateVersion, Versioned};
+use crate::repository::{Change, RemovedVersion, Versioned, written};
+use crate::request::{CreateVersion, Listed, Page, ResourceRef, UpdateVersion};
+use crate::view::Version;
 
 /// How long the backend may take to say what it can run.
 const VERSIONS_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl ControlPlane {
     /// Adds a version to the catalogue. With a key, repeating the call answers what the first one made.
-    pub async fn create_version(
-        &self,
-        request: CreateVersion,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Versioned<VersionRecord>, ControlError> {
-        self.inner.create(request, key).await
+    pub async fn create_version(&self, mut request: CreateVersion) -> Result<Version, ControlError> {
+        let key = request.idempotency_key.take();
+        self.inner.create(request, key).await.map(Version::of)
     }
 
     /// One version.
-    pub async fn version(&self, id: VersionId) -> Result<Versioned<VersionRecord>, ControlError> {
-        self.inner.load_version(id).await
+    pub async fn version(&self, id: VersionId) -> Result<Version, ControlError> {
+        self.inner.load_version(id).await.map(Version::of)
     }
 
     /// The catalogue, in the order in which versions were added.
-    pub async fn versions(
-        &self,
-        page: Page<VersionId>,
-    ) -> Result<Listed<VersionRecord, VersionId>, ControlError> {
+    pub async fn versions(&self, page: Page<VersionId>) -> Result<Listed<Version, VersionId>, ControlError> {
         let after = page.after.map(VersionId::uuid);
-        self.inner
-            .listed(None, after, page.limit, |record: &VersionRecord| record.id)
-            .await
+        let id = |record: &VersionRecord| record.id;
+        let listed = self.inner.listed(None, after, page.limit, id).await?;
+        Ok(listed.map(Version::of))
     }
 
     /// Changes a version; what the update leaves out stays. Nothing is written if nothing changes.
@@ -49,43 +44,11 @@ impl ControlPlane {
         &self,
         id: VersionId,
         update: UpdateVersion,
-        expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<VersionRecord>, ControlError> {
-        self.inner.update_version(id, &update, expected).await
-    }
-
-    /// Removes a version that no instance has. It is not added again when the control plane starts.
-    pub async fn delete_version(
-        &self,
-        id: VersionId,
-        expected: Option<DocumentVersion>,
-    ) -> Result<(), ControlError> {
-        self.inner.delete_version(id, expected).await
-    }
-}
-
-impl Inner {
-    async fn load_version(&self, id: VersionId) -> Result<Versioned<VersionRecord>, ControlError> {
-        let found = self
-            .ports
-            .repository
-            .load_version(id)
-            .await
-            .map_err(|error| self.ports.store_error(error))?;
-        found.ok_or_else(|| not_found(id))
-    }
-
-    async fn update_version(
-        &self,
-        id: VersionId,
-        update: &UpdateVersion,
-        expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<VersionRecord>, ControlError> {
-        let ports = &self.ports;
-        for attempt in 0..ports.settings.conflict_tries {
-            before_try(&self.ports, attempt).await;
-            let read = self.load_version(id).await?;
-            check(expected, &read)?;
+    ) -> Result<Version, ControlError> {
+        let (inner, ports, update) = (&self.inner, self.ports(), &update);
+        let written = until_written(ports, || async move {
+            let read = inner.load_version(id).await?;
+            check(update.expected, &read)?;
             let mut record = read.record.clone();
             if let Some(name) = &update.name {
                 record.name = name.clone();
@@ -100,31 +63,25 @@ impl Inner {
                 record.extensions.clone_from(extensions);
             }
             if record == read.record {
-                return Ok(read);
+                return Ok(Some(read));
             }
             record.updated_at = ports.now();
-            match ports
-                .repository
-                .commit_one(Change::new().update(&record, read.version))
-                .await
-            {
-                Ok(version) => return Ok(written(record, version)),
-                Err(error) if error.kind() == StoreErrorKind::Conflict => {}
-                Err(error) => return Err(ports.store_error(error)),
-            }
-        }
-        Err(too_much_contention())
+            let change = Change::new().update(&record, read.version);
+            let version = unless_lost(ports, ports.repository.commit_one(change).await)?;
+            Ok(version.map(|version| written(record, version)))
+        });
+        written.await.map(Version::of)
     }
 
-    async fn delete_version(
+    /// Removes a version that no instance has. It is not added again when the control plane starts.
+    pub async fn delete_version(
         &self,
         id: VersionId,
         expected: Option<DocumentVersion>,
     ) -> Result<(), ControlError> {
-        let ports = &self.ports;
-        for attempt in 0..ports.settings.conflict_tries {
-            before_try(&self.ports, attempt).await;
-            let read = self.load_version(id).await?;
+        let (inner, ports) = (&self.inner, self.ports());
+        until_written(ports, || async move {
+            let read = inner.load_version(id).await?;
             check(expected, &read)?;
             let removed = RemovedVersion {
                 image: read.record.image.to_string(),
@@ -136,17 +93,25 @@ impl Inner {
                 .require_unreferenced(id.uuid())
                 .put_over(&removed, before.map(|before| before.version));
             match ports.repository.commit(change).await {
-                Ok(_) => return Ok(()),
-                Err(error) => match error.kind() {
-                    StoreErrorKind::Conflict => {}
-                    StoreErrorKind::Referenced => {
-                        return Err(has_instances(ports, &read.record, &error.referrers).await);
-                    }
-                    _ => return Err(ports.store_error(error)),
-                },
+                Err(error) if error.kind() == StoreErrorKind::Referenced => {
+                    Err(has_instances(ports, &read.record, &error.referrers).await)
+                }
+                removed => Ok(unless_lost(ports, removed)?.map(drop)),
             }
-        }
-        Err(too_much_contention())
+        })
+        .await
+    }
+}
+
+impl Inner {
+    async fn load_version(&self, id: VersionId) -> Result<Versioned<VersionRecord>, ControlError> {
+        let found = self
+            .ports
+            .repository
+            .load_version(id)
+            .await
+            .map_err(|error| self.ports.store_error(error))?;
+        found.ok_or_else(|| not_found(id))
     }
 }
 

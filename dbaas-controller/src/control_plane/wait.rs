@@ -2,19 +2,16 @@
 
 use std::time::Duration;
 
-use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{DatabaseId, InstanceId, UserId};
-use dbaas_core::instance::InstanceRecord;
 use dbaas_core::lifecycle::{Lifecycle, ObjectLifecycle};
 use dbaas_core::limits;
-use dbaas_core::user::UserRecord;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 use super::ControlPlane;
 use crate::error::ControlError;
-use crate::request::Versioned;
+use crate::view::{Database, Instance, User};
 
 impl ControlPlane {
     /// Waits until the instance is in a state. ACTIVE and ERROR count only if they are about the newest request. The wait
@@ -25,16 +22,15 @@ impl ControlPlane {
         id: InstanceId,
         wanted: Lifecycle,
         timeout: Duration,
-    ) -> Result<Versioned<InstanceRecord>, ControlError> {
+    ) -> Result<Instance, ControlError> {
         let mut wait = Wait::new(self, id, timeout);
         loop {
             let found = self.instance(id).await?;
-            let status = &found.record.status;
-            let about_newest = status.observed_generation >= found.record.generation;
+            let status = &found.status;
             let reached = status.lifecycle == wanted
                 && match wanted {
                     Lifecycle::New | Lifecycle::InProgress => true,
-                    Lifecycle::Active | Lifecycle::Error => about_newest,
+                    Lifecycle::Active | Lifecycle::Error => found.is_observed(),
                 };
             if reached {
                 return Ok(found);
@@ -53,15 +49,15 @@ impl ControlPlane {
         id: DatabaseId,
         wanted: ObjectLifecycle,
         timeout: Duration,
-    ) -> Result<Versioned<DatabaseRecord>, ControlError> {
+    ) -> Result<Database, ControlError> {
         let mut wait = Wait::new(self, instance, timeout);
         loop {
             let found = self.database(instance, id).await?;
-            if found.record.lifecycle == wanted && !found.record.deleting {
+            if found.lifecycle == wanted && !found.deleting {
                 return Ok(found);
             }
             if wait.is_over() {
-                return Err(deadline(found.record.lifecycle.as_str(), &found.record.reason));
+                return Err(deadline(found.lifecycle.as_str(), &found.reason));
             }
             wait.next_look().await;
         }
@@ -74,15 +70,15 @@ impl ControlPlane {
         id: UserId,
         wanted: ObjectLifecycle,
         timeout: Duration,
-    ) -> Result<Versioned<UserRecord>, ControlError> {
+    ) -> Result<User, ControlError> {
         let mut wait = Wait::new(self, instance, timeout);
         loop {
             let found = self.user(instance, id).await?;
-            if found.record.lifecycle == wanted && !found.record.deleting {
+            if found.lifecycle == wanted && !found.deleting {
                 return Ok(found);
             }
             if wait.is_over() {
-                return Err(deadline(found.record.lifecycle.as_str(), &found.record.reason));
+                return Err(deadline(found.lifecycle.as_str(), &found.reason));
             }
             wait.next_look().await;
         }

@@ -307,8 +307,7 @@ impl Apply<'_> {
         let Some(instance) = instance else {
             return Ok(false);
         };
-        let found = self.plane.instance(instance).await?;
-        Ok(found.record.dropped.iter().any(|dropped| dropped == id))
+        self.plane.was_dropped(instance, id).await
     }
 
     fn instance_of(&self, key: &Key) -> Result<Option<InstanceId>, ControlError> {
@@ -386,13 +385,13 @@ impl Apply<'_> {
                     request.sync_replicas = decoded(values, "sync_replica_number")?;
                 }
                 request.parameters = maybe(values, "parameters")?.unwrap_or_default();
-                plane.create_instance(request, None).await.map(|_| ())
+                plane.create_instance(request).await.map(|_| ())
             }
             Collection::Users => {
                 let mut request = CreateUser::new(parsed(values, "name")?, secret(values)?);
                 request.id = Some(UserId::from_uuid(member.resource));
                 request.description = optional(values, "description")?.unwrap_or_default();
-                plane.create_user(instance()?, request, None).await.map(|_| ())
+                plane.create_user(instance()?, request).await.map(|_| ())
             }
             Collection::Databases => {
                 let mut request = CreateDatabase::new(parsed(values, "name")?, parsed(values, "owner")?);
@@ -400,10 +399,7 @@ impl Apply<'_> {
                 request.access = maybe(values, "access")?.unwrap_or_default();
                 request.extensions = maybe(values, "extensions")?.unwrap_or_default();
                 request.description = optional(values, "description")?.unwrap_or_default();
-                plane
-                    .create_database(instance()?, request, None)
-                    .await
-                    .map(|_| ())
+                plane.create_database(instance()?, request).await.map(|_| ())
             }
             Collection::Passwords => {
                 let mut request = CreatePassword::new(name(&key.name)?);
@@ -420,7 +416,7 @@ impl Apply<'_> {
                     request.rotation = decoded(values, "rotation")?;
                 }
                 request.value = given(values);
-                plane.create_password(request, None).await.map(|_| ())
+                plane.create_password(request).await.map(|_| ())
             }
             Collection::Configs => {
                 let (content, is_secret) = content(values)?;
@@ -430,7 +426,7 @@ impl Apply<'_> {
                 request.description = optional(values, "description")?.unwrap_or_default();
                 request.is_secret = is_secret;
                 request.fields = config_fields(values);
-                plane.create_config(request, None).await.map(|_| ())
+                plane.create_config(request).await.map(|_| ())
             }
             Collection::Variables => {
                 let value = values.get("value").map(|value| value.value.clone());
@@ -439,7 +435,7 @@ impl Apply<'_> {
                 request.id = Some(member.resource);
                 request.project = Some(project);
                 request.description = optional(values, "description")?.unwrap_or_default();
-                plane.create_variable(request, None).await.map(|_| ())
+                plane.create_variable(request).await.map(|_| ())
             }
         }
     }
@@ -481,7 +477,7 @@ impl Apply<'_> {
                 let id = InstanceId::from_uuid(id);
                 let parameters = match maybe::<Parameters>(changed, "parameters")? {
                     None => BTreeMap::new(),
-                    Some(wanted) => replaced(&plane.instance(id).await?.record.spec.parameters, &wanted),
+                    Some(wanted) => replaced(&plane.instance(id).await?.spec.parameters, &wanted),
                 };
                 let update = UpdateInstance {
                     parameters,
@@ -493,8 +489,9 @@ impl Apply<'_> {
                     nodes: maybe(changed, "nodes_number")?,
                     sync_replicas: maybe(changed, "sync_replica_number")?,
                     version: maybe::<VersionId>(changed, "version")?,
+                    expected: None,
                 };
-                plane.update_instance(id, update, None).await.map(|_| ())
+                plane.update_instance(id, update).await.map(|_| ())
             }
             Collection::Users => {
                 let password = match changed.contains_key("password") {
@@ -507,7 +504,7 @@ impl Apply<'_> {
                     ..UpdateUser::default()
                 };
                 let id = UserId::from_uuid(id);
-                plane.update_user(instance()?, id, update, None).await.map(|_| ())
+                plane.update_user(instance()?, id, update).await.map(|_| ())
             }
             Collection::Databases => {
                 let update = UpdateDatabase {
@@ -515,12 +512,10 @@ impl Apply<'_> {
                     owner: optional(changed, "owner")?,
                     access: maybe(changed, "access")?,
                     extensions: maybe(changed, "extensions")?,
+                    expected: None,
                 };
                 let id = DatabaseId::from_uuid(id);
-                plane
-                    .update_database(instance()?, id, update, None)
-                    .await
-                    .map(|_| ())
+                plane.update_database(instance()?, id, update).await.map(|_| ())
             }
             Collection::Passwords => {
                 let update = UpdatePassword {
@@ -531,8 +526,9 @@ impl Apply<'_> {
                     rotation: maybe(changed, "rotation")?,
                     // With another method the value counts, also where it is the one that was generated.
                     value: given(values),
+                    expected: None,
                 };
-                plane.update_password(id, update, None).await.map(|_| ())
+                plane.update_password(id, update).await.map(|_| ())
             }
             Collection::Configs => {
                 let text = match changed.contains_key("content") {
@@ -544,15 +540,17 @@ impl Apply<'_> {
                     description: optional(changed, "description")?,
                     fields: config_fields(changed),
                     content: text,
+                    expected: None,
                 };
-                plane.update_config(id, update, None).await.map(|_| ())
+                plane.update_config(id, update).await.map(|_| ())
             }
             Collection::Variables => {
                 let update = UpdateVariable {
                     description: optional(changed, "description")?,
                     value: changed.get("value").map(|value| value.value.clone()),
+                    expected: None,
                 };
-                plane.update_variable(id, update, None).await.map(|_| ())
+                plane.update_variable(id, update).await.map(|_| ())
             }
         }
     }

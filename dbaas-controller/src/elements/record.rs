@@ -38,90 +38,90 @@ impl Method {
 
 /// A password. Its value is sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PasswordRecord {
+pub(crate) struct PasswordRecord {
     /// Its id.
-    pub id: Uuid,
+    pub(crate) id: Uuid,
     /// The project it belongs to.
-    pub project: ProjectId,
+    pub(crate) project: ProjectId,
     /// For people.
-    pub name: InstanceName,
+    pub(crate) name: InstanceName,
     /// Free text.
-    pub description: Description,
+    pub(crate) description: Description,
     /// How it came to its value.
-    pub method: Method,
+    pub(crate) method: Method,
     /// Characters of a generated value.
-    pub length: u64,
+    pub(crate) length: u64,
     /// A number that somebody changes to get another value.
-    pub rotation: u64,
+    pub(crate) rotation: u64,
     /// The value, sealed.
     pub(crate) sealed: String,
     /// When it was made.
-    pub created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     /// When it was last changed.
-    pub updated_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
 }
 
 /// A rendered text. It is sealed, whether it holds a secret or not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ConfigRecord {
+pub(crate) struct ConfigRecord {
     /// Its id.
-    pub id: Uuid,
+    pub(crate) id: Uuid,
     /// The project it belongs to.
-    pub project: ProjectId,
+    pub(crate) project: ProjectId,
     /// For people.
-    pub name: InstanceName,
+    pub(crate) name: InstanceName,
     /// Free text.
-    pub description: Description,
+    pub(crate) description: Description,
     /// What else the manifest says: path, mode, owner, group, target, on_change.
-    pub fields: BTreeMap<String, Json>,
+    pub(crate) fields: BTreeMap<String, Json>,
     /// Whether the text holds a secret.
-    pub is_secret: bool,
+    pub(crate) is_secret: bool,
     /// The text, sealed.
     pub(crate) sealed: String,
     /// When it was made.
-    pub created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     /// When it was last changed.
-    pub updated_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
 }
 
 /// A value that manifests refer to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct VariableRecord {
+pub(crate) struct VariableRecord {
     /// Its id.
-    pub id: Uuid,
+    pub(crate) id: Uuid,
     /// The project it belongs to; `None`: the platform's, for all.
-    pub project: Option<ProjectId>,
+    pub(crate) project: Option<ProjectId>,
     /// Its name; those of the platform's are distinct.
-    pub name: InstanceName,
+    pub(crate) name: InstanceName,
     /// Free text.
-    pub description: Description,
+    pub(crate) description: Description,
     /// The value.
-    pub value: Json,
+    pub(crate) value: Json,
     /// When it was made.
-    pub created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     /// When it was last changed.
-    pub updated_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
 }
 
 /// A manifest that is kept. Its text is sealed: it may hold secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ManifestRecord {
+pub(crate) struct ManifestRecord {
     /// Its id.
-    pub id: Uuid,
+    pub(crate) id: Uuid,
     /// The project it belongs to.
-    pub project: ProjectId,
+    pub(crate) project: ProjectId,
     /// The element's name, as the text or the request says.
-    pub name: String,
+    pub(crate) name: String,
     /// Free text.
-    pub description: String,
+    pub(crate) description: String,
     /// Its version.
-    pub version: String,
+    pub(crate) version: String,
     /// The text, sealed.
     pub(crate) sealed: String,
     /// When it was made.
-    pub created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     /// When it was last changed.
-    pub updated_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
 }
 
 /// How far an element is.
@@ -160,52 +160,52 @@ pub struct ImportOf {
 
 /// An element: a manifest that was applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ElementRecord {
+pub(crate) struct ElementRecord {
     /// Its id.
-    pub id: Uuid,
+    pub(crate) id: Uuid,
     /// The project it belongs to.
-    pub project: ProjectId,
+    pub(crate) project: ProjectId,
     /// Its name; unique within the project.
-    pub name: String,
+    pub(crate) name: String,
     /// Free text.
-    pub description: String,
+    pub(crate) description: String,
     /// The version of its manifest.
-    pub version: String,
+    pub(crate) version: String,
     /// The stored manifest that it comes from.
-    pub manifest: Option<Uuid>,
+    pub(crate) manifest: Option<Uuid>,
     /// A hash of the text that was applied.
     pub(crate) fingerprint: String,
     /// How far it is.
-    pub status: ElementStatus,
+    pub(crate) status: ElementStatus,
     /// Why; for people, never empty.
-    pub reason: String,
+    pub(crate) reason: String,
     /// By name.
-    pub imports: BTreeMap<String, ImportOf>,
+    pub(crate) imports: BTreeMap<String, ImportOf>,
     /// By name.
-    pub exports: BTreeMap<String, Export>,
+    pub(crate) exports: BTreeMap<String, Export>,
     /// Elements that it requires or imports from, which must stay while it is there.
     pub(crate) needs: Vec<Uuid>,
     /// When it was first applied.
-    pub created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     /// When it was last applied.
-    pub updated_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
 }
 
 /// A resource that an element made, or is about to make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemberRecord {
+pub(crate) struct MemberRecord {
     /// Follows from the element and the key.
-    pub id: Uuid,
+    pub(crate) id: Uuid,
     /// The element.
-    pub element: Uuid,
+    pub(crate) element: Uuid,
     /// Its place in the manifest.
-    pub key: Key,
+    pub(crate) key: Key,
     /// The resource's id.
-    pub resource: Uuid,
+    pub(crate) resource: Uuid,
     /// The instance that it is in.
-    pub instance: Option<InstanceId>,
+    pub(crate) instance: Option<InstanceId>,
     /// When it was first declared.
-    pub created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
 }
 
 impl MemberRecord {

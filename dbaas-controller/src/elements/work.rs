@@ -143,6 +143,7 @@ impl WorkRecord {
                 false => Reach::OwnProject,
             },
             manifest: *manifest,
+            idempotency_key: None,
         }))
     }
 }

@@ -20,8 +20,7 @@ use super::inside::{Sights, Wanted};
 use super::memory::{ActionMemory, InstanceMemory};
 use super::observe;
 use crate::credentials::Credentials;
-use crate::repository::{Change, Loaded, Observed, Record};
-use crate::request::Versioned;
+use crate::repository::{Change, Loaded, Observed, Record, Versioned};
 
 /// Rounds of one pass, so that an instance that never settles does not keep others waiting.
 const ROUNDS_MAX: usize = 64;

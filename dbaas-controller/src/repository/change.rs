@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::parts::{Part, Parts};
 use super::record::{self, Record};
-use crate::request::Versioned;
+use crate::repository::Versioned;
 
 /// A batch under construction. Nothing is written until it is committed.
 #[derive(Debug, Default)]

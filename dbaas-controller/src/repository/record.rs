@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::parts::Parts;
-use crate::request::Versioned;
+use crate::repository::Versioned;
 
 /// A record that has a document of its own, or several: the first is what callers asked for, and the others are the engine's.
 pub(crate) trait Record: Serialize + DeserializeOwned {

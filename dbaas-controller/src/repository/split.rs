@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Error as JsonError, Value as Json};
 
 use super::record::Record;
-use crate::request::Versioned;
+use crate::repository::Versioned;
 
 /// A one-time request, and which change asked for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,7 +112,7 @@ macro_rules! record_in_three_documents {
 
         fn asked(
             &self,
-            read: &$crate::request::Versioned<Self>,
+            read: &$crate::repository::Versioned<Self>,
         ) -> Result<serde_json::Value, serde_json::Error> {
             $crate::repository::split::asked(self, read)
         }

@@ -134,7 +134,7 @@ async fn records_round_trip_and_are_found_by_name_and_parent() {
     assert_eq!(repository.load_user(user.id).await.unwrap().unwrap().record, user);
     assert_eq!(
         repository
-            .load_database(database.id)
+            .load::<DatabaseRecord>(database.id.uuid())
             .await
             .unwrap()
             .unwrap()

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use dbaas_core::id::ProjectId;
 use dbaas_core::name::{Description, InstanceName};
 use dbaas_core::secret::Secret;
+use dbaas_core::store::DocumentVersion;
 use dbaas_manifest::limits::PASSWORD_LENGTH_DEFAULT;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
+use super::IdempotencyKey;
 use crate::elements::record::Method;
 
 /// A new password.
@@ -30,6 +32,8 @@ pub struct CreatePassword {
     pub rotation: u64,
     /// The value, for [`Method::Manual`] only.
     pub value: Option<Secret>,
+    /// Makes the call safe to repeat.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 impl CreatePassword {
@@ -44,6 +48,7 @@ impl CreatePassword {
             length: PASSWORD_LENGTH_DEFAULT,
             rotation: 0,
             value: None,
+            idempotency_key: None,
         }
     }
 }
@@ -63,6 +68,8 @@ pub struct UpdatePassword {
     pub rotation: Option<u64>,
     /// The value, for [`Method::Manual`] only.
     pub value: Option<Secret>,
+    /// Only if this is the version of what was asked for (see [`Revision::asked`](crate::view::Revision::asked)).
+    pub expected: Option<DocumentVersion>,
 }
 
 /// A new config.
@@ -82,6 +89,8 @@ pub struct CreateConfig {
     pub content: Secret,
     /// Whether the text holds a secret.
     pub is_secret: bool,
+    /// Makes the call safe to repeat.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 impl CreateConfig {
@@ -95,6 +104,7 @@ impl CreateConfig {
             fields: BTreeMap::new(),
             content,
             is_secret: false,
+            idempotency_key: None,
         }
     }
 }
@@ -110,6 +120,8 @@ pub struct UpdateConfig {
     pub fields: BTreeMap<String, Json>,
     /// The text, and whether it holds a secret.
     pub content: Option<(Secret, bool)>,
+    /// Only if this is the version of what was asked for (see [`Revision::asked`](crate::view::Revision::asked)).
+    pub expected: Option<DocumentVersion>,
 }
 
 /// A new variable.
@@ -125,6 +137,8 @@ pub struct CreateVariable {
     pub project: Option<ProjectId>,
     /// The value.
     pub value: Json,
+    /// Makes the call safe to repeat.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 impl CreateVariable {
@@ -136,6 +150,7 @@ impl CreateVariable {
             description: Description::default(),
             project: None,
             value,
+            idempotency_key: None,
         }
     }
 }
@@ -147,6 +162,8 @@ pub struct UpdateVariable {
     pub description: Option<Description>,
     /// The value.
     pub value: Option<Json>,
+    /// Only if this is the version of what was asked for (see [`Revision::asked`](crate::view::Revision::asked)).
+    pub expected: Option<DocumentVersion>,
 }
 
 /// A new token.
@@ -162,6 +179,22 @@ pub struct CreateToken {
     pub project: Option<ProjectId>,
     /// What it allows, in words.
     pub scopes: Vec<String>,
+    /// Makes the call safe to repeat.
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+impl CreateToken {
+    /// One of all projects, that allows nothing yet.
+    pub fn new(name: InstanceName) -> Self {
+        CreateToken {
+            id: None,
+            name,
+            description: Description::default(),
+            project: None,
+            scopes: Vec::new(),
+            idempotency_key: None,
+        }
+    }
 }
 
 /// Changes of a token; `None` leaves a field as it is.
@@ -173,4 +206,6 @@ pub struct UpdateToken {
     pub description: Option<Description>,
     /// What it allows, in words: all of them.
     pub scopes: Option<Vec<String>>,
+    /// Only if this is the version of what was asked for (see [`Revision::asked`](crate::view::Revision::asked)).
+    pub expected: Option<DocumentVersion>,
 }

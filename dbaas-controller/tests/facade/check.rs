@@ -25,7 +25,7 @@ impl Plane {
             .instances(InstanceFilter::default(), everything())
             .await
             .unwrap();
-        let shown: BTreeSet<InstanceId> = listed.items.iter().map(|i| i.record.id).collect();
+        let shown: BTreeSet<InstanceId> = listed.items.iter().map(|i| i.id).collect();
         let known = model
             .instances
             .keys()
@@ -40,7 +40,7 @@ impl Plane {
         for (handle, instance) in &model.instances {
             let id = self.instances[handle];
             assert!(shown.contains(&id), "{} is not listed", instance.name);
-            let record = self.plane.instance(id).await.unwrap().record;
+            let record = self.plane.instance(id).await.unwrap();
             let spec = &record.spec;
             assert_eq!(spec.name.as_str(), instance.name);
             assert_eq!(spec.description.as_str(), instance.description, "a lost update");
@@ -66,10 +66,10 @@ impl Plane {
     async fn check_objects(&self, id: InstanceId, instance: &Instance) {
         let users = self.plane.users(id, everything()).await.unwrap().items;
         for (user, name) in &instance.users {
-            let found = users.iter().find(|u| u.record.id == self.users[user]);
+            let found = users.iter().find(|u| u.id == self.users[user]);
             let found = found.unwrap_or_else(|| panic!("user {name} is gone"));
-            assert_eq!(found.record.name.as_str(), *name);
-            assert!(!found.record.deleting);
+            assert_eq!(found.name.as_str(), *name);
+            assert!(!found.deleting);
         }
         assert!(
             users.len() <= instance.users.len() + instance.leaving_users.len(),
@@ -77,15 +77,11 @@ impl Plane {
         );
         let databases = self.plane.databases(id, everything()).await.unwrap().items;
         for (database, asked) in &instance.databases {
-            let found = databases.iter().find(|d| d.record.id == self.databases[database]);
+            let found = databases.iter().find(|d| d.id == self.databases[database]);
             let found = found.unwrap_or_else(|| panic!("database {} is gone", asked.name));
-            assert_eq!(found.record.name.as_str(), asked.name);
-            assert_eq!(found.record.owner, self.users[&asked.owner], "a lost update");
-            assert_eq!(
-                found.record.description.as_str(),
-                asked.description,
-                "a lost update"
-            );
+            assert_eq!(found.name.as_str(), asked.name);
+            assert_eq!(found.owner, self.users[&asked.owner], "a lost update");
+            assert_eq!(found.description.as_str(), asked.description, "a lost update");
         }
         assert!(
             databases.len() <= instance.databases.len() + instance.leaving_databases.len(),
@@ -139,7 +135,7 @@ impl Plane {
     }
 
     async fn check_settled(&self, id: InstanceId, instance: &Instance) {
-        let record = self.plane.instance(id).await.unwrap().record;
+        let record = self.plane.instance(id).await.unwrap();
         assert_eq!(
             record.status.lifecycle,
             Lifecycle::Active,

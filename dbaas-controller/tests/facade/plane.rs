@@ -142,6 +142,13 @@ fn judge<T: std::fmt::Debug>(call: &Call, met: &Met, answer: Result<T, ControlEr
     None
 }
 
+fn keyed(request: &CreateInstance, idempotency_key: Option<IdempotencyKey>) -> CreateInstance {
+    CreateInstance {
+        idempotency_key,
+        ..request.clone()
+    }
+}
+
 impl Plane {
     async fn start(seed: u64) -> Plane {
         let world = SimWorld::new(seed, Costs::default());
@@ -153,8 +160,8 @@ impl Plane {
             .store(Arc::new(MemoryStore::new()))
             .sealer(Arc::new(PlainSealer))
             .clock(Arc::new(WorldClock(world.clone())))
+            .simulation_seed(seed)
             .settings(ControllerSettings {
-                simulation_seed: Some(seed),
                 scram_iterations: Iterations::default(),
                 ..ControllerSettings::default()
             })
@@ -165,7 +172,7 @@ impl Plane {
             after: None,
             limit: 10,
         };
-        let version = plane.versions(page).await.unwrap().items[0].record.id;
+        let version = plane.versions(page).await.unwrap().items[0].id;
         Plane {
             plane,
             world,
@@ -227,24 +234,27 @@ impl Plane {
                 let expected = stale.then_some(DocumentVersion(u64::MAX));
                 let answer = self
                     .plane
-                    .update_instance(id, update(changes, met), expected)
+                    .update_instance(
+                        id,
+                        UpdateInstance {
+                            expected,
+                            ..update(changes, met)
+                        },
+                    )
                     .await;
                 let Some(done) = judge(call, met, answer) else {
                     return false;
                 };
                 if let Some(after) = done {
-                    assert!(after.record.generation >= self.generations[&met.instance]);
-                    self.generations.insert(met.instance, after.record.generation);
+                    assert!(after.generation >= self.generations[&met.instance]);
+                    self.generations.insert(met.instance, after.generation);
                 }
                 true
             }
             (Call::Act { deed, .. }, ..) => self.act(call, met, id, *deed).await,
             (Call::DeleteInstance { .. }, ..) => {
                 self.plane.delete_instance(id, None).await.unwrap();
-                let refused = self
-                    .plane
-                    .update_instance(id, UpdateInstance::default(), None)
-                    .await;
+                let refused = self.plane.update_instance(id, UpdateInstance::default()).await;
                 let gone = matches!(
                     refused,
                     Err(ControlError::WrongState { .. } | ControlError::NotFound { .. })
@@ -254,11 +264,11 @@ impl Plane {
             }
             (Call::CreateUser { name, .. }, ..) => {
                 let request = CreateUser::new(name.parse().unwrap(), Password::new("correct horse").unwrap());
-                let answer = self.plane.create_user(id, request, None).await;
+                let answer = self.plane.create_user(id, request).await;
                 let Some(done) = judge(call, met, answer) else {
                     return false;
                 };
-                self.users.extend(done.map(|made| (met.object, made.record.id)));
+                self.users.extend(done.map(|made| (met.object, made.id)));
                 true
             }
             (Call::UpdateUser { .. }, Some(user), _) => {
@@ -267,8 +277,8 @@ impl Plane {
                     password: Some(password),
                     ..UpdateUser::default()
                 };
-                let after = self.plane.update_user(id, user, update, None).await.unwrap();
-                assert_ne!(after.record.lifecycle, ObjectLifecycle::Active, "not set yet");
+                let after = self.plane.update_user(id, user, update).await.unwrap();
+                assert_ne!(after.lifecycle, ObjectLifecycle::Active, "not set yet");
                 true
             }
             (Call::DeleteUser { .. }, Some(user), _) => {
@@ -279,12 +289,11 @@ impl Plane {
                 let nobody = UserId::from_uuid(Uuid::from_u128(9));
                 let owner = owner.filter(|_| !foreign).unwrap_or(nobody);
                 let request = CreateDatabase::new(name.parse().unwrap(), owner);
-                let answer = self.plane.create_database(id, request, None).await;
+                let answer = self.plane.create_database(id, request).await;
                 let Some(done) = judge(call, met, answer) else {
                     return false;
                 };
-                self.databases
-                    .extend(done.map(|made| (met.object, made.record.id)));
+                self.databases.extend(done.map(|made| (met.object, made.id)));
                 true
             }
             (Call::UpdateDatabase { .. }, _, Some(database)) => {
@@ -293,13 +302,9 @@ impl Plane {
                     owner: met.owner.map(|owner| self.users[&owner]),
                     ..UpdateDatabase::default()
                 };
-                let after = self
-                    .plane
-                    .update_database(id, database, update, None)
-                    .await
-                    .unwrap();
+                let after = self.plane.update_database(id, database, update).await.unwrap();
                 let owner = model.instances[&met.instance].databases[&met.object].owner;
-                assert_eq!(after.record.owner, self.users[&owner]);
+                assert_eq!(after.owner, self.users[&owner]);
                 true
             }
             (Call::DeleteDatabase { .. }, _, Some(database)) => {
@@ -321,30 +326,30 @@ impl Plane {
             key: format!("key {}", self.calls),
             fingerprint: [1; 32],
         });
-        let answer = self.plane.create_instance(request.clone(), key.clone()).await;
+        let answer = self.plane.create_instance(keyed(&request, key.clone())).await;
         let Some(done) = judge(call, met, answer) else {
             return false;
         };
         let Some(made) = done else { return true };
-        let id = made.record.id;
+        let id = made.id;
         if let Some(key) = key {
             let again = self
                 .plane
-                .create_instance(request.clone(), Some(key.clone()))
+                .create_instance(keyed(&request, Some(key.clone())))
                 .await
                 .unwrap();
-            assert_eq!(again.record.id, id, "the same key made another one");
+            assert_eq!(again.id, id, "the same key made another one");
             let other = IdempotencyKey {
                 fingerprint: [2; 32],
                 ..key
             };
-            let other = self.plane.create_instance(request, Some(other)).await;
+            let other = self.plane.create_instance(keyed(&request, Some(other))).await;
             assert!(
                 matches!(other, Err(ControlError::IdempotencyMismatch)),
                 "{other:?}"
             );
         }
-        self.generations.insert(met.instance, made.record.generation);
+        self.generations.insert(met.instance, made.generation);
         self.instances.insert(met.instance, id);
         true
     }
@@ -366,7 +371,7 @@ impl Plane {
             return false;
         };
         if let Some(after) = done {
-            self.generations.insert(met.instance, after.record.generation);
+            self.generations.insert(met.instance, after.generation);
         }
         true
     }
@@ -382,7 +387,7 @@ impl Plane {
         not_found(plane.delete_instance(id, None).await);
         not_found(
             plane
-                .update_instance(id, UpdateInstance::default(), None)
+                .update_instance(id, UpdateInstance::default())
                 .await
                 .map(drop),
         );

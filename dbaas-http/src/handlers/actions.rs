@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use dbaas_controller::request::ActOnInstance;
 
 use super::{one, project_of};
 use crate::access::Caller;
@@ -59,10 +60,10 @@ pub(crate) async fn repair_database_access(
     let precondition = Precondition::read(&headers)?;
     request::nothing(body.object()?)?;
     let present = app.control.database(instance, id).await?;
-    let expected = precondition.check(present.version)?;
+    let expected = precondition.check(present.revision)?;
     let after = app.control.repair_database_access(instance, id, expected).await?;
-    let answer = DatabaseAnswer::of(&after.record, project_of(&app, instance).await?);
-    Ok(one(StatusCode::ACCEPTED, &after, &answer))
+    let answer = DatabaseAnswer::of(&after, project_of(&app, instance).await?);
+    Ok(one(StatusCode::ACCEPTED, after.revision, &answer))
 }
 
 pub(crate) async fn update_extensions(
@@ -75,10 +76,10 @@ pub(crate) async fn update_extensions(
     let precondition = Precondition::read(&headers)?;
     request::nothing(body.object()?)?;
     let present = app.control.database(instance, id).await?;
-    let expected = precondition.check(present.version)?;
+    let expected = precondition.check(present.revision)?;
     let after = app.control.update_extensions(instance, id, expected).await?;
-    let answer = DatabaseAnswer::of(&after.record, project_of(&app, instance).await?);
-    Ok(one(StatusCode::ACCEPTED, &after, &answer))
+    let answer = DatabaseAnswer::of(&after, project_of(&app, instance).await?);
+    Ok(one(StatusCode::ACCEPTED, after.revision, &answer))
 }
 
 pub(crate) async fn repair_user_access(
@@ -91,10 +92,10 @@ pub(crate) async fn repair_user_access(
     let precondition = Precondition::read(&headers)?;
     request::nothing(body.object()?)?;
     let present = app.control.user(instance, id).await?;
-    let expected = precondition.check(present.version)?;
+    let expected = precondition.check(present.revision)?;
     let after = app.control.repair_user_access(instance, id, expected).await?;
-    let answer = UserAnswer::of(&after.record, project_of(&app, instance).await?);
-    Ok(one(StatusCode::ACCEPTED, &after, &answer))
+    let answer = UserAnswer::of(&after, project_of(&app, instance).await?);
+    Ok(one(StatusCode::ACCEPTED, after.revision, &answer))
 }
 
 async fn act(
@@ -114,15 +115,17 @@ async fn act(
         // Judged together with the key: a call that is repeated does not find the version that it was meant for.
         Some(version) => Some(version),
         None if !precondition.is_given() => None,
-        None => precondition.check(app.control.instance(id).await?.version)?,
+        None => precondition.check(app.control.instance(id).await?.revision)?,
     };
-    let after = app
-        .control
-        .act_on_instance_once(id, action, expected, key)
-        .await?;
+    let act = ActOnInstance {
+        action,
+        expected,
+        idempotency_key: key,
+    };
+    let after = app.control.act_on_instance(id, act).await?;
     Ok(one(
         StatusCode::ACCEPTED,
-        &after,
-        &InstanceAnswer::of(&after.record),
+        after.revision,
+        &InstanceAnswer::of(&after),
     ))
 }

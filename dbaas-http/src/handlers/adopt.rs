@@ -27,10 +27,10 @@ pub(crate) async fn database(
     request::nothing(body.object()?)?;
     let parent = Parent::of(&app, instance).await?;
     let present = app.control.database(instance, id).await?;
-    let expected = precondition.check(present.version)?;
+    let expected = precondition.check(present.revision)?;
     let after = app.control.adopt_database(instance, id, expected).await?;
-    let answer = DatabaseAnswer::of(&after.record, parent.project);
-    Ok(one(StatusCode::ACCEPTED, &after, &answer))
+    let answer = DatabaseAnswer::of(&after, parent.project);
+    Ok(one(StatusCode::ACCEPTED, after.revision, &answer))
 }
 
 pub(crate) async fn user(
@@ -44,8 +44,8 @@ pub(crate) async fn user(
     request::nothing(body.object()?)?;
     let parent = Parent::of(&app, instance).await?;
     let present = app.control.user(instance, id).await?;
-    let expected = precondition.check(present.version)?;
+    let expected = precondition.check(present.revision)?;
     let after = app.control.adopt_user(instance, id, expected).await?;
-    let answer = UserAnswer::of(&after.record, parent.project);
-    Ok(one(StatusCode::ACCEPTED, &after, &answer))
+    let answer = UserAnswer::of(&after, parent.project);
+    Ok(one(StatusCode::ACCEPTED, after.revision, &answer))
 }

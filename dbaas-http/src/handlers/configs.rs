@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use dbaas_controller::elements::record::ConfigRecord;
-use dbaas_controller::request::{Page, Versioned};
+use dbaas_controller::request::Page;
+use dbaas_controller::view::StoredConfig;
 use uuid::Uuid;
 
 use super::manifests::project_of;
@@ -22,9 +22,9 @@ use crate::problem::Problem;
 use crate::query::{Collection, NoQuery, Query};
 use crate::scopes::READ_SECRET;
 
-async fn visible(app: &App, caller: Caller, id: Uuid) -> Result<Versioned<ConfigRecord>, Problem> {
+async fn visible(app: &App, caller: Caller, id: Uuid) -> Result<StoredConfig, Problem> {
     let found = app.control.config(id).await?;
-    match caller.sees(found.record.project) {
+    match caller.sees(found.project) {
         true => Ok(found),
         false => Err(not_found("config")),
     }
@@ -60,12 +60,12 @@ pub(crate) async fn read(
 ) -> Result<Response, Problem> {
     let known = known(&headers)?;
     let found = visible(&app, identity.caller, id).await?;
-    if found.record.is_secret && !identity.scopes.allow(READ_SECRET) {
-        return Ok(fresh(known, found.version, &ConfigAnswer::of(&found.record)));
+    if found.is_secret && !identity.scopes.allow(READ_SECRET) {
+        return Ok(fresh(known, found.revision, &ConfigAnswer::of(&found)));
     }
     let content = app.control.config_content(id, &identity.who).await?;
-    let answer = ConfigAnswer::of(&found.record).with(content.expose());
-    Ok(fresh(known, found.version, &answer))
+    let answer = ConfigAnswer::of(&found).with(content.expose());
+    Ok(fresh(known, found.revision, &answer))
 }
 
 pub(crate) async fn delete(
@@ -77,8 +77,8 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode, Problem> {
     let precondition = Precondition::read(&headers)?;
     let expected = match app.control.config(id).await {
-        Ok(found) if !caller.sees(found.record.project) => return deleted(Ok(()), &precondition),
-        Ok(found) => precondition.check(found.version)?,
+        Ok(found) if !caller.sees(found.project) => return deleted(Ok(()), &precondition),
+        Ok(found) => precondition.check(found.revision)?,
         Err(error) => return deleted(Err(error), &precondition),
     };
     deleted(app.control.delete_config(id, expected).await, &precondition)

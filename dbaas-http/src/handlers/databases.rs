@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use dbaas_controller::request::Page;
-use dbaas_core::database::DatabaseRecord;
+use dbaas_controller::view::Database;
 use dbaas_core::id::{DatabaseId, UserId};
 use dbaas_core::name::{DatabaseName, Description};
 use dbaas_core::uri::{InvalidReference, UserRef};
@@ -65,21 +65,14 @@ pub(crate) async fn list(
         }
     } else {
         let fetch = |page| app.control.databases(instance, page);
-        let keep = |record: &DatabaseRecord| {
+        let keep = |record: &Database| {
             any_of(&names, &record.name)
                 && any_of(&owners, &record.owner)
                 && any_of(&states, &record.lifecycle)
                 && any_of(&ids, &record.id)
                 && any_of(&descriptions, &record.description)
         };
-        filtered(
-            after,
-            paging.limit,
-            fetch,
-            |record: &DatabaseRecord| record.id,
-            keep,
-        )
-        .await?
+        filtered(after, paging.limit, fetch, |record: &Database| record.id, keep).await?
     };
     let listing = Listing::new("databases", Collection::Databases, paging.limit, wanted);
     Ok(part.answer(
@@ -100,13 +93,14 @@ pub(crate) async fn create(
     let path = format!("{}/databases", instance_uri(instance));
     let key = idempotency_key(&headers, &caller.scope(), &path, body.bytes(), BodySecrecy::Plain)?;
     let parent = Parent::of(&app, instance).await?;
-    let create = request::create_database(body.object()?, parent)?;
-    let made = app.control.create_database(instance, create, key).await;
+    let mut create = request::create_database(body.object()?, parent)?;
+    create.idempotency_key = key;
+    let made = app.control.create_database(instance, create).await;
     let made = made.map_err(|error| not_created(error, Some(instance)))?;
     created(
-        &database_uri(instance, made.record.id),
-        &made,
-        &DatabaseAnswer::of(&made.record, parent.project),
+        &database_uri(instance, made.id),
+        made.revision,
+        &DatabaseAnswer::of(&made, parent.project),
     )
 }
 
@@ -122,7 +116,7 @@ pub(crate) async fn read(
     let project = project_of(&app, instance).await?;
     let Some(wait) = wait else {
         let found = app.control.database(instance, id).await?;
-        return Ok(fresh(known, &found, &DatabaseAnswer::of(&found.record, project)));
+        return Ok(fresh(known, found.revision, &DatabaseAnswer::of(&found, project)));
     };
     let wait = bounded(&app, wait);
     let waiting = app
@@ -131,8 +125,8 @@ pub(crate) async fn read(
     let (found, outcome) = waited(&app, waiting, app.control.database(instance, id)).await?;
     Ok(outcome.mark(one(
         StatusCode::OK,
-        &found,
-        &DatabaseAnswer::of(&found.record, project),
+        found.revision,
+        &DatabaseAnswer::of(&found, project),
     )))
 }
 
@@ -146,17 +140,15 @@ pub(crate) async fn update(
     let precondition = Precondition::read(&headers)?;
     let parent = Parent::of(&app, instance).await?;
     let present = app.control.database(instance, id).await?;
-    let expected = precondition.check(present.version)?;
-    let fields = fields_of(&DatabaseAnswer::of(&present.record, parent.project))?;
-    let update = request::update_database(body.object()?, parent, &fields)?;
-    let updated = app
-        .control
-        .update_database(instance, id, update, expected)
-        .await?;
+    let expected = precondition.check(present.revision)?;
+    let fields = fields_of(&DatabaseAnswer::of(&present, parent.project))?;
+    let mut update = request::update_database(body.object()?, parent, &fields)?;
+    update.expected = expected;
+    let updated = app.control.update_database(instance, id, update).await?;
     Ok(one(
         StatusCode::OK,
-        &updated,
-        &DatabaseAnswer::of(&updated.record, parent.project),
+        updated.revision,
+        &DatabaseAnswer::of(&updated, parent.project),
     ))
 }
 
@@ -170,7 +162,7 @@ pub(crate) async fn delete(
     let expected = match precondition.is_given() {
         false => None,
         true => match app.control.database(instance, id).await {
-            Ok(present) => precondition.check(present.version)?,
+            Ok(present) => precondition.check(present.revision)?,
             Err(error) => return deleted_within(&app, instance, Err(error), &precondition).await,
         },
     };

@@ -6,8 +6,8 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderName};
 use axum::response::{IntoResponse, Response};
-use dbaas_controller::elements::record::ElementRecord;
-use dbaas_controller::request::{Page, Versioned};
+use dbaas_controller::request::Page;
+use dbaas_controller::view::Element;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -26,13 +26,9 @@ use crate::query::{Collection, NoQuery, Query, parsed, sequence};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-pub(super) async fn visible(
-    app: &App,
-    caller: Caller,
-    id: Uuid,
-) -> Result<Versioned<ElementRecord>, Problem> {
+pub(super) async fn visible(app: &App, caller: Caller, id: Uuid) -> Result<Element, Problem> {
     let found = app.control.element(id).await?;
-    match caller.sees(found.record.project) {
+    match caller.sees(found.project) {
         true => Ok(found),
         false => Err(not_found("element")),
     }
@@ -52,9 +48,7 @@ pub(crate) async fn list(
         limit: paging.limit,
     };
     let mut listed = app.control.elements(project_of(caller), wanted).await?;
-    listed
-        .items
-        .retain(|item| super::any_of(&names, &item.record.name));
+    listed.items.retain(|item| super::any_of(&names, &item.name));
     Ok(page(
         Listing::new("elements", Collection::Elements, paging.limit, style),
         &listed,
@@ -71,7 +65,7 @@ pub(crate) async fn read(
 ) -> Result<Response, Problem> {
     let known = known(&headers)?;
     let found = visible(&app, caller, id).await?;
-    Ok(fresh(known, found.version, &ElementAnswer::of(&found.record)))
+    Ok(fresh(known, found.revision, &ElementAnswer::of(&found)))
 }
 
 pub(crate) async fn resources(
@@ -93,7 +87,7 @@ pub(crate) async fn list_imports(
     _: NoQuery,
 ) -> Result<Response, Problem> {
     let found = visible(&app, caller, id).await?;
-    Ok(Json(json!({ "imports": imports(&found.record) })).into_response())
+    Ok(Json(json!({ "imports": imports(&found) })).into_response())
 }
 
 pub(crate) async fn list_exports(
@@ -103,7 +97,7 @@ pub(crate) async fn list_exports(
     _: NoQuery,
 ) -> Result<Response, Problem> {
     let found = visible(&app, caller, id).await?;
-    Ok(Json(json!({ "exports": exports(&found.record) })).into_response())
+    Ok(Json(json!({ "exports": exports(&found) })).into_response())
 }
 
 /// The log of an element: how far an apply is, step by step; as pages or as Server-Sent Events.

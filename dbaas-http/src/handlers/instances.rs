@@ -7,8 +7,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use dbaas_controller::error::ControlError;
 use dbaas_controller::request::{InstanceFilter, Page};
+use dbaas_controller::view::Instance;
 use dbaas_core::id::{InstanceId, ProjectId};
-use dbaas_core::instance::{InstancePhase, InstanceRecord};
+use dbaas_core::instance::InstancePhase;
 use dbaas_core::name::Description;
 
 use super::{
@@ -84,7 +85,7 @@ impl Rest {
             .all(|f| f.is_empty())
     }
 
-    fn keep(&self, record: &InstanceRecord) -> bool {
+    fn keep(&self, record: &Instance) -> bool {
         let spec = &record.spec;
         any_of(&self.ids, &record.id)
             && any_of(&self.descriptions, &spec.description)
@@ -147,7 +148,7 @@ pub(crate) async fn list(
             after,
             paging.limit,
             fetch,
-            |record: &InstanceRecord| record.id,
+            |record: &Instance| record.id,
             |record| rest.keep(record),
         )
         .await?
@@ -165,17 +166,14 @@ pub(crate) async fn create(
 ) -> Result<Response, Problem> {
     let path = format!("{ROOT}/instances");
     let key = idempotency_key(&headers, &caller.scope(), &path, body.bytes(), BodySecrecy::Plain)?;
-    let create = request::create_instance(body.object()?, caller)?;
+    let mut create = request::create_instance(body.object()?, caller)?;
+    create.idempotency_key = key;
     let made = app
         .control
-        .create_instance(create, key)
+        .create_instance(create)
         .await
         .map_err(|error| not_created(error, None))?;
-    created(
-        &instance_uri(made.record.id),
-        &made,
-        &InstanceAnswer::of(&made.record),
-    )
+    created(&instance_uri(made.id), made.revision, &InstanceAnswer::of(&made))
 }
 
 pub(crate) async fn read(
@@ -189,12 +187,12 @@ pub(crate) async fn read(
     let known = known(&headers)?;
     let Some(wait) = wait else {
         let found = app.control.instance(id).await?;
-        return Ok(fresh(known, &found, &InstanceAnswer::of(&found.record)));
+        return Ok(fresh(known, found.revision, &InstanceAnswer::of(&found)));
     };
     let wait = bounded(&app, wait);
     let waiting = app.control.wait_for_instance(id, wait.state, wait.timeout);
     let (found, outcome) = waited(&app, waiting, app.control.instance(id)).await?;
-    Ok(outcome.mark(one(StatusCode::OK, &found, &InstanceAnswer::of(&found.record))))
+    Ok(outcome.mark(one(StatusCode::OK, found.revision, &InstanceAnswer::of(&found))))
 }
 
 pub(crate) async fn update(
@@ -206,14 +204,15 @@ pub(crate) async fn update(
 ) -> Result<Response, Problem> {
     let precondition = Precondition::read(&headers)?;
     let present = app.control.instance(id).await?;
-    let expected = precondition.check(present.version)?;
-    let fields = fields_of(&InstanceAnswer::of(&present.record))?;
-    let update = request::update_instance(body.object()?, &fields)?;
-    let updated = app.control.update_instance(id, update, expected).await?;
+    let expected = precondition.check(present.revision)?;
+    let fields = fields_of(&InstanceAnswer::of(&present))?;
+    let mut update = request::update_instance(body.object()?, &fields)?;
+    update.expected = expected;
+    let updated = app.control.update_instance(id, update).await?;
     Ok(one(
         StatusCode::OK,
-        &updated,
-        &InstanceAnswer::of(&updated.record),
+        updated.revision,
+        &InstanceAnswer::of(&updated),
     ))
 }
 
@@ -231,7 +230,7 @@ pub(crate) async fn delete(
     let expected = match precondition.is_given() {
         false => None,
         true => match app.control.instance(id).await {
-            Ok(present) => precondition.check(present.version)?,
+            Ok(present) => precondition.check(present.revision)?,
             Err(ControlError::NotFound { .. }) => return gone(&precondition),
             Err(error) => return Err(error.into()),
         },

@@ -7,9 +7,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use dbaas_controller::elements::record::ManifestRecord;
 use dbaas_controller::elements::{ApplyOptions, ManifestRequest, Reach};
-use dbaas_controller::request::{Page, Versioned};
+use dbaas_controller::request::Page;
+use dbaas_controller::view::StoredManifest;
 use dbaas_core::id::ProjectId;
 use dbaas_manifest::plan::Destroy;
 use serde_json::value::RawValue;
@@ -58,9 +58,9 @@ fn reach(caller: Caller) -> Reach {
     }
 }
 
-async fn visible(app: &App, caller: Caller, id: Uuid) -> Result<Versioned<ManifestRecord>, Problem> {
+async fn visible(app: &App, caller: Caller, id: Uuid) -> Result<StoredManifest, Problem> {
     let found = app.control.manifest(id).await?;
-    match caller.sees(found.record.project) {
+    match caller.sees(found.project) {
         true => Ok(found),
         false => Err(not_found("manifest")),
     }
@@ -80,9 +80,7 @@ pub(crate) async fn list(
         limit: paging.limit,
     };
     let mut listed = app.control.manifests(project_of(caller), wanted).await?;
-    listed
-        .items
-        .retain(|item| super::any_of(&names, &item.record.name));
+    listed.items.retain(|item| super::any_of(&names, &item.name));
     Ok(page(
         Listing::new("manifests", Collection::Manifests, paging.limit, style),
         &listed,
@@ -115,12 +113,13 @@ pub(crate) async fn create(
     let request = ManifestRequest {
         name,
         project: project_for(caller, project)?,
+        idempotency_key: key,
         ..ManifestRequest::new(body.text()?)
     };
-    let made = app.control.create_manifest(request, key).await;
+    let made = app.control.create_manifest(request).await;
     let made = made.map_err(|error| not_created(error, None))?;
-    let uri = format!("{PATH}/{}", made.record.id);
-    created(&uri, made.version, &ManifestAnswer::of(&made.record))
+    let uri = format!("{PATH}/{}", made.id);
+    created(&uri, made.revision, &ManifestAnswer::of(&made))
 }
 
 pub(crate) async fn read(
@@ -139,7 +138,7 @@ pub(crate) async fn read(
         let yaml = [(header::CONTENT_TYPE, "application/yaml")];
         return Ok((yaml, text.expose().to_owned()).into_response());
     }
-    Ok(fresh(known, found.version, &ManifestAnswer::of(&found.record)))
+    Ok(fresh(known, found.revision, &ManifestAnswer::of(&found)))
 }
 
 /// Whether the client asks for the text itself.
@@ -161,17 +160,17 @@ pub(crate) async fn replace(
 ) -> Result<Response, Problem> {
     let precondition = Precondition::read(&headers)?;
     let present = visible(&app, caller, id).await?;
-    let expected = precondition.check(present.version)?;
+    let expected = precondition.check(present.revision)?;
     let request = ManifestRequest {
-        name: Some(present.record.name),
-        project: present.record.project,
+        name: Some(present.name),
+        project: present.project,
         ..ManifestRequest::new(body.text()?)
     };
     let written = app.control.replace_manifest(id, request, expected).await?;
     Ok(one(
         StatusCode::OK,
-        written.version,
-        &ManifestAnswer::of(&written.record),
+        written.revision,
+        &ManifestAnswer::of(&written),
     ))
 }
 
@@ -184,8 +183,8 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode, Problem> {
     let precondition = Precondition::read(&headers)?;
     let expected = match app.control.manifest(id).await {
-        Ok(found) if !caller.sees(found.record.project) => return deleted(Ok(()), &precondition),
-        Ok(found) => precondition.check(found.version)?,
+        Ok(found) if !caller.sees(found.project) => return deleted(Ok(()), &precondition),
+        Ok(found) => precondition.check(found.revision)?,
         Err(error) => return deleted(Err(error), &precondition),
     };
     deleted(app.control.delete_manifest(id, expected).await, &precondition)
@@ -230,12 +229,13 @@ async fn request(app: &App, caller: Caller, id: Uuid, said: &Said) -> Result<Man
     let found = visible(app, caller, id).await?;
     Ok(ManifestRequest {
         text: app.control.manifest_text(id).await?.expose().to_owned(),
-        name: Some(found.record.name),
+        name: Some(found.name),
         variables: said.variables.clone(),
         skip_unknown: said.skip_unknown,
-        project: found.record.project,
+        project: found.project,
         reach: reach(caller),
         manifest: Some(id),
+        idempotency_key: None,
     })
 }
 
@@ -269,10 +269,10 @@ pub(crate) async fn install(
     };
     let (element, plan) = app.control.begin_apply(request, options).await?;
     let answer = AppliedAnswer {
-        element: ElementAnswer::of(&element.record),
+        element: ElementAnswer::of(&element),
         plan: PlanAnswer::of(&plan),
     };
-    Ok(one(StatusCode::ACCEPTED, element.version, &answer))
+    Ok(one(StatusCode::ACCEPTED, element.revision, &answer))
 }
 
 /// `uninstall`: the element of this manifest's name.
@@ -284,10 +284,10 @@ pub(crate) async fn uninstall(
     body: OptionalJsonBody,
 ) -> Result<Response, Problem> {
     let said = said(body.object()?)?;
-    let found = visible(&app, caller, id).await?.record;
+    let found = visible(&app, caller, id).await?;
     let element = app.control.element_named(found.project, &found.name).await?;
     let element = element.ok_or_else(|| not_found("element"))?;
-    uninstalled(&app, element.record.id, said.destroy()).await
+    uninstalled(&app, element.id, said.destroy()).await
 }
 
 /// The same of an element, whose manifest may be gone.
@@ -312,9 +312,5 @@ async fn uninstalled(app: &App, id: Uuid, destroy: Destroy) -> Result<Response, 
     app.control.begin_uninstall(id, options).await?;
     // It may be gone already.
     let now = app.control.element(id).await.unwrap_or(before);
-    Ok(one(
-        StatusCode::ACCEPTED,
-        now.version,
-        &ElementAnswer::of(&now.record),
-    ))
+    Ok(one(StatusCode::ACCEPTED, now.revision, &ElementAnswer::of(&now)))
 }

@@ -6,8 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use dbaas_controller::elements::record::{Method, PasswordRecord};
-use dbaas_controller::request::{CreatePassword, Page, UpdatePassword, Versioned};
+use dbaas_controller::request::{CreatePassword, Page, UpdatePassword};
+use dbaas_controller::view::{Method, StoredPassword};
 use dbaas_core::id::ProjectId;
 use dbaas_core::name::{Description, InstanceName};
 use dbaas_core::secret::Secret;
@@ -31,9 +31,9 @@ use crate::query::{Collection, NoQuery, Query};
 
 const PATH: &str = "/v1/secret/passwords";
 
-async fn visible(app: &App, caller: Caller, id: Uuid) -> Result<Versioned<PasswordRecord>, Problem> {
+async fn visible(app: &App, caller: Caller, id: Uuid) -> Result<StoredPassword, Problem> {
     let found = app.control.password(id).await?;
-    match caller.sees(found.record.project) {
+    match caller.sees(found.project) {
         true => Ok(found),
         false => Err(not_found("password")),
     }
@@ -122,12 +122,13 @@ pub(crate) async fn create(
         Some(request)
     })?;
     request.project = project_for(caller, project)?;
-    let made = app.control.create_password(request, key).await;
+    request.idempotency_key = key;
+    let made = app.control.create_password(request).await;
     let made = made.map_err(|error| not_created(error, None))?;
     created(
-        &format!("{PATH}/{}", made.record.id),
-        made.version,
-        &PasswordAnswer::of(&made.record),
+        &format!("{PATH}/{}", made.id),
+        made.revision,
+        &PasswordAnswer::of(&made),
     )
 }
 
@@ -140,7 +141,7 @@ pub(crate) async fn read(
 ) -> Result<Response, Problem> {
     let known = known(&headers)?;
     let found = visible(&app, caller, id).await?;
-    Ok(fresh(known, found.version, &PasswordAnswer::of(&found.record)))
+    Ok(fresh(known, found.revision, &PasswordAnswer::of(&found)))
 }
 
 /// The value itself. Who read it is in the log before it is answered.
@@ -165,8 +166,8 @@ pub(crate) async fn update(
 ) -> Result<Response, Problem> {
     let precondition = Precondition::read(&headers)?;
     let present = visible(&app, caller, id).await?;
-    let expected = precondition.check(present.version)?;
-    let fields = crate::answer::fields_of(&PasswordAnswer::of(&present.record))?;
+    let expected = precondition.check(present.revision)?;
+    let fields = crate::answer::fields_of(&PasswordAnswer::of(&present))?;
     let mut d = Decoder::new("a password", body.object()?);
     let update = UpdatePassword {
         name: d.optional("name", parsed::<InstanceName>),
@@ -175,16 +176,17 @@ pub(crate) async fn update(
         length: d.optional("default_length", number),
         rotation: d.optional("rotation", number),
         value: d.optional("value", value),
+        expected,
     };
     for fixed in ["uuid", "project_id", "constructor", "created_at", "updated_at"] {
         d.unchanged(fixed, fields.get(fixed), "cannot be changed");
     }
     let update = d.finish(|| Some(update))?;
-    let updated = app.control.update_password(id, update, expected).await?;
+    let updated = app.control.update_password(id, update).await?;
     Ok(one(
         StatusCode::OK,
-        updated.version,
-        &PasswordAnswer::of(&updated.record),
+        updated.revision,
+        &PasswordAnswer::of(&updated),
     ))
 }
 
@@ -197,8 +199,8 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode, Problem> {
     let precondition = Precondition::read(&headers)?;
     let expected = match app.control.password(id).await {
-        Ok(found) if !caller.sees(found.record.project) => return deleted(Ok(()), &precondition),
-        Ok(found) => precondition.check(found.version)?,
+        Ok(found) if !caller.sees(found.project) => return deleted(Ok(()), &precondition),
+        Ok(found) => precondition.check(found.revision)?,
         Err(error) => return deleted(Err(error), &precondition),
     };
     deleted(app.control.delete_password(id, expected).await, &precondition)

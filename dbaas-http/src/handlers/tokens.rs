@@ -64,9 +64,7 @@ pub(crate) async fn list(
         limit: paging.limit,
     };
     let mut listed = app.control.tokens(wanted).await?;
-    listed
-        .items
-        .retain(|item| super::any_of(&names, &item.record.name));
+    listed.items.retain(|item| super::any_of(&names, &item.name));
     Ok(page(
         Listing::new("tokens", Collection::Tokens, paging.limit, style),
         &listed,
@@ -98,17 +96,18 @@ pub(crate) async fn create(
             description: description.unwrap_or_default(),
             project,
             scopes: scopes.words().to_vec(),
+            idempotency_key: key,
         };
         Some((request, scopes))
     })?;
     covered(&identity, &scopes)?;
-    let made = app.control.create_token(request, key).await;
-    let (made, text) = made.map_err(|error| not_created(error, None))?;
+    let made = app.control.create_token(request).await;
+    let made = made.map_err(|error| not_created(error, None))?;
     let answer = NewTokenAnswer {
-        record: TokenAnswer::of(&made.record),
-        token: text.as_ref().map(dbaas_core::secret::Secret::expose),
+        record: TokenAnswer::of(&made.token),
+        token: made.text.as_ref().map(dbaas_core::secret::Secret::expose),
     };
-    created(&format!("{PATH}/{}", made.record.id), made.version, &answer)
+    created(&format!("{PATH}/{}", made.token.id), made.token.revision, &answer)
 }
 
 pub(crate) async fn read(
@@ -121,7 +120,7 @@ pub(crate) async fn read(
     identity.caller.require_admin()?;
     let known = known(&headers)?;
     let found = app.control.token(id).await?;
-    Ok(fresh(known, found.version, &TokenAnswer::of(&found.record)))
+    Ok(fresh(known, found.revision, &TokenAnswer::of(&found)))
 }
 
 pub(crate) async fn update(
@@ -135,8 +134,8 @@ pub(crate) async fn update(
     identity.caller.require_admin()?;
     let precondition = Precondition::read(&headers)?;
     let present = app.control.token(id).await?;
-    let expected = precondition.check(present.version)?;
-    let fields = fields_of(&TokenAnswer::of(&present.record))?;
+    let expected = precondition.check(present.revision)?;
+    let fields = fields_of(&TokenAnswer::of(&present))?;
     let mut d = Decoder::new("a token", body.object()?);
     let name = d.optional("name", parsed::<InstanceName>);
     let description = d.optional("description", parsed::<Description>);
@@ -152,13 +151,10 @@ pub(crate) async fn update(
         name,
         description,
         scopes: scopes.map(|scopes| scopes.words().to_vec()),
+        expected,
     };
-    let updated = app.control.update_token(id, update, expected).await?;
-    Ok(one(
-        StatusCode::OK,
-        updated.version,
-        &TokenAnswer::of(&updated.record),
-    ))
+    let updated = app.control.update_token(id, update).await?;
+    Ok(one(StatusCode::OK, updated.revision, &TokenAnswer::of(&updated)))
 }
 
 pub(crate) async fn delete(
@@ -171,7 +167,7 @@ pub(crate) async fn delete(
     identity.caller.require_admin()?;
     let precondition = Precondition::read(&headers)?;
     let expected = match app.control.token(id).await {
-        Ok(found) => precondition.check(found.version)?,
+        Ok(found) => precondition.check(found.revision)?,
         Err(error) => return deleted(Err(error), &precondition),
     };
     deleted(app.control.delete_token(id, expected).await, &precondition)

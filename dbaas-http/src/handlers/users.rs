@@ -6,9 +6,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use dbaas_controller::request::Page;
+use dbaas_controller::view::User;
 use dbaas_core::id::UserId;
 use dbaas_core::name::{Description, UserName};
-use dbaas_core::user::UserRecord;
 
 use super::{
     OBJECT_LIFECYCLES, Part, any_of, bounded, created, deleted_within, filtered, fresh, known, not_created,
@@ -58,13 +58,13 @@ pub(crate) async fn list(
         }
     } else {
         let fetch = |page| app.control.users(instance, page);
-        let keep = |record: &UserRecord| {
+        let keep = |record: &User| {
             any_of(&names, &record.name)
                 && any_of(&states, &record.lifecycle)
                 && any_of(&ids, &record.id)
                 && any_of(&descriptions, &record.description)
         };
-        filtered(after, paging.limit, fetch, |record: &UserRecord| record.id, keep).await?
+        filtered(after, paging.limit, fetch, |record: &User| record.id, keep).await?
     };
     let listing = Listing::new("users", Collection::Users, paging.limit, wanted);
     Ok(part.answer(listing, |id| id.uuid(), |record| UserAnswer::of(record, project)))
@@ -87,13 +87,14 @@ pub(crate) async fn create(
         BodySecrecy::HoldsPassword,
     )?;
     let parent = Parent::of(&app, instance).await?;
-    let create = request::create_user(body.object()?, parent)?;
-    let made = app.control.create_user(instance, create, key).await;
+    let mut create = request::create_user(body.object()?, parent)?;
+    create.idempotency_key = key;
+    let made = app.control.create_user(instance, create).await;
     let made = made.map_err(|error| not_created(error, Some(instance)))?;
     created(
-        &user_uri(instance, made.record.id),
-        &made,
-        &UserAnswer::of(&made.record, parent.project),
+        &user_uri(instance, made.id),
+        made.revision,
+        &UserAnswer::of(&made, parent.project),
     )
 }
 
@@ -109,15 +110,15 @@ pub(crate) async fn read(
     let project = project_of(&app, instance).await?;
     let Some(wait) = wait else {
         let found = app.control.user(instance, id).await?;
-        return Ok(fresh(known, &found, &UserAnswer::of(&found.record, project)));
+        return Ok(fresh(known, found.revision, &UserAnswer::of(&found, project)));
     };
     let wait = bounded(&app, wait);
     let waiting = app.control.wait_for_user(instance, id, wait.state, wait.timeout);
     let (found, outcome) = waited(&app, waiting, app.control.user(instance, id)).await?;
     Ok(outcome.mark(one(
         StatusCode::OK,
-        &found,
-        &UserAnswer::of(&found.record, project),
+        found.revision,
+        &UserAnswer::of(&found, project),
     )))
 }
 
@@ -131,14 +132,15 @@ pub(crate) async fn update(
     let precondition = Precondition::read(&headers)?;
     let parent = Parent::of(&app, instance).await?;
     let present = app.control.user(instance, id).await?;
-    let expected = precondition.check(present.version)?;
-    let fields = fields_of(&UserAnswer::of(&present.record, parent.project))?;
-    let update = request::update_user(body.object()?, parent, &fields)?;
-    let updated = app.control.update_user(instance, id, update, expected).await?;
+    let expected = precondition.check(present.revision)?;
+    let fields = fields_of(&UserAnswer::of(&present, parent.project))?;
+    let mut update = request::update_user(body.object()?, parent, &fields)?;
+    update.expected = expected;
+    let updated = app.control.update_user(instance, id, update).await?;
     Ok(one(
         StatusCode::OK,
-        &updated,
-        &UserAnswer::of(&updated.record, parent.project),
+        updated.revision,
+        &UserAnswer::of(&updated, parent.project),
     ))
 }
 
@@ -152,7 +154,7 @@ pub(crate) async fn delete(
     let expected = match precondition.is_given() {
         false => None,
         true => match app.control.user(instance, id).await {
-            Ok(present) => precondition.check(present.version)?,
+            Ok(present) => precondition.check(present.revision)?,
             Err(error) => return deleted_within(&app, instance, Err(error), &precondition).await,
         },
     };

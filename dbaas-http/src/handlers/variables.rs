@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use dbaas_controller::elements::record::VariableRecord;
-use dbaas_controller::request::{CreateVariable, Page, UpdateVariable, Versioned};
+use dbaas_controller::request::{CreateVariable, Page, UpdateVariable};
+use dbaas_controller::view::Variable;
 use dbaas_core::name::{Description, InstanceName};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -28,13 +28,13 @@ use crate::query::{Collection, NoQuery, Query};
 
 const PATH: &str = "/v1/vs/variables";
 
-fn sees(caller: Caller, record: &VariableRecord) -> bool {
+fn sees(caller: Caller, record: &Variable) -> bool {
     record.project.is_none_or(|project| caller.sees(project))
 }
 
-async fn visible(app: &App, caller: Caller, id: Uuid) -> Result<Versioned<VariableRecord>, Problem> {
+async fn visible(app: &App, caller: Caller, id: Uuid) -> Result<Variable, Problem> {
     let found = app.control.variable(id).await?;
-    match sees(caller, &found.record) {
+    match sees(caller, &found) {
         true => Ok(found),
         false => Err(not_found("variable")),
     }
@@ -57,7 +57,7 @@ pub(crate) async fn list(
         limit: paging.limit,
     };
     let mut listed = app.control.variables(wanted).await?;
-    listed.items.retain(|item| sees(caller, &item.record));
+    listed.items.retain(|item| sees(caller, item));
     Ok(page(
         Listing::new("variables", Collection::Variables, paging.limit, style),
         &listed,
@@ -82,15 +82,16 @@ pub(crate) async fn create(
     let request = d.finish(|| {
         let mut request = CreateVariable::new(name?, value?);
         request.id = uuid;
+        request.idempotency_key = key;
         request.description = description.unwrap_or_default();
         Some(request)
     })?;
-    let made = app.control.create_variable(request, key).await;
+    let made = app.control.create_variable(request).await;
     let made = made.map_err(|error| not_created(error, None))?;
     created(
-        &format!("{PATH}/{}", made.record.id),
-        made.version,
-        &VariableAnswer::of(&made.record),
+        &format!("{PATH}/{}", made.id),
+        made.revision,
+        &VariableAnswer::of(&made),
     )
 }
 
@@ -103,7 +104,7 @@ pub(crate) async fn read(
 ) -> Result<Response, Problem> {
     let known = known(&headers)?;
     let found = visible(&app, caller, id).await?;
-    Ok(fresh(known, found.version, &VariableAnswer::of(&found.record)))
+    Ok(fresh(known, found.revision, &VariableAnswer::of(&found)))
 }
 
 pub(crate) async fn update(
@@ -117,22 +118,23 @@ pub(crate) async fn update(
     let precondition = Precondition::read(&headers)?;
     let present = visible(&app, caller, id).await?;
     caller.require_admin()?;
-    let expected = precondition.check(present.version)?;
-    let fields = crate::answer::fields_of(&VariableAnswer::of(&present.record))?;
+    let expected = precondition.check(present.revision)?;
+    let fields = crate::answer::fields_of(&VariableAnswer::of(&present))?;
     let mut d = Decoder::new("a variable", body.object()?);
     let update = UpdateVariable {
         description: d.optional("description", parsed::<Description>),
         value: d.optional("value", any_value),
+        expected,
     };
     for fixed in ["uuid", "name", "project_id", "created_at", "updated_at"] {
         d.unchanged(fixed, fields.get(fixed), "cannot be changed");
     }
     let update = d.finish(|| Some(update))?;
-    let updated = app.control.update_variable(id, update, expected).await?;
+    let updated = app.control.update_variable(id, update).await?;
     Ok(one(
         StatusCode::OK,
-        updated.version,
-        &VariableAnswer::of(&updated.record),
+        updated.revision,
+        &VariableAnswer::of(&updated),
     ))
 }
 
@@ -146,7 +148,7 @@ pub(crate) async fn delete(
     caller.require_admin()?;
     let precondition = Precondition::read(&headers)?;
     let expected = match app.control.variable(id).await {
-        Ok(found) => precondition.check(found.version)?,
+        Ok(found) => precondition.check(found.revision)?,
         Err(error) => return deleted(Err(error), &precondition),
     };
     deleted(app.control.delete_variable(id, expected).await, &precondition)

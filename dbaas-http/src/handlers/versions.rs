@@ -7,10 +7,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use dbaas_controller::request::Page;
+use dbaas_controller::view::Version;
 use dbaas_core::id::VersionId;
 use dbaas_core::name::{Description, InstanceName};
 use dbaas_core::parameters;
-use dbaas_core::version::{ImageRef, VersionRecord};
+use dbaas_core::version::ImageRef;
 
 use super::{Part, any_of, created, deleted, filtered, fresh, known, not_created, one};
 use crate::access::Caller;
@@ -56,21 +57,14 @@ pub(crate) async fn list(
         }
     } else {
         let fetch = |page| app.control.versions(page);
-        let keep = |record: &VersionRecord| {
+        let keep = |record: &Version| {
             any_of(&names, &record.name)
                 && any_of(&images, &record.image)
                 && any_of(&deprecated, &record.deprecated)
                 && any_of(&ids, &record.id)
                 && any_of(&descriptions, &record.description)
         };
-        filtered(
-            after,
-            paging.limit,
-            fetch,
-            |record: &VersionRecord| record.id,
-            keep,
-        )
-        .await?
+        filtered(after, paging.limit, fetch, |record: &Version| record.id, keep).await?
     };
     let listing = Listing::new("versions", Collection::Versions, paging.limit, wanted);
     Ok(part.answer(listing, |id| id.uuid(), VersionAnswer::of))
@@ -86,16 +80,14 @@ pub(crate) async fn create(
     caller.require_admin()?;
     let path = format!("{ROOT}/versions");
     let key = idempotency_key(&headers, &caller.scope(), &path, body.bytes(), BodySecrecy::Plain)?;
+    let mut create = request::create_version(body.object()?)?;
+    create.idempotency_key = key;
     let made = app
         .control
-        .create_version(request::create_version(body.object()?)?, key)
+        .create_version(create)
         .await
         .map_err(|error| not_created(error, None))?;
-    created(
-        &version_uri(made.record.id),
-        made.version,
-        &VersionAnswer::of(&made.record),
-    )
+    created(&version_uri(made.id), made.revision, &VersionAnswer::of(&made))
 }
 
 pub(crate) async fn read(
@@ -107,7 +99,7 @@ pub(crate) async fn read(
 ) -> Result<Response, Problem> {
     let known = known(&headers)?;
     let found = app.control.version(id).await?;
-    Ok(fresh(known, found.version, &VersionAnswer::of(&found.record)))
+    Ok(fresh(known, found.revision, &VersionAnswer::of(&found)))
 }
 
 /// The settings of the version's major release.
@@ -118,11 +110,7 @@ pub(crate) async fn parameters(
     _: NoQuery,
 ) -> Result<Response, Problem> {
     let found = app.control.version(id).await?;
-    let known = found
-        .record
-        .major()
-        .map(parameters::catalogue)
-        .unwrap_or_default();
+    let known = found.major().map(parameters::catalogue).unwrap_or_default();
     let answers: Vec<ParameterAnswer> = known.iter().map(ParameterAnswer::of).collect();
     Ok(Json(serde_json::json!({ "parameters": answers })).into_response())
 }
@@ -138,14 +126,15 @@ pub(crate) async fn update(
     caller.require_admin()?;
     let precondition = Precondition::read(&headers)?;
     let present = app.control.version(id).await?;
-    let expected = precondition.check(present.version)?;
-    let fields = fields_of(&VersionAnswer::of(&present.record))?;
-    let update = request::update_version(body.object()?, &fields)?;
-    let updated = app.control.update_version(id, update, expected).await?;
+    let expected = precondition.check(present.revision)?;
+    let fields = fields_of(&VersionAnswer::of(&present))?;
+    let mut update = request::update_version(body.object()?, &fields)?;
+    update.expected = expected;
+    let updated = app.control.update_version(id, update).await?;
     Ok(one(
         StatusCode::OK,
-        updated.version,
-        &VersionAnswer::of(&updated.record),
+        updated.revision,
+        &VersionAnswer::of(&updated),
     ))
 }
 
@@ -161,7 +150,7 @@ pub(crate) async fn delete(
     let expected = match precondition.is_given() {
         false => None,
         true => match app.control.version(id).await {
-            Ok(present) => precondition.check(present.version)?,
+            Ok(present) => precondition.check(present.revision)?,
             Err(error) => return deleted(Err(error), &precondition),
         },
     };

@@ -23,12 +23,12 @@ async fn main() -> anyhow::Result<()> {
 
     let page = Page { after: None, limit: 1 };
     let version = plane.versions(page).await?.items.pop().context("the backend has a version")?;
-    let mut request = CreateInstance::new("custom".parse()?, version.record.id);
+    let mut request = CreateInstance::new("custom".parse()?, version.id);
     (request.nodes, request.sync_replicas) = (3u64.try_into()?, 1u64.try_into()?);
-    let id = plane.create_instance(request, None).await?.record.id;
+    let id = plane.create_instance(request).await?.id;
     plane.wait_for_instance(id, Lifecycle::Active, minute).await?;
     for node in plane.nodes(id).await? {
-        let (node, at) = (node.record, "no address yet".to_owned());
+        let at = "no address yet".to_owned();
         println!("{} is {:?}, {}", node.name, node.role, node.endpoint.map_or(at, |endpoint| endpoint.to_string()));
     }
 

@@ -114,9 +114,9 @@ async fn another_configuration_reaches_a_running_node() {
     let active = Lifecycle::Active;
     let plane = open("192.0.2.0/25").await;
     let versions = plane.versions(Page { after: None, limit: 1 }).await.expect("a catalogue");
-    let request = CreateInstance::new("one".parse().expect("a name"), versions.items[0].record.id);
-    let id = plane.create_instance(request, None).await.expect("asked for").record.id;
-    let record = plane.wait_for_instance(id, active, at_most).await.expect("it runs").record;
+    let request = CreateInstance::new("one".parse().expect("a name"), versions.items[0].id);
+    let id = plane.create_instance(request).await.expect("asked for").id;
+    let record = plane.wait_for_instance(id, active, at_most).await.expect("it runs");
     let node = NodeRef { instance: id, node: record.nodes[0].id };
     let hba = || std::fs::read_to_string(place.dir(node).join("data/pg_hba.conf")).expect("it is there");
     assert!(hba().contains("192.0.2.0/25"));
@@ -129,7 +129,7 @@ async fn another_configuration_reaches_a_running_node() {
         assert!(Instant::now() < deadline, "it was not written: {}", hba());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let after = plane.wait_for_instance(id, active, at_most).await.expect("it runs").record;
+    let after = plane.wait_for_instance(id, active, at_most).await.expect("it runs");
     assert_eq!(after.nodes[0].backend_ref, record.nodes[0].backend_ref, "the same server goes on");
     plane.shutdown(Duration::from_secs(5)).await;
 }

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use dbaas_controller::request::{CreateDatabase, CreateInstance, CreateUser, Page};
-use dbaas_core::connection::ConnectionStrings;
-use dbaas_core::lifecycle::{Lifecycle::Active, ObjectLifecycle};
-use dbaas_core::password::Password;
+use dbaas_embedded::connection::ConnectionStrings;
+use dbaas_embedded::lifecycle::{Lifecycle::Active, ObjectLifecycle};
+use dbaas_embedded::password::Password;
+use dbaas_embedded::request::{CreateDatabase, CreateInstance, CreateUser, Page};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -20,13 +20,13 @@ async fn main() -> anyhow::Result<()> {
     let versions = plane.versions(all).await?.items;
     let version = versions.last().expect("a PostgreSQL is found or fetched");
 
-    let mut request = CreateInstance::new("orders".parse()?, version.record.id);
+    let mut request = CreateInstance::new("orders".parse()?, version.id);
     request.nodes = 3u64.try_into()?;
-    let id = plane.create_instance(request, None).await?.record.id;
+    let id = plane.create_instance(request).await?.id;
     let user = CreateUser::new("app".parse()?, Password::new("correct horse")?);
-    let owner = plane.create_user(id, user, None).await?.record.id;
+    let owner = plane.create_user(id, user).await?.id;
     let shop = CreateDatabase::new("shop".parse()?, owner);
-    let shop = plane.create_database(id, shop, None).await?.record.id;
+    let shop = plane.create_database(id, shop).await?.id;
 
     plane.wait_for_instance(id, Active, minute).await?;
     let active = ObjectLifecycle::Active;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use dbaas_controller::ControlPlane;
 use dbaas_controller::request::Page;
-use dbaas_core::version::VersionRecord;
+use dbaas_core::id::VersionId;
 use dbaas_http::Access;
 
 /// Where it listens, what it has, and how to begin.
@@ -26,8 +26,8 @@ pub(crate) async fn greeting(
         Ok(listed) => listed
             .items
             .into_iter()
-            .map(|item| item.record)
             .filter(|version| !version.deprecated)
+            .map(|version| (version.id, version.name.to_string()))
             .collect(),
         Err(error) => {
             tracing::warn!(%error, "the catalogue cannot be read");
@@ -44,14 +44,14 @@ pub(crate) async fn greeting(
 }
 
 fn text(
-    versions: &[VersionRecord],
+    versions: &[(VersionId, String)],
     backend: &str,
     address: SocketAddr,
     directory: &Path,
     needs_token: bool,
 ) -> String {
     let base = format!("http://{}", reachable(address));
-    let names: Vec<&str> = versions.iter().map(|version| version.name.as_str()).collect();
+    let names: Vec<&str> = versions.iter().map(|(_, name)| name.as_str()).collect();
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = writeln!(text, "dbaas-server {}", env!("CARGO_PKG_VERSION"));
@@ -75,10 +75,9 @@ fn text(
     };
     let _ = writeln!(text, "\nTo begin with:");
     match versions.last() {
-        Some(version) => {
+        Some((id, _)) => {
             let body = format!(
-                "{{\"name\":\"first\",\"cpu\":1,\"ram\":1024,\"disk_size\":10,\"nodes_number\":3,\"version\":\"{}\"}}",
-                version.id
+                "{{\"name\":\"first\",\"cpu\":1,\"ram\":1024,\"disk_size\":10,\"nodes_number\":3,\"version\":\"{id}\"}}"
             );
             let _ = writeln!(
                 text,
@@ -105,17 +104,13 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
-    use dbaas_core::id::VersionId;
-    use dbaas_core::time::Timestamp;
-
     use super::*;
 
     #[test]
     fn it_says_how_to_begin() {
         let id: VersionId = "0197f3c2-6d3b-7c9e-9f5a-0242ac120002".parse().unwrap();
-        let version = VersionRecord::of_release(id, "15.18".parse().unwrap(), Timestamp::from_unix_ms(0));
         let text = text(
-            &[version],
+            &[(id, "PostgreSQL 15.18".to_owned())],
             "local",
             "0.0.0.0:8432".parse().unwrap(),
             Path::new("/d"),

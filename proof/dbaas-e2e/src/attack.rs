@@ -209,11 +209,7 @@ async fn small_disk(
         return Ok(None);
     }
     let standbys = cluster.standbys(stack).await?;
-    let node = standbys
-        .choose(rng)
-        .context("the cluster has no standby")?
-        .record
-        .id;
+    let node = standbys.choose(rng).context("the cluster has no standby")?.id;
     let nodes = usize::try_from(options.nodes)?;
     let disk = SmallDisk::give(stack, cluster, node).await?;
     cluster.wait_healed(stack, nodes).await?;
@@ -221,7 +217,7 @@ async fn small_disk(
         let action = InstanceAction::Switchover { to: Some(node) };
         stack.plane()?.act_on_instance(cluster.id, action).await?;
         let until = Instant::now() + stack.patience();
-        while cluster.primary(stack).await.map(|p| p.record.id).ok() != Some(node) {
+        while cluster.primary(stack).await.map(|p| p.id).ok() != Some(node) {
             ensure!(Instant::now() < until, "the switchover did not come to an end");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

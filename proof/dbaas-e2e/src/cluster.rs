@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use dbaas_controller::control_plane::NodeView;
 use dbaas_controller::request::{CreateDatabase, CreateInstance, CreateUser, UpdateInstance};
+use dbaas_controller::view::Node;
 use dbaas_core::boot::ADMIN_ROLE;
-use dbaas_core::id::{DatabaseId, InstanceId, NodeId, ProjectId, UserId, VersionId};
+use dbaas_core::id::{DatabaseId, InstanceId, NodeId, UserId, VersionId};
 use dbaas_core::infrastructure::Endpoint;
+use dbaas_core::instance::InstanceRecord;
 use dbaas_core::lifecycle::{Lifecycle, ObjectLifecycle};
 use dbaas_core::node::NodeRole;
 use dbaas_core::password::Password;
@@ -64,29 +65,18 @@ impl Cluster {
     ) -> anyhow::Result<Cluster> {
         let plane = stack.plane()?;
         let request = CreateInstance {
-            id: None,
-            parameters: Default::default(),
-            name: name.parse()?,
-            description: "".parse()?,
-            project: ProjectId::DEFAULT,
             cpu: 1u64.try_into()?,
             ram: 512u64.try_into()?,
             disk: 8u64.try_into()?,
             nodes: nodes.try_into()?,
             sync_replicas: k.try_into()?,
-            version: stack.version(major).await?,
+            ..CreateInstance::new(name.parse()?, stack.version(major).await?)
         };
-        let id = plane.create_instance(request, None).await?.record.id;
-        let user = CreateUser {
-            id: None,
-            name: "app".parse()?,
-            description: "".parse()?,
-            password: Password::new(PASSWORD)?,
-            password_version: Default::default(),
-        };
-        let user = plane.create_user(id, user, None).await?.record.id;
+        let id = plane.create_instance(request).await?.id;
+        let user = CreateUser::new("app".parse()?, Password::new(PASSWORD)?);
+        let user = plane.create_user(id, user).await?.id;
         let database = CreateDatabase::new("shop".parse()?, user);
-        let database = plane.create_database(id, database, None).await?.record.id;
+        let database = plane.create_database(id, database).await?.id;
         Ok(Cluster { id, user, database })
     }
 
@@ -107,25 +97,25 @@ impl Cluster {
     }
 
     /// The nodes as the control plane shows them.
-    pub async fn nodes(&self, stack: &Stack) -> anyhow::Result<Vec<NodeView>> {
+    pub async fn nodes(&self, stack: &Stack) -> anyhow::Result<Vec<Node>> {
         Ok(stack.plane()?.nodes(self.id).await?)
     }
 
     /// The primary as the control plane shows it.
-    pub async fn primary(&self, stack: &Stack) -> anyhow::Result<NodeView> {
+    pub async fn primary(&self, stack: &Stack) -> anyhow::Result<Node> {
         let nodes = self.nodes(stack).await?;
         nodes
             .into_iter()
-            .find(|n| n.record.role == NodeRole::Primary)
+            .find(|n| n.role == NodeRole::Primary)
             .context("there is no primary")
     }
 
     /// The standbys as the control plane shows them.
-    pub async fn standbys(&self, stack: &Stack) -> anyhow::Result<Vec<NodeView>> {
+    pub async fn standbys(&self, stack: &Stack) -> anyhow::Result<Vec<Node>> {
         let nodes = self.nodes(stack).await?;
         Ok(nodes
             .into_iter()
-            .filter(|n| n.record.role == NodeRole::Standby)
+            .filter(|n| n.role == NodeRole::Standby)
             .collect())
     }
 
@@ -193,7 +183,7 @@ impl Cluster {
 
     /// How the control plane itself connects: its password is read from the store, as only somebody with the key can.
     pub async fn admin(&self, stack: &Stack) -> anyhow::Result<Target> {
-        let record = stack.plane()?.instance(self.id).await?.record;
+        let record = self.record(stack).await?;
         let sealer = Sealer::load(&stack.directory().join("dbaas.key"))?;
         let opened = sealer.open(self.id.uuid().as_bytes(), &record.sealed_credentials)?;
         let json: serde_json::Value = serde_json::from_slice(&opened)?;
@@ -214,7 +204,7 @@ impl Cluster {
             version: Some(version),
             ..UpdateInstance::default()
         };
-        stack.plane()?.update_instance(self.id, change, None).await?;
+        stack.plane()?.update_instance(self.id, change).await?;
         Ok(())
     }
 
@@ -239,21 +229,22 @@ impl Cluster {
         Ok(versions)
     }
 
+    /// The instance as the planner sees it.
+    pub async fn record(&self, stack: &Stack) -> anyhow::Result<InstanceRecord> {
+        Ok(stack.plane()?.instance_record(self.id).await?)
+    }
+
     /// Waits until the instance is ACTIVE with so many nodes, all of them ACTIVE, one of them primary.
     pub async fn wait_healed(&self, stack: &Stack, nodes: usize) -> anyhow::Result<()> {
         let until = Instant::now() + stack.patience();
         loop {
-            let record = stack.plane()?.instance(self.id).await?.record;
+            let record = self.record(stack).await?;
             let views = self.nodes(stack).await?;
             let good = record.status.lifecycle == Lifecycle::Active
                 && record.status.observed_generation == record.generation
                 && views.len() == nodes
-                && views.iter().all(|n| n.record.lifecycle == Lifecycle::Active)
-                && views
-                    .iter()
-                    .filter(|n| n.record.role == NodeRole::Primary)
-                    .count()
-                    == 1
+                && views.iter().all(|n| n.lifecycle == Lifecycle::Active)
+                && views.iter().filter(|n| n.role == NodeRole::Primary).count() == 1
                 && record.cluster.as_ref().is_some_and(|c| !c.is_joint());
             if good {
                 return Ok(());
@@ -265,12 +256,7 @@ impl Cluster {
                     record.status.reason,
                     views
                         .iter()
-                        .map(|n| (
-                            &n.record.name,
-                            n.record.role,
-                            n.record.lifecycle,
-                            &n.record.reason
-                        ))
+                        .map(|n| (&n.name, n.role, n.lifecycle, &n.reason))
                         .collect::<Vec<_>>(),
                     record.cluster,
                     self.story(stack).await
@@ -304,7 +290,7 @@ impl Cluster {
         let admin = self.admin(stack).await?;
         let mut words = String::new();
         for node in self.nodes(stack).await? {
-            let record = node.record;
+            let record = node;
             let says = match record.endpoint {
                 Some(endpoint) => says(admin.at(vec![endpoint])).await,
                 None => "it has no address".to_owned(),

@@ -10,9 +10,10 @@ use dbaas_backend_libvirt::LibvirtBackend;
 use dbaas_backend_local::{FetchProgress, LocalOptions, WarmPool, discover, fetch};
 use dbaas_controller::ControlPlane;
 use dbaas_controller::request::Page;
+use dbaas_controller::view::Version;
 use dbaas_core::config::{Cidr, HbaRules};
 use dbaas_core::id::VersionId;
-use dbaas_core::version::{PostgresMajor, PostgresVersion, VersionRecord};
+use dbaas_core::version::{PostgresMajor, PostgresVersion};
 use dbaas_embedded::{Embedded, EmbeddedOptions};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -345,16 +346,13 @@ impl Stack {
     }
 
     /// The catalogue's versions of a major, or all of them, the oldest first.
-    async fn versions(
-        &self,
-        major: Option<u32>,
-    ) -> anyhow::Result<Vec<(Option<PostgresVersion>, VersionRecord)>> {
+    async fn versions(&self, major: Option<u32>) -> anyhow::Result<Vec<(Option<PostgresVersion>, Version)>> {
         let page = Page {
             after: None,
             limit: 100,
         };
         let found = self.plane()?.versions(page).await?.items;
-        let mut versions: Vec<VersionRecord> = found.into_iter().map(|v| v.record).collect();
+        let mut versions: Vec<Version> = found.into_iter().collect();
         versions.retain(|v| major.is_none_or(|major| v.image.major().is_some_and(|m| m.get() == major)));
         versions.sort_by_key(|v| (v.image.major(), v.image.version()));
         Ok(versions.into_iter().map(|v| (v.image.version(), v)).collect())
@@ -362,7 +360,7 @@ impl Stack {
 
     /// Two minor versions of the major that tests run on, the older first. Where the machine has one, the other is fetched if that is allowed and there is another to
     /// fetch. `None`: there is only one.
-    pub async fn two_minors(&mut self) -> anyhow::Result<Option<[VersionRecord; 2]>> {
+    pub async fn two_minors(&mut self) -> anyhow::Result<Option<[Version; 2]>> {
         if let Some(two) = self.newest_two_minors().await? {
             return Ok(Some(two));
         }
@@ -406,7 +404,7 @@ impl Stack {
         Ok(versions.last().and_then(|(_, record)| record.image.major()))
     }
 
-    async fn newest_two_minors(&self) -> anyhow::Result<Option<[VersionRecord; 2]>> {
+    async fn newest_two_minors(&self) -> anyhow::Result<Option<[Version; 2]>> {
         let major = self.newest_major().await?.map(PostgresMajor::get);
         let mut versions = self.versions(major).await?;
         versions.retain(|(exact, _)| exact.is_some());

@@ -94,7 +94,7 @@ async fn lost_standbys() -> Result {
             3,
             &format!("standby: {fault}"),
             async |stack: &mut Stack| {
-                let node = c.standbys(stack).await?[0].record.id;
+                let node = c.standbys(stack).await?[0].id;
                 let name = DockerPlace::name(node);
                 let docker = engine(stack)?;
                 match fault {
@@ -151,12 +151,9 @@ async fn full_disk() -> Result {
                 {
                     let _ = admin.send("SELECT pg_switch_wal()").await;
                 }
-                let view = stack.plane()?.instance(c.id).await?.record;
+                let view = stack.plane()?.instance(c.id).await?;
                 let nodes = c.nodes(stack).await?;
-                let of_node = nodes
-                    .iter()
-                    .find(|n| n.record.id == full)
-                    .map(|n| n.record.reason.clone());
+                let of_node = nodes.iter().find(|n| n.id == full).map(|n| n.reason.clone());
                 let all = format!(
                     "{} {:?} {}",
                     view.status.reason,
@@ -170,15 +167,15 @@ async fn full_disk() -> Result {
                 disk: Some(10u64.try_into()?),
                 ..UpdateInstance::default()
             };
-            stack.plane()?.update_instance(c.id, update, None).await?;
+            stack.plane()?.update_instance(c.id, update).await?;
             Ok(())
         },
     )
     .await?;
     for node in cluster.nodes(&stack).await? {
-        let size = rustix::fs::statvfs(engine(&stack)?.mountpoint(node.record.id)?)?;
+        let size = rustix::fs::statvfs(engine(&stack)?.mountpoint(node.id)?)?;
         let bytes = size.f_blocks * size.f_frsize;
-        anyhow::ensure!(bytes > 9 << 30, "{} has {bytes} bytes", node.record.name);
+        anyhow::ensure!(bytes > 9 << 30, "{} has {bytes} bytes", node.name);
     }
     Ok(())
 }
@@ -208,7 +205,7 @@ async fn everything_killed() -> Result {
         let with_controller = what.contains("controller");
         under_load(&mut stack, &cluster, 3, what, async |stack: &mut Stack| {
             let nodes = c.nodes(stack).await?;
-            let names: Vec<String> = nodes.iter().map(|n| DockerPlace::name(n.record.id)).collect();
+            let names: Vec<String> = nodes.iter().map(|n| DockerPlace::name(n.id)).collect();
             let mut kill = if what.contains("removed") {
                 vec!["rm", "-f"]
             } else {
@@ -245,7 +242,7 @@ async fn partitions() -> Result {
         let what = format!("primary cut off from {from} for six seconds");
         under_load(&mut stack, &cluster, 3, &what, async |stack: &mut Stack| {
             let standbys = c.standbys(stack).await?;
-            let others: Vec<_> = standbys.iter().map(|node| node.record.id).collect();
+            let others: Vec<_> = standbys.iter().map(|node| node.id).collect();
             let cut = if from == "its standbys" {
                 Cut::make(engine(stack)?, before, &others, false)?
             } else {
@@ -328,7 +325,7 @@ async fn single_node() -> Result {
     engine(&stack)?.remove(primary(&stack, &cluster).await?)?;
     tokio::time::sleep(Duration::from_secs(15)).await;
     let running = engine(&stack)?.running()?;
-    let view = stack.plane()?.instance(cluster.id).await?.record;
+    let view = stack.plane()?.instance(cluster.id).await?;
     assert_eq!(
         running, 0,
         "an instance whose data is gone was started again, empty: {}",

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use dbaas_backend_libvirt::{LibvirtBackend, LibvirtOptions};
-use dbaas_controller::control_plane::{ControlPlane, NodeView};
+use dbaas_controller::control_plane::ControlPlane;
 use dbaas_controller::request::{
     CreateDatabase, CreateInstance, CreateUser, InstanceAction, Page, UpdateInstance,
 };
 use dbaas_controller::settings::ControllerSettings;
-use dbaas_core::id::{InstanceId, ProjectId};
+use dbaas_controller::view::Node;
+use dbaas_core::id::InstanceId;
 use dbaas_core::lifecycle::Lifecycle;
 use dbaas_core::node::NodeRole;
 use dbaas_core::password::Password;
@@ -49,13 +50,13 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    async fn nodes(&self) -> Result<Vec<NodeView>> {
+    async fn nodes(&self) -> Result<Vec<Node>> {
         Ok(self.plane.nodes(self.id).await?)
     }
 
-    async fn primary(&self) -> Result<NodeView> {
+    async fn primary(&self) -> Result<Node> {
         let nodes = self.nodes().await?;
-        let primary = nodes.into_iter().find(|n| n.record.role == NodeRole::Primary);
+        let primary = nodes.into_iter().find(|n| n.role == NodeRole::Primary);
         primary.context("there is no primary")
     }
 
@@ -63,12 +64,12 @@ impl Case<'_> {
     async fn healed(&self, nodes: usize) -> Result {
         let until = Instant::now() + PATIENCE;
         loop {
-            let record = self.plane.instance(self.id).await?.record;
+            let record = self.plane.instance(self.id).await?;
             let views = self.nodes().await?;
             if record.status.lifecycle == Lifecycle::Active
                 && record.status.observed_generation == record.generation
                 && views.len() == nodes
-                && views.iter().all(|n| n.record.lifecycle == Lifecycle::Active)
+                && views.iter().all(|n| n.lifecycle == Lifecycle::Active)
             {
                 return Ok(());
             }
@@ -122,7 +123,7 @@ impl Case<'_> {
     }
 
     async fn update(&self, change: UpdateInstance) -> Result {
-        self.plane.update_instance(self.id, change, None).await?;
+        self.plane.update_instance(self.id, change).await?;
         Ok(())
     }
 }
@@ -171,29 +172,18 @@ async fn the_main_job() -> Result {
 
     let begin = Instant::now();
     let request = CreateInstance {
-        id: None,
-        name: "core".parse()?,
-        description: "".parse()?,
-        project: ProjectId::DEFAULT,
         cpu: 1u64.try_into()?,
         ram: 512u64.try_into()?,
         disk: 8u64.try_into()?,
         nodes: 3u64.try_into()?,
         sync_replicas: 1u64.try_into()?,
-        parameters: Default::default(),
-        version: version.record.id,
+        ..CreateInstance::new("core".parse()?, version.id)
     };
-    let id = plane.create_instance(request, None).await?.record.id;
-    let user = CreateUser {
-        id: None,
-        name: "app".parse()?,
-        description: "".parse()?,
-        password: Password::new(PASSWORD)?,
-        password_version: Default::default(),
-    };
-    let user = plane.create_user(id, user, None).await?.record.id;
+    let id = plane.create_instance(request).await?.id;
+    let user = CreateUser::new("app".parse()?, Password::new(PASSWORD)?);
+    let user = plane.create_user(id, user).await?.id;
     let database = CreateDatabase::new("shop".parse()?, user);
-    plane.create_database(id, database, None).await?;
+    plane.create_database(id, database).await?;
     let case = Case { plane, id, uri };
     case.healed(3).await?;
     eprintln!("three nodes ACTIVE after {:?}", begin.elapsed());
@@ -203,7 +193,7 @@ async fn the_main_job() -> Result {
     let fill = "INSERT INTO orders SELECT generate_series(1, 1000) ON CONFLICT DO NOTHING";
     case.client().await?.send_until_done(fill, until).await?;
 
-    let first = case.primary().await?.record.id;
+    let first = case.primary().await?.id;
     virsh(&case.uri, &["destroy", &format!("dbaas-{id}-{first}")])?;
     eprintln!("destroyed: written after {:?}", case.write(1001).await?);
     assert_eq!(
@@ -212,7 +202,7 @@ async fn the_main_job() -> Result {
         "nothing that was acknowledged is lost"
     );
     case.healed(3).await?;
-    let second = case.primary().await?.record.id;
+    let second = case.primary().await?.id;
     assert_ne!(first, second, "another one took over");
     eprintln!("healed after {:?} in all", begin.elapsed());
 
@@ -221,7 +211,7 @@ async fn the_main_job() -> Result {
         .await?;
     eprintln!("switchover: written after {:?}", case.write(1002).await?);
     case.healed(3).await?;
-    assert_eq!(case.primary().await?.record.id, first);
+    assert_eq!(case.primary().await?.id, first);
 
     let fewer = UpdateInstance {
         nodes: Some(2u64.try_into()?),
@@ -236,7 +226,7 @@ async fn the_main_job() -> Result {
     case.update(larger).await?;
     case.healed(2).await?;
     for node in case.nodes().await? {
-        let volume = format!("dbaas-{id}-{}.data", node.record.id);
+        let volume = format!("dbaas-{id}-{}.data", node.id);
         let info = virsh(&case.uri, &["vol-info", "--bytes", "--pool", "dbaas", &volume])?;
         assert!(info.contains(&(9u64 << 30).to_string()), "{info}");
     }
@@ -255,7 +245,7 @@ async fn the_main_job() -> Result {
     case.update(memory).await?;
     case.healed(3).await?;
     for node in case.nodes().await? {
-        let domain = format!("dbaas-{id}-{}", node.record.id);
+        let domain = format!("dbaas-{id}-{}", node.id);
         let info = virsh(&case.uri, &["dominfo", &domain])?;
         assert!(info.contains(&(640 * 1024).to_string()), "{info}");
     }
@@ -272,7 +262,7 @@ async fn the_main_job() -> Result {
     }
     plane.act_on_instance(id, InstanceAction::Start).await?;
     case.healed(3).await?;
-    let warned = plane.instance(id).await?.record.status.warnings;
+    let warned = plane.instance(id).await?.status.warnings;
     let emulated =
         virsh(&case.uri, &["dumpxml", &format!("dbaas-{id}-{first}")])?.contains("<domain type='qemu'");
     assert_eq!(

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use dbaas_controller::ControlPlane;
 use dbaas_controller::request::{CreateInstance, Page};
-use dbaas_core::id::{InstanceId, ProjectId};
+use dbaas_core::id::InstanceId;
 use dbaas_core::lifecycle::Lifecycle;
-use dbaas_core::name::{Description, InstanceName};
+use dbaas_core::name::InstanceName;
 use dbaas_core::size::{CpuCores, DiskGb, NodeCount, RamMb, SyncReplicas};
 use dbaas_testkit::simulated::{Costs, SimWorld};
 
@@ -139,28 +139,18 @@ pub(crate) async fn create(
             limit: 1,
         })
         .await?;
-    let version = versions
-        .items
-        .first()
-        .context("the catalogue is empty")?
-        .record
-        .id;
+    let version = versions.items.first().context("the catalogue is empty")?.id;
     let mut ids = Vec::with_capacity(instances);
     for index in 0..instances {
         let request = CreateInstance {
-            id: None,
-            parameters: Default::default(),
-            name: InstanceName::new(format!("idle-{index}"))?,
-            description: Description::default(),
-            project: ProjectId::DEFAULT,
             cpu: CpuCores::new(1)?,
             ram: RamMb::new(512)?,
             disk: DiskGb::new(8)?,
             nodes: NodeCount::new(nodes)?,
             sync_replicas: SyncReplicas::new(1)?,
-            version,
+            ..CreateInstance::new(InstanceName::new(format!("idle-{index}"))?, version)
         };
-        ids.push(control.create_instance(request, None).await?.record.id);
+        ids.push(control.create_instance(request).await?.id);
     }
     Ok(ids)
 }

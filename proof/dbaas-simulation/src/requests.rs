@@ -8,7 +8,7 @@ use dbaas_controller::request::{
     CreateDatabase, CreateUser, InstanceAction, Page, UpdateDatabase, UpdateInstance, UpdateUser,
 };
 use dbaas_core::id::InstanceId;
-use dbaas_core::name::{DatabaseName, Description, UserName};
+use dbaas_core::name::{DatabaseName, UserName};
 use dbaas_core::password::Password;
 use dbaas_core::size::{CpuCores, DiskGb, NodeCount, RamMb, SyncReplicas};
 use rand::Rng as _;
@@ -128,9 +128,10 @@ impl Scenario {
             "nodes {:?}, sync {:?}, cpu {:?}, ram {:?}, disk {:?}, parameters {:?}",
             update.nodes, update.sync_replicas, update.cpu, update.ram, update.disk, update.parameters
         );
-        self.ask(what, async move {
-            control.update_instance(instance, update, None).await
-        });
+        self.ask(
+            what,
+            async move { control.update_instance(instance, update).await },
+        );
     }
 
     fn scale(&mut self, control: ControlPlane, instance: InstanceId) -> anyhow::Result<()> {
@@ -149,15 +150,9 @@ impl Scenario {
     }
 
     pub(crate) fn create_user(&mut self, control: ControlPlane, instance: InstanceId) -> anyhow::Result<()> {
-        let request = CreateUser {
-            id: None,
-            name: UserName::new(self.name("user"))?,
-            description: Description::default(),
-            password: Password::new("correct horse")?,
-            password_version: Default::default(),
-        };
+        let request = CreateUser::new(UserName::new(self.name("user"))?, Password::new("correct horse")?);
         self.ask(format!("user {}", request.name), async move {
-            control.create_user(instance, request, None).await
+            control.create_user(instance, request).await
         });
         Ok(())
     }
@@ -174,8 +169,8 @@ impl Scenario {
             if users.is_empty() {
                 return Ok(());
             }
-            let request = CreateDatabase::new(name, users[pick % users.len()].record.id);
-            control.create_database(instance, request, None).await.map(|_| ())
+            let request = CreateDatabase::new(name, users[pick % users.len()].id);
+            control.create_database(instance, request).await.map(|_| ())
         });
         Ok(())
     }
@@ -193,8 +188,8 @@ impl Scenario {
                     password: Some(password),
                     ..UpdateUser::default()
                 };
-                let id = users[pick % users.len()].record.id;
-                control.update_user(instance, id, update, None).await.map(|_| ())
+                let id = users[pick % users.len()].id;
+                control.update_user(instance, id, update).await.map(|_| ())
             });
         } else {
             self.ask("another owner".to_owned(), async move {
@@ -204,14 +199,11 @@ impl Scenario {
                     return Ok(());
                 }
                 let update = UpdateDatabase {
-                    owner: Some(users[pick % users.len()].record.id),
+                    owner: Some(users[pick % users.len()].id),
                     ..UpdateDatabase::default()
                 };
-                let id = databases[pick % databases.len()].record.id;
-                control
-                    .update_database(instance, id, update, None)
-                    .await
-                    .map(|_| ())
+                let id = databases[pick % databases.len()].id;
+                control.update_database(instance, id, update).await.map(|_| ())
             });
         }
         Ok(())
@@ -229,13 +221,13 @@ impl Scenario {
             if user {
                 let users = control.users(instance, page()).await?.items;
                 if users.len() > 1 {
-                    let id = users[pick % users.len()].record.id;
+                    let id = users[pick % users.len()].id;
                     control.delete_user(instance, id, None).await?;
                 }
             } else {
                 let databases = control.databases(instance, page()).await?.items;
                 if databases.len() > 1 {
-                    let id = databases[pick % databases.len()].record.id;
+                    let id = databases[pick % databases.len()].id;
                     control.delete_database(instance, id, None).await?;
                 }
             }

@@ -7,10 +7,10 @@ use dbaas_controller::ControlPlane;
 use dbaas_controller::request::{CreateInstance, Page};
 use dbaas_controller::settings::ControllerSettings;
 use dbaas_core::command::SPARE_DATABASE;
-use dbaas_core::id::{InstanceId, ProjectId, VersionId};
+use dbaas_core::id::{InstanceId, VersionId};
 use dbaas_core::infrastructure::NodeRef;
 use dbaas_core::instance::InstanceRecord;
-use dbaas_core::name::{Description, InstanceName};
+use dbaas_core::name::InstanceName;
 use dbaas_core::size::{CpuCores, DiskGb, NodeCount, RamMb, SyncReplicas};
 use dbaas_testkit::simulated::{Chaos, Costs, NodeReport, SimController, SimWorld};
 use rand::rngs::StdRng;
@@ -157,10 +157,9 @@ pub(crate) struct Scenario {
     starts: u64,
 }
 
-pub(crate) fn settings(seed: u64, holder: String) -> ControllerSettings {
+pub(crate) fn settings(holder: String) -> ControllerSettings {
     ControllerSettings {
         lease_holder: Some(holder),
-        simulation_seed: Some(seed),
         ..ControllerSettings::default()
     }
 }
@@ -185,7 +184,8 @@ pub(crate) async fn start_controller(
             .store(Arc::new(link))
             .sealer(Arc::new(SimSealer))
             .clock(Arc::new(clock.clone()))
-            .settings(settings(seed, holder.clone()))
+            .simulation_seed(seed)
+            .settings(settings(holder.clone()))
             .start()
             .await;
         if let Ok(control) = started {
@@ -264,7 +264,7 @@ impl Scenario {
         let versions = control.versions(page).await?;
         let first = versions.items.first();
         first
-            .map(|version| version.record.id)
+            .map(|version| version.id)
             .ok_or_else(|| anyhow::anyhow!("the catalogue is empty"))
     }
 
@@ -277,20 +277,15 @@ impl Scenario {
             let version = self.version(&control).await?;
             let name = ["alpha", "beta"][index.min(1)];
             let request = CreateInstance {
-                id: None,
-                parameters: Default::default(),
-                name: InstanceName::new(name)?,
-                description: Description::default(),
-                project: ProjectId::DEFAULT,
                 cpu: CpuCores::new(2)?,
                 ram: RamMb::new(1_024)?,
                 disk: DiskGb::new(16)?,
                 nodes: NodeCount::new(u64::from(self.profile.nodes))?,
                 sync_replicas: SyncReplicas::new(u64::from(self.profile.sync))?,
-                version,
+                ..CreateInstance::new(InstanceName::new(name)?, version)
             };
-            let created = control.create_instance(request, None).await?;
-            let id = created.record.id;
+            let created = control.create_instance(request).await?;
+            let id = created.id;
             self.world.name_instance(id, &name[..1]);
             self.world.expect_asynchronous(id, self.profile.asynchronous);
             self.world.set_clients(id, self.profile.client_ms);
@@ -304,8 +299,8 @@ impl Scenario {
         let control = self
             .control()
             .ok_or_else(|| anyhow::anyhow!("no controller lives"))?;
-        let found = tokio::time::timeout(PATIENCE, control.instance(id)).await??;
-        Ok(found.record)
+        let found = tokio::time::timeout(PATIENCE, control.instance_record(id)).await??;
+        Ok(found)
     }
 
     pub(crate) fn nodes(&self, id: InstanceId) -> Vec<NodeReport> {
@@ -388,28 +383,28 @@ impl Scenario {
         };
         let databases = control.databases(id, page).await.ok()?.items;
         for user in &users {
-            let name = user.record.name.as_str();
+            let name = user.name.as_str();
             let there = primary.roles.contains(name);
-            if user.record.lifecycle != Active || !there || user.record.deleting {
+            if user.lifecycle != Active || !there || user.deleting {
                 return Some(format!(
                     "user {name} is {} ({})",
-                    user.record.lifecycle.as_str(),
-                    user.record.reason
+                    user.lifecycle.as_str(),
+                    user.reason
                 ));
             }
         }
         for database in &databases {
-            let name = database.record.name.as_str();
+            let name = database.name.as_str();
             let there = primary.databases.contains(name);
-            let lost = database.record.lost_at.is_some() && database.record.lifecycle == Error;
-            if lost && !there && !database.record.deleting {
+            let lost = database.lost_at.is_some() && database.lifecycle == Error;
+            if lost && !there && !database.deleting {
                 continue; // Somebody dropped it by SQL: nobody makes an empty one in its place.
             }
-            if database.record.lifecycle != Active || !there || database.record.deleting {
+            if database.lifecycle != Active || !there || database.deleting {
                 return Some(format!(
                     "database {name} is {} ({})",
-                    database.record.lifecycle.as_str(),
-                    database.record.reason
+                    database.lifecycle.as_str(),
+                    database.reason
                 ));
             }
         }
@@ -421,9 +416,7 @@ impl Scenario {
                 users.len()
             ));
         }
-        let kept = databases
-            .iter()
-            .filter(|database| database.record.lost_at.is_none());
+        let kept = databases.iter().filter(|database| database.lost_at.is_none());
         if primary.databases.iter().filter(ours).count() != kept.count() {
             return Some(format!(
                 "databases {:?}, and {} are wanted",

@@ -161,7 +161,7 @@ impl Scenario {
                     ..UpdateInstance::default()
                 };
                 if refused {
-                    let _ = control.update_instance(instance, change, None).await;
+                    let _ = control.update_instance(instance, change).await;
                 }
             }
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -59,7 +59,7 @@ async fn play_shared(sickness: Sickness, lasts: Duration) -> anyhow::Result<u64>
     let until = tokio::time::Instant::now() + lasts;
     let mut first = None;
     loop {
-        let cluster = control.instance(id).await?.record.cluster.context("no cluster")?;
+        let cluster = control.instance_record(id).await?.cluster.context("no cluster")?;
         let epoch = cluster.epoch.0;
         let before = *first.get_or_insert(epoch);
         if tokio::time::Instant::now() >= until {
@@ -102,7 +102,7 @@ async fn play(sickness: Sickness, nodes: u64) -> anyhow::Result<Replaced> {
     }
     Ok(Replaced {
         after_ms,
-        reason: control.instance(id).await?.record.status.reason,
+        reason: control.instance(id).await?.status.reason,
         violations: world.violations(),
     })
 }

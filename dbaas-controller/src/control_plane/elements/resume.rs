@@ -8,8 +8,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Begun, ControlPlane, Work};
-use crate::control_plane::Inner;
+use super::apply::Begun;
+use super::note::Work;
+use crate::control_plane::{ControlPlane, Inner};
 use crate::elements::locks::ElementLock;
 use crate::elements::record::{ElementRecord, ElementStatus};
 use crate::elements::work::{TRIES, WorkRecord};

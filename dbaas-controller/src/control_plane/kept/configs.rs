@@ -17,23 +17,22 @@ use crate::elements::record::ConfigRecord;
 use crate::elements::secret;
 use crate::error::ControlError;
 use crate::repository::Change;
-use crate::request::{CreateConfig, IdempotencyKey, Listed, Page, UpdateConfig, Versioned};
+use crate::request::{CreateConfig, Listed, Page, UpdateConfig};
+use crate::view::StoredConfig;
 
 impl ControlPlane {
     /// Creates a config.
-    pub async fn create_config(
-        &self,
-        request: CreateConfig,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Versioned<ConfigRecord>, ControlError> {
+    pub async fn create_config(&self, mut request: CreateConfig) -> Result<StoredConfig, ControlError> {
         check(&request.content)?;
         let ports = Arc::clone(&self.inner.ports);
-        self.inner.create(NewConfig { request, ports }, key).await
+        let key = request.idempotency_key.take();
+        let made = self.inner.create(NewConfig { request, ports }, key).await;
+        made.map(StoredConfig::of)
     }
 
     /// One config, without its text.
-    pub async fn config(&self, id: Uuid) -> Result<Versioned<ConfigRecord>, ControlError> {
-        self.inner.load_kept(id).await
+    pub async fn config(&self, id: Uuid) -> Result<StoredConfig, ControlError> {
+        self.inner.load_kept(id).await.map(StoredConfig::of)
     }
 
     /// The configs of a project, or of all, without their texts.
@@ -41,13 +40,14 @@ impl ControlPlane {
         &self,
         project: Option<ProjectId>,
         page: Page<Uuid>,
-    ) -> Result<Listed<ConfigRecord, Uuid>, ControlError> {
-        self.inner.list_kept(project.map(ProjectId::uuid), page).await
+    ) -> Result<Listed<StoredConfig, Uuid>, ControlError> {
+        let listed = self.inner.list_kept(project.map(ProjectId::uuid), page).await?;
+        Ok(listed.map(StoredConfig::of))
     }
 
     /// The text of a config. Where it holds a secret, that it was read, and by whom, is written to the event log first.
     pub async fn config_content(&self, id: Uuid, by: &str) -> Result<Secret, ControlError> {
-        let read = self.config(id).await?;
+        let read = self.inner.load_kept::<ConfigRecord>(id).await?;
         let ports = &self.inner.ports;
         if read.record.is_secret {
             let message = format!(
@@ -65,12 +65,7 @@ impl ControlPlane {
     }
 
     /// Changes a config.
-    pub async fn update_config(
-        &self,
-        id: Uuid,
-        update: UpdateConfig,
-        expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<ConfigRecord>, ControlError> {
+    pub async fn update_config(&self, id: Uuid, update: UpdateConfig) -> Result<StoredConfig, ControlError> {
         let ports = &self.inner.ports;
         let apply = |record: &mut ConfigRecord| {
             let before = record.clone();
@@ -89,7 +84,8 @@ impl ControlPlane {
             }
             Ok(())
         };
-        self.inner.update_kept(id, expected, apply).await
+        let written = self.inner.update_kept(id, update.expected, apply).await;
+        written.map(StoredConfig::of)
     }
 
     /// Removes a config.

@@ -16,23 +16,22 @@ use crate::elements::record::{Method, PasswordRecord};
 use crate::elements::secret;
 use crate::error::ControlError;
 use crate::repository::Change;
-use crate::request::{CreatePassword, IdempotencyKey, Listed, Page, UpdatePassword, Versioned};
+use crate::request::{CreatePassword, Listed, Page, UpdatePassword};
+use crate::view::StoredPassword;
 
 impl ControlPlane {
     /// Creates a password; its value is made at once.
-    pub async fn create_password(
-        &self,
-        request: CreatePassword,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Versioned<PasswordRecord>, ControlError> {
+    pub async fn create_password(&self, mut request: CreatePassword) -> Result<StoredPassword, ControlError> {
         check(request.method, request.length, request.value.as_ref())?;
         let ports = std::sync::Arc::clone(&self.inner.ports);
-        self.inner.create(NewPassword { request, ports }, key).await
+        let key = request.idempotency_key.take();
+        let made = self.inner.create(NewPassword { request, ports }, key).await;
+        made.map(StoredPassword::of)
     }
 
     /// One password, without its value.
-    pub async fn password(&self, id: Uuid) -> Result<Versioned<PasswordRecord>, ControlError> {
-        self.inner.load_kept(id).await
+    pub async fn password(&self, id: Uuid) -> Result<StoredPassword, ControlError> {
+        self.inner.load_kept(id).await.map(StoredPassword::of)
     }
 
     /// The passwords of a project, or of all, without their values.
@@ -40,8 +39,9 @@ impl ControlPlane {
         &self,
         project: Option<ProjectId>,
         page: Page<Uuid>,
-    ) -> Result<Listed<PasswordRecord, Uuid>, ControlError> {
-        self.inner.list_kept(project.map(ProjectId::uuid), page).await
+    ) -> Result<Listed<StoredPassword, Uuid>, ControlError> {
+        let listed = self.inner.list_kept(project.map(ProjectId::uuid), page).await?;
+        Ok(listed.map(StoredPassword::of))
     }
 
     /// Changes a password. A new value is made only when the method, the length or the rotation changes.
@@ -49,8 +49,7 @@ impl ControlPlane {
         &self,
         id: Uuid,
         update: UpdatePassword,
-        expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<PasswordRecord>, ControlError> {
+    ) -> Result<StoredPassword, ControlError> {
         let ports = &self.inner.ports;
         let apply = |record: &mut PasswordRecord| {
             let before = record.clone();
@@ -86,7 +85,8 @@ impl ControlPlane {
             }
             Ok(())
         };
-        self.inner.update_kept(id, expected, apply).await
+        let written = self.inner.update_kept(id, update.expected, apply).await;
+        written.map(StoredPassword::of)
     }
 
     /// Removes a password. Users who have it keep it.
@@ -100,7 +100,7 @@ impl ControlPlane {
 
     /// The value of a password. That it was read, and by whom, is written to the event log first.
     pub async fn password_value(&self, id: Uuid, by: &str) -> Result<Secret, ControlError> {
-        let read = self.password(id).await?;
+        let read = self.inner.load_kept::<PasswordRecord>(id).await?;
         let ports = &self.inner.ports;
         let message = format!(
             "the value of the password \"{}\" was read by {by}",

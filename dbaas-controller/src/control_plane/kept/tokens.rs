@@ -12,8 +12,9 @@ use crate::elements::record::Method;
 use crate::elements::secret;
 use crate::error::ControlError;
 use crate::repository::Change;
-use crate::request::{CreateToken, IdempotencyKey, Listed, Page, UpdateToken, Versioned};
+use crate::request::{CreateToken, Listed, Page, UpdateToken};
 use crate::tokens::TokenRecord;
+use crate::view::{NewToken, Token};
 
 /// What every token begins with, so that one that lies around is recognised.
 const PREFIX: &str = "dbaas_";
@@ -22,57 +23,47 @@ const CHARS: usize = 43;
 
 impl ControlPlane {
     /// Creates a token. Its text is answered this once; `None` if the same call made it before.
-    pub async fn create_token(
-        &self,
-        request: CreateToken,
-        key: Option<IdempotencyKey>,
-    ) -> Result<(Versioned<TokenRecord>, Option<Secret>), ControlError> {
+    pub async fn create_token(&self, mut request: CreateToken) -> Result<NewToken, ControlError> {
+        let key = request.idempotency_key.take();
         let random = secret::generate(Method::AutoUrlSafe, CHARS);
         let text = Secret::new(format!("{PREFIX}{}", random.expose()));
         let hash = TokenRecord::hash_of(text.expose());
-        let made = self
-            .inner
-            .create(
-                NewToken {
-                    request,
-                    hash: hash.clone(),
-                },
-                key,
-            )
-            .await?;
+        let new = Request {
+            request,
+            hash: hash.clone(),
+        };
+        let made = self.inner.create(new, key).await?;
         let is_ours = made.record.hash == hash;
-        Ok((made, is_ours.then_some(text)))
+        Ok(NewToken {
+            token: Token::of(made),
+            text: is_ours.then_some(text),
+        })
     }
 
     /// One token.
-    pub async fn token(&self, id: Uuid) -> Result<Versioned<TokenRecord>, ControlError> {
-        self.inner.load_kept(id).await
+    pub async fn token(&self, id: Uuid) -> Result<Token, ControlError> {
+        self.inner.load_kept(id).await.map(Token::of)
     }
 
     /// The tokens.
-    pub async fn tokens(&self, page: Page<Uuid>) -> Result<Listed<TokenRecord, Uuid>, ControlError> {
-        self.inner.list_kept(None, page).await
+    pub async fn tokens(&self, page: Page<Uuid>) -> Result<Listed<Token, Uuid>, ControlError> {
+        let listed = self.inner.list_kept(None, page).await?;
+        Ok(listed.map(Token::of))
     }
 
     /// The token with this text.
-    pub async fn token_of(&self, text: &str) -> Result<Option<TokenRecord>, ControlError> {
+    pub async fn token_of(&self, text: &str) -> Result<Option<Token>, ControlError> {
         let ports = self.ports();
         let found = ports
             .repository
             .find::<TokenRecord>(&TokenRecord::hash_of(text))
             .await;
-        Ok(found
-            .map_err(|error| ports.store_error(error))?
-            .map(|found| found.record))
+        let found = found.map_err(|error| ports.store_error(error))?;
+        Ok(found.map(Token::of))
     }
 
     /// Changes what a token is called or allows, from the next request on.
-    pub async fn update_token(
-        &self,
-        id: Uuid,
-        update: UpdateToken,
-        expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<TokenRecord>, ControlError> {
+    pub async fn update_token(&self, id: Uuid, update: UpdateToken) -> Result<Token, ControlError> {
         let ports = self.ports();
         let apply = |record: &mut TokenRecord| {
             let before = record.clone();
@@ -84,7 +75,8 @@ impl ControlPlane {
             }
             Ok(())
         };
-        self.inner.update_kept(id, expected, apply).await
+        let written = self.inner.update_kept(id, update.expected, apply).await;
+        written.map(Token::of)
     }
 
     /// Removes a token: from now on it is nobody's.
@@ -97,12 +89,12 @@ impl ControlPlane {
     }
 }
 
-struct NewToken {
+struct Request {
     request: CreateToken,
     hash: String,
 }
 
-impl Creation for NewToken {
+impl Creation for Request {
     type Record = TokenRecord;
 
     fn scope(&self) -> String {

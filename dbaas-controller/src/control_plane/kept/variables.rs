@@ -12,35 +12,29 @@ use crate::control_plane::{ControlPlane, Ports};
 use crate::elements::record::VariableRecord;
 use crate::error::ControlError;
 use crate::repository::{Change, id_from};
-use crate::request::{CreateVariable, IdempotencyKey, Listed, Page, UpdateVariable, Versioned};
+use crate::request::{CreateVariable, Listed, Page, UpdateVariable};
+use crate::view::Variable;
 
 impl ControlPlane {
     /// Creates a variable.
-    pub async fn create_variable(
-        &self,
-        request: CreateVariable,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Versioned<VariableRecord>, ControlError> {
-        self.inner.create(request, key).await
+    pub async fn create_variable(&self, mut request: CreateVariable) -> Result<Variable, ControlError> {
+        let key = request.idempotency_key.take();
+        self.inner.create(request, key).await.map(Variable::of)
     }
 
     /// One variable.
-    pub async fn variable(&self, id: Uuid) -> Result<Versioned<VariableRecord>, ControlError> {
-        self.inner.load_kept(id).await
+    pub async fn variable(&self, id: Uuid) -> Result<Variable, ControlError> {
+        self.inner.load_kept(id).await.map(Variable::of)
     }
 
     /// All variables, those of the platform among them.
-    pub async fn variables(&self, page: Page<Uuid>) -> Result<Listed<VariableRecord, Uuid>, ControlError> {
-        self.inner.list_kept(None, page).await
+    pub async fn variables(&self, page: Page<Uuid>) -> Result<Listed<Variable, Uuid>, ControlError> {
+        let listed = self.inner.list_kept(None, page).await?;
+        Ok(listed.map(Variable::of))
     }
 
     /// Changes a variable. What was rendered with it changes when its manifest is applied again.
-    pub async fn update_variable(
-        &self,
-        id: Uuid,
-        update: UpdateVariable,
-        expected: Option<DocumentVersion>,
-    ) -> Result<Versioned<VariableRecord>, ControlError> {
+    pub async fn update_variable(&self, id: Uuid, update: UpdateVariable) -> Result<Variable, ControlError> {
         let ports = &self.inner.ports;
         let apply = |record: &mut VariableRecord| {
             let before = record.clone();
@@ -51,7 +45,8 @@ impl ControlPlane {
             }
             Ok(())
         };
-        self.inner.update_kept(id, expected, apply).await
+        let written = self.inner.update_kept(id, update.expected, apply).await;
+        written.map(Variable::of)
     }
 
     /// Removes a variable.

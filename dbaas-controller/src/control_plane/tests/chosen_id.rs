@@ -18,35 +18,25 @@ async fn an_instance_is_made_once() {
         id: Some(InstanceId::from_uuid(ID)),
         ..world.request("orders")
     };
-    let made = world
-        .control
-        .create_instance(request.clone(), None)
-        .await
-        .unwrap();
-    assert_eq!(made.record.id.uuid(), ID);
-    world.converge(made.record.id).await;
-    let again = world
-        .control
-        .create_instance(request.clone(), None)
-        .await
-        .unwrap();
-    assert_eq!(again.record.created_at, made.record.created_at);
+    let made = world.control.create_instance(request.clone()).await.unwrap();
+    assert_eq!(made.id.uuid(), ID);
+    world.converge(made.id).await;
+    let again = world.control.create_instance(request.clone()).await.unwrap();
+    assert_eq!(again.created_at, made.created_at);
 
     let other = CreateInstance {
         cpu: CpuCores::new(3).unwrap(),
         ..request.clone()
     };
-    assert!(is_taken(world.control.create_instance(other, None).await));
-    world.control.delete_instance(made.record.id, None).await.unwrap();
-    assert!(is_taken(
-        world.control.create_instance(request.clone(), None).await
-    ));
+    assert!(is_taken(world.control.create_instance(other).await));
+    world.control.delete_instance(made.id, None).await.unwrap();
+    assert!(is_taken(world.control.create_instance(request.clone()).await));
 
     let nobody = CreateInstance {
         id: Some(InstanceId::from_uuid(Uuid::nil())),
         ..request
     };
-    let refused = world.control.create_instance(nobody, None).await;
+    let refused = world.control.create_instance(nobody).await;
     assert!(matches!(refused, Err(ControlError::Invalid { errors }) if errors[0].pointer == "/uuid"));
 }
 
@@ -58,9 +48,9 @@ async fn a_user_with_the_same_password_is_the_same() {
         id: Some(UserId::from_uuid(ID)),
         ..create_user("app")
     };
-    let make = |request| world.control.create_user(instance, request, None);
+    let make = |request| world.control.create_user(instance, request);
     let (one, two) = tokio::join!(make(request.clone()), make(request.clone()));
-    assert_eq!(one.unwrap().record, two.unwrap().record);
+    assert_eq!(one.unwrap(), two.unwrap());
 
     let other = CreateUser {
         password: Password::new("another one").unwrap(),
@@ -68,9 +58,7 @@ async fn a_user_with_the_same_password_is_the_same() {
     };
     assert!(is_taken(make(other).await));
     let elsewhere = world.instance("elsewhere").await;
-    assert!(is_taken(
-        world.control.create_user(elsewhere, request, None).await
-    ));
+    assert!(is_taken(world.control.create_user(elsewhere, request).await));
 }
 
 #[tokio::test]
@@ -85,7 +73,7 @@ async fn a_database_is_made_once_and_its_id_is_not_used_again_after_it_was_dropp
         id: Some(DatabaseId::from_uuid(ID)),
         ..create_database("shop", owner)
     };
-    let make = |request| world.control.create_database(instance, request, None);
+    let make = |request| world.control.create_database(instance, request);
     let made = make(request(owner)).await.unwrap();
     assert_eq!(make(request(owner)).await.unwrap(), made);
     assert!(is_taken(make(request(other)).await));
@@ -94,9 +82,10 @@ async fn a_database_is_made_once_and_its_id_is_not_used_again_after_it_was_dropp
     world
         .engine_writes(instance, |record| record.dropped.note(ID))
         .await;
+    let read = world.database_record(made.id).await;
     world
         .repository()
-        .commit(Change::new().delete(&made))
+        .commit(Change::new().delete(&read))
         .await
         .unwrap();
     let refused = make(request(owner)).await;

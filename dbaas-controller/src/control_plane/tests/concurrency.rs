@@ -9,7 +9,7 @@ async fn of_sixteen_equal_creates_one_wins() {
         let calls: Vec<_> = (0..16)
             .map(|_| {
                 let (world, name) = (world.clone(), name.clone());
-                tokio::spawn(async move { world.control.create_instance(world.request(&name), None).await })
+                tokio::spawn(async move { world.control.create_instance(world.request(&name)).await })
             })
             .collect();
         let (mut won, mut taken) = (0, 0);
@@ -36,10 +36,7 @@ async fn of_sixteen_equal_creates_one_wins() {
         .unwrap();
     assert_eq!(listed.items.len(), 10);
     for item in listed.items {
-        assert_eq!(
-            world.control.events(item.record.id, 0, 10).await.unwrap().len(),
-            1
-        );
+        assert_eq!(world.control.events(item.id, 0, 10).await.unwrap().len(), 1);
     }
 }
 
@@ -55,7 +52,7 @@ async fn a_database_never_loses_its_owner_to_a_race() {
         let create = {
             let world = world.clone();
             let request = create_database(&format!("d{round}"), owner);
-            tokio::spawn(async move { world.control.create_database(id, request, None).await })
+            tokio::spawn(async move { world.control.create_database(id, request).await })
         };
         let take = {
             let world = world.clone();
@@ -63,7 +60,7 @@ async fn a_database_never_loses_its_owner_to_a_race() {
                 owner: Some(owner),
                 ..UpdateDatabase::default()
             };
-            tokio::spawn(async move { world.control.update_database(id, moved, update, None).await })
+            tokio::spawn(async move { world.control.update_database(id, moved, update).await })
         };
         let delete = {
             let world = world.clone();
@@ -84,7 +81,7 @@ async fn a_database_never_loses_its_owner_to_a_race() {
             }
             Err(other) => panic!("{other:?}"),
         }
-        let gone = world.control.user(id, owner).await.unwrap().record.deleting;
+        let gone = world.control.user(id, owner).await.unwrap().deleting;
         let owned = world.repository().load_databases(id).await.unwrap();
         let owned = owned
             .iter()
@@ -122,7 +119,7 @@ async fn users_and_the_engine_write_at_once_and_nothing_is_lost() {
                     disk: Some(DiskGb::new(gb).unwrap()),
                     ..UpdateInstance::default()
                 };
-                world.control.update_instance(id, update, None).await.unwrap();
+                world.control.update_instance(id, update).await.unwrap();
             }
         })
     };
@@ -149,7 +146,7 @@ async fn users_and_the_engine_write_at_once_and_nothing_is_lost() {
     for task in [engine, grow, restart, users] {
         task.await.unwrap();
     }
-    let record = world.control.instance(id).await.unwrap().record;
+    let record = world.instance_record(id).await.record;
     assert_eq!(record.next_node_number, 301);
     assert_eq!(record.generation, 1 + 50 + 50);
     assert_eq!(record.spec.resources.disk.get(), 66);
@@ -161,7 +158,7 @@ async fn of_two_who_read_the_same_version_one_is_refused() {
     let world = Arc::new(World::new().await);
     let id = world.instance("orders").await;
     for round in 0..50u64 {
-        let read = world.control.instance(id).await.unwrap().version;
+        let read = world.control.instance(id).await.unwrap().revision.asked;
         let update = |gb| UpdateInstance {
             disk: Some(DiskGb::new(gb).unwrap()),
             ..UpdateInstance::default()
@@ -170,7 +167,18 @@ async fn of_two_who_read_the_same_version_one_is_refused() {
             .into_iter()
             .map(|gb| {
                 let world = world.clone();
-                tokio::spawn(async move { world.control.update_instance(id, update(gb), Some(read)).await })
+                tokio::spawn(async move {
+                    world
+                        .control
+                        .update_instance(
+                            id,
+                            UpdateInstance {
+                                expected: Some(read),
+                                ..update(gb)
+                            },
+                        )
+                        .await
+                })
             })
             .collect();
         let mut won = 0;
@@ -193,12 +201,9 @@ async fn an_instance_that_is_removed_leaves_no_user_behind() {
         let creates: Vec<_> = (0..4)
             .map(|n| {
                 let world = world.clone();
-                tokio::spawn(async move {
-                    world
-                        .control
-                        .create_user(id, create_user(&format!("u{n}")), None)
-                        .await
-                })
+                tokio::spawn(
+                    async move { world.control.create_user(id, create_user(&format!("u{n}"))).await },
+                )
             })
             .collect();
         tokio::task::yield_now().await;
@@ -226,15 +231,11 @@ async fn an_instance_that_goes_right_before_the_write_gets_no_user_and_no_databa
             commit_now(store, Change::new().remove_instance(&instance, &[], &users));
         });
         let result = if what == "user" {
-            world
-                .control
-                .create_user(id, create_user("late"), None)
-                .await
-                .map(drop)
+            world.control.create_user(id, create_user("late")).await.map(drop)
         } else {
             world
                 .control
-                .create_database(id, create_database("late", owner), None)
+                .create_database(id, create_database("late", owner))
                 .await
                 .map(drop)
         };
@@ -262,21 +263,18 @@ async fn an_owner_that_goes_right_before_the_write_gets_no_database() {
         let result = if name == "a" {
             world
                 .control
-                .create_database(id, create_database("late", owner), None)
+                .create_database(id, create_database("late", owner))
                 .await
         } else {
             let update = UpdateDatabase {
                 owner: Some(owner),
                 ..UpdateDatabase::default()
             };
-            world.control.update_database(id, database, update, None).await
+            world.control.update_database(id, database, update).await
         };
         assert_eq!(pointers(result), ["/owner"]);
     }
-    assert_eq!(
-        world.control.database(id, database).await.unwrap().record.owner,
-        keeper
-    );
+    assert_eq!(world.control.database(id, database).await.unwrap().owner, keeper);
 }
 
 #[tokio::test]

@@ -121,7 +121,7 @@ const ALL: Page<Uuid> = Page {
 
 async fn content(world: &World) -> String {
     let configs = world.control.configs(None, ALL).await.unwrap();
-    let id = configs.items[0].record.id;
+    let id = configs.items[0].id;
     world
         .control
         .config_content(id, "the test")
@@ -131,10 +131,8 @@ async fn content(world: &World) -> String {
         .to_owned()
 }
 
-async fn element(world: &World) -> crate::elements::record::ElementRecord {
-    world.control.elements(None, ALL).await.unwrap().items[0]
-        .record
-        .clone()
+async fn element(world: &World) -> crate::view::Element {
+    world.control.elements(None, ALL).await.unwrap().items[0].clone()
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,7 +149,7 @@ async fn the_example_is_applied_and_then_there_is_nothing_to_do() {
     let passwords = world.control.passwords(None, ALL).await.unwrap();
     let value = world
         .control
-        .password_value(passwords.items[0].record.id, "the test")
+        .password_value(passwords.items[0].id, "the test")
         .await
         .unwrap();
     assert_eq!(value.expose().len(), 32);
@@ -165,9 +163,12 @@ async fn the_example_is_applied_and_then_there_is_nothing_to_do() {
         .all::<UserRecord>(None)
         .await
         .unwrap()
-        .remove(0)
-        .record;
-    assert!(user.verifier.verify(&Password::new(value.expose()).unwrap()));
+        .remove(0);
+    assert!(
+        user.record
+            .verifier
+            .verify(&Password::new(value.expose()).unwrap())
+    );
     let databases = world.repository().all::<DatabaseRecord>(None).await.unwrap();
     assert_eq!(
         databases[0].record.id.to_string(),
@@ -224,9 +225,8 @@ async fn a_changed_field_changes_just_that() {
         .all::<UserRecord>(None)
         .await
         .unwrap()
-        .remove(0)
-        .record;
-    assert!(user.verifier.verify(&Password::new(value).unwrap()));
+        .remove(0);
+    assert!(user.record.verifier.verify(&Password::new(value).unwrap()));
     assert!(self::plan(&world, &rotated).await.unwrap().is_empty());
 }
 
@@ -255,22 +255,21 @@ async fn parameters_and_access_are_as_the_manifest_says() {
             .all::<InstanceRecord>(None)
             .await
             .unwrap()
-            .remove(0)
-            .record;
+            .remove(0);
         let database = world
             .repository()
             .all::<DatabaseRecord>(None)
             .await
             .unwrap()
-            .remove(0)
-            .record;
+            .remove(0);
         let levels: Vec<String> = database
+            .record
             .access
             .entries
             .iter()
             .map(|entry| entry.level.to_string())
             .collect();
-        (instance.spec.parameters.to_string(), levels.join(" "))
+        (instance.record.spec.parameters.to_string(), levels.join(" "))
     };
     assert_eq!(
         seen().await,
@@ -335,16 +334,13 @@ async fn what_is_wrong_is_told_before_anything_is_made() {
     // A name that somebody has, and another project than the instance's.
     let taken = world
         .control
-        .create_instance(
-            CreateInstance {
-                project: "12345678-c625-4fee-81d5-f691897b8142".parse().unwrap(),
-                ..world.request("demo-cluster")
-            },
-            None,
-        )
+        .create_instance(CreateInstance {
+            project: "12345678-c625-4fee-81d5-f691897b8142".parse().unwrap(),
+            ..world.request("demo-cluster")
+        })
         .await
         .unwrap();
-    world.converge(taken.record.id).await;
+    world.converge(taken.id).await;
     let Err(ControlError::Manifest { refused: findings }) = apply(&world, &demo(), refused()).await else {
         panic!()
     };
@@ -477,29 +473,13 @@ resources:
         2
     );
     let configs = world.control.configs(None, ALL).await.unwrap();
-    let config = configs
-        .items
-        .iter()
-        .find(|found| !found.record.is_secret)
-        .unwrap();
-    let text = world
-        .control
-        .config_content(config.record.id, "the test")
-        .await
-        .unwrap();
+    let config = configs.items.iter().find(|found| !found.is_secret).unwrap();
+    let text = world.control.config_content(config.id, "the test").await.unwrap();
     assert_eq!(text.expose(), "nodes=127.0.0.1");
     assert!(plan(&world, user).await.unwrap().is_empty());
 
     let elements = world.control.elements(None, ALL).await.unwrap();
-    let id = |name: &str| {
-        elements
-            .items
-            .iter()
-            .find(|found| found.record.name == name)
-            .unwrap()
-            .record
-            .id
-    };
+    let id = |name: &str| elements.items.iter().find(|found| found.name == name).unwrap().id;
     let error = with_engine(&world, world.control.uninstall_element(id("shared"), allowed()))
         .await
         .unwrap_err();
@@ -568,7 +548,7 @@ async fn no_secret_is_in_a_plan_an_event_or_an_error() {
     let shown = format!("{plan:?}{events:?}{:?}{listed:?}", element(&world).await);
     assert!(!shown.contains("hunter2"), "{shown}");
     // That it was read is in the log, with who did.
-    let password = listed.items[0].record.id;
+    let password = listed.items[0].id;
     world.control.password_value(password, "somebody").await.unwrap();
     let events = world.control.events_about(password, 0, 10).await.unwrap();
     assert!(
@@ -614,7 +594,7 @@ async fn one_change_of_an_element_at_a_time() {
     let other = world.restarted().await;
     other.resume_all().await.unwrap();
     let listed = other.elements(None, ALL).await.unwrap();
-    let seen = &listed.items[0].record;
+    let seen = &listed.items[0];
     assert_eq!(seen.status, ElementStatus::InProgress);
     assert!(seen.reason.contains("by itself"), "{seen:?}");
     assert_eq!(kinds(&world, "apply_resumed").await, 0);
@@ -746,7 +726,7 @@ async fn it_is_not_gone_on_with_for_ever() {
     for tries in 1..=crate::elements::work::TRIES {
         let failed = next.resume_all().await.unwrap_err();
         assert!(matches!(failed, ControlError::Deadline { .. }), "{failed:?}");
-        let found = next.element(element(&world).await.id).await.unwrap().record;
+        let found = next.element(element(&world).await.id).await.unwrap();
         let is_last = tries == crate::elements::work::TRIES;
         let expected = match is_last {
             true => ElementStatus::Error,
@@ -785,8 +765,8 @@ async fn what_cannot_be_gone_on_with_says_why() {
     let failed = with_engine(&world, next.resume_all()).await;
     assert!(failed.is_err());
     let elements = next.elements(None, ALL).await.unwrap();
-    let found = elements.items.iter().find(|found| found.record.name == "app");
-    let found = &found.unwrap().record;
+    let found = elements.items.iter().find(|found| found.name == "app");
+    let found = &found.unwrap();
     assert_eq!(found.status, ElementStatus::Error);
     assert!(found.reason.contains("cannot be gone on with"), "{found:?}");
     next.resume_all().await.unwrap();
@@ -812,7 +792,7 @@ async fn what_goes_on_by_itself_yields_to_what_is_asked_for() {
     let (found, _) = with_engine(&world, next.apply_manifest(changed, refused()))
         .await
         .unwrap();
-    assert_eq!(found.record.status, ElementStatus::Active);
+    assert_eq!(found.status, ElementStatus::Active);
     resumed.await.unwrap().unwrap();
     assert_eq!(kinds(&world, "applied").await, 1);
     // What was asked for later is what counts.

@@ -8,31 +8,31 @@ async fn the_same_call_again_makes_nothing_new() {
     let world = World::new().await;
     let first = world
         .control
-        .create_instance(world.request("orders"), key("k", 1))
+        .create_instance(world.request("orders").keyed(key("k", 1)))
         .await
         .unwrap();
     let documents = world.store.document_count();
     let again = world
         .control
-        .create_instance(world.request("orders"), key("k", 1))
+        .create_instance(world.request("orders").keyed(key("k", 1)))
         .await
         .unwrap();
     assert_eq!(again, first);
     assert_eq!(world.store.document_count(), documents);
 
     // As it is now, not as it was.
-    world.converge(first.record.id).await;
+    world.converge(first.id).await;
     let documents = world.store.document_count();
     let again = world
         .control
-        .create_instance(world.request("orders"), key("k", 1))
+        .create_instance(world.request("orders").keyed(key("k", 1)))
         .await
         .unwrap();
-    assert_eq!(again.record.status.lifecycle, Lifecycle::Active);
+    assert_eq!(again.status.lifecycle, Lifecycle::Active);
 
     let other = world
         .control
-        .create_instance(world.request("other"), key("k", 2))
+        .create_instance(world.request("other").keyed(key("k", 2)))
         .await;
     assert!(
         matches!(other, Err(ControlError::IdempotencyMismatch)),
@@ -40,7 +40,7 @@ async fn the_same_call_again_makes_nothing_new() {
     );
     let taken = world
         .control
-        .create_instance(world.request("orders"), key("l", 1))
+        .create_instance(world.request("orders").keyed(key("l", 1)))
         .await;
     assert!(matches!(taken, Err(ControlError::NameTaken { .. })), "{taken:?}");
     assert_eq!(
@@ -49,15 +49,11 @@ async fn the_same_call_again_makes_nothing_new() {
         "a refused call leaves no key behind"
     );
 
-    world
-        .control
-        .delete_instance(first.record.id, None)
-        .await
-        .unwrap();
-    world.engine_removes(first.record.id).await;
+    world.control.delete_instance(first.id, None).await.unwrap();
+    world.engine_removes(first.id).await;
     let gone = world
         .control
-        .create_instance(world.request("orders"), key("k", 1))
+        .create_instance(world.request("orders").keyed(key("k", 1)))
         .await;
     assert!(matches!(gone, Err(ControlError::NotFound { .. })), "{gone:?}");
 }
@@ -70,7 +66,7 @@ async fn a_key_is_forgotten_after_a_day_whether_or_not_the_store_was_tidied() {
         let k = || key(&name, 1);
         world
             .control
-            .create_instance(world.request(&name), k())
+            .create_instance(world.request(&name).keyed(k()))
             .await
             .unwrap();
         world
@@ -78,18 +74,21 @@ async fn a_key_is_forgotten_after_a_day_whether_or_not_the_store_was_tidied() {
             .advance(i64::try_from(IDEMPOTENCY_TTL_MS).unwrap() - 1_000);
         world
             .control
-            .create_instance(world.request(&name), k())
+            .create_instance(world.request(&name).keyed(k()))
             .await
             .unwrap();
         world.clock.advance(1_000);
         if tidied {
             assert!(world.store.expire(world.clock.now(), 1_000).await.unwrap() > 0);
         }
-        let taken = world.control.create_instance(world.request(&name), k()).await;
+        let taken = world
+            .control
+            .create_instance(world.request(&name).keyed(k()))
+            .await;
         assert!(matches!(taken, Err(ControlError::NameTaken { .. })), "{taken:?}");
         let renamed = world
             .control
-            .create_instance(world.request(&format!("{name}-2")), key(&name, 2))
+            .create_instance(world.request(&format!("{name}-2")).keyed(key(&name, 2)))
             .await;
         assert!(renamed.is_ok(), "{renamed:?}");
     }
@@ -101,37 +100,37 @@ async fn keys_of_users_and_databases_are_their_instances() {
     let (one, two) = (world.instance("one").await, world.instance("two").await);
     let first = world
         .control
-        .create_user(one, create_user("app"), key("k", 1))
+        .create_user(one, create_user("app").keyed(key("k", 1)))
         .await
         .unwrap();
     let again = world
         .control
-        .create_user(one, create_user("app"), key("k", 1))
+        .create_user(one, create_user("app").keyed(key("k", 1)))
         .await
         .unwrap();
     assert_eq!(again, first, "the verifier of the first call, not a new one");
     let elsewhere = world
         .control
-        .create_user(two, create_user("app"), key("k", 1))
+        .create_user(two, create_user("app").keyed(key("k", 1)))
         .await
         .unwrap();
-    assert_ne!(elsewhere.record.id, first.record.id);
+    assert_ne!(elsewhere.id, first.id);
 
-    let request = || create_database("shop", first.record.id);
+    let request = || create_database("shop", first.id);
     let database = world
         .control
-        .create_database(one, request(), key("k", 1))
+        .create_database(one, request().keyed(key("k", 1)))
         .await
         .unwrap();
     let again = world
         .control
-        .create_database(one, request(), key("k", 1))
+        .create_database(one, request().keyed(key("k", 1)))
         .await
         .unwrap();
     assert_eq!(again, database);
     let mismatch = world
         .control
-        .create_database(one, create_database("x", first.record.id), key("k", 3))
+        .create_database(one, create_database("x", first.id).keyed(key("k", 3)))
         .await;
     assert!(
         matches!(mismatch, Err(ControlError::IdempotencyMismatch)),
@@ -155,7 +154,7 @@ async fn a_call_whose_answer_was_lost_can_be_repeated() {
         })));
     let unknown = world
         .control
-        .create_instance(world.request("orders"), key("k", 1))
+        .create_instance(world.request("orders").keyed(key("k", 1)))
         .await;
     assert!(
         matches!(
@@ -170,10 +169,10 @@ async fn a_call_whose_answer_was_lost_can_be_repeated() {
     world.store.set_fault(None);
     let made = world
         .control
-        .create_instance(world.request("orders"), key("k", 1))
+        .create_instance(world.request("orders").keyed(key("k", 1)))
         .await
         .unwrap();
-    assert_eq!(made.record.spec.name.as_str(), "orders");
+    assert_eq!(made.spec.name.as_str(), "orders");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -187,7 +186,7 @@ async fn sixteen_at_once_with_one_key_make_one() {
                 tokio::spawn(async move {
                     world
                         .control
-                        .create_instance(world.request(&name), key(&name, 1))
+                        .create_instance(world.request(&name).keyed(key(&name, 1)))
                         .await
                 })
             })
@@ -219,7 +218,7 @@ async fn a_key_that_won_between_look_and_refusal_still_answers() {
     let world = World::new().await;
     let made = world
         .control
-        .create_instance(world.request("orders"), key("k", 1))
+        .create_instance(world.request("orders").keyed(key("k", 1)))
         .await
         .unwrap();
     let id = IdempotencyRecord::id_of(&format!("instance/{}", ProjectId::DEFAULT), "k");
@@ -235,7 +234,7 @@ async fn a_key_that_won_between_look_and_refusal_still_answers() {
         .await
         .unwrap();
     // This call sees no key; then the first one's key appears, and its version is not to be had any more.
-    let version = made.record.spec.version.uuid();
+    let version = made.spec.version.uuid();
     world.before_next(
         |call| matches!(call, StoreCall::Get(key) if key.kind == "version"),
         move |store| {
@@ -247,7 +246,7 @@ async fn a_key_that_won_between_look_and_refusal_still_answers() {
     );
     let again = world
         .control
-        .create_instance(world.request("orders"), key("k", 1))
+        .create_instance(world.request("orders").keyed(key("k", 1)))
         .await
         .unwrap();
     assert_eq!(again, made);

@@ -1,4 +1,4 @@
-use dbaas_core::instance::{FailoverRequest, InstancePhase, SwitchoverRequest};
+use dbaas_core::instance::{FailoverRequest, InstancePhase, Requests, SwitchoverRequest};
 use dbaas_core::store::StoreErrorKind;
 
 use super::*;
@@ -13,10 +13,10 @@ async fn a_new_instance_is_written_down_whole() {
     let world = World::new().await;
     let made = world
         .control
-        .create_instance(world.request("orders"), None)
+        .create_instance(world.request("orders"))
         .await
         .unwrap();
-    let record = &made.record;
+    let record = &made;
     assert_eq!(record.id.uuid().get_version_num(), 7);
     assert_eq!((record.generation, record.status.observed_generation), (1, 0));
     assert_eq!(
@@ -25,10 +25,12 @@ async fn a_new_instance_is_written_down_whole() {
     );
     assert_eq!(record.spec.image.as_str(), "postgres:15.17");
     assert_eq!(record.created_at, record.updated_at);
-    assert!(record.nodes.is_empty() && record.cluster.is_none());
+    assert!(record.nodes.is_empty());
     assert_eq!(world.control.instance(record.id).await.unwrap(), made);
 
-    assert_eq!(record.sealed_credentials, "", "the engine's to make");
+    let kept = world.instance_record(record.id).await.record;
+    assert!(kept.cluster.is_none());
+    assert_eq!(kept.sealed_credentials, "", "the engine's to make");
 
     let events = world.control.events(record.id, 0, 10).await.unwrap();
     let kinds: Vec<&str> = events.iter().map(|event| event.event.kind.as_str()).collect();
@@ -49,7 +51,7 @@ async fn a_version_must_exist_and_take_new_instances() {
     let mut request = world.request("orders");
     request.version = VersionId::from_uuid(Uuid::now_v7());
     assert_eq!(
-        pointers(world.control.create_instance(request, None).await),
+        pointers(world.control.create_instance(request).await),
         ["/version"]
     );
 
@@ -60,10 +62,10 @@ async fn a_version_must_exist_and_take_new_instances() {
     };
     world
         .control
-        .update_version(world.versions[0], update, None)
+        .update_version(world.versions[0], update)
         .await
         .unwrap();
-    let errors = invalid_fields(world.control.create_instance(world.request("orders"), None).await);
+    let errors = invalid_fields(world.control.create_instance(world.request("orders")).await);
     assert!(
         errors[0].detail.contains("PostgreSQL 15.17 is deprecated"),
         "{errors:?}"
@@ -74,17 +76,14 @@ async fn a_version_must_exist_and_take_new_instances() {
         version: Some(world.versions[0]),
         ..UpdateInstance::default()
     };
-    assert_eq!(
-        world.control.update_instance(kept, update, None).await.unwrap(),
-        before
-    );
+    assert_eq!(world.control.update_instance(kept, update).await.unwrap(), before);
 }
 
 #[tokio::test]
 async fn a_name_is_unique_within_its_project() {
     let world = World::new().await;
     let first = world.instance("orders").await;
-    match world.control.create_instance(world.request("orders"), None).await {
+    match world.control.create_instance(world.request("orders")).await {
         Err(ControlError::NameTaken { what, name }) => {
             assert_eq!((what, &*name), ("instance of the project", "orders"))
         }
@@ -92,17 +91,14 @@ async fn a_name_is_unique_within_its_project() {
     }
     let mut elsewhere = world.request("orders");
     elsewhere.project = ProjectId::from_uuid(Uuid::now_v7());
-    world.control.create_instance(elsewhere, None).await.unwrap();
+    world.control.create_instance(elsewhere).await.unwrap();
 
     let second = world.instance("other").await;
     let rename = |name| UpdateInstance {
         name: Some(InstanceName::new(name).unwrap()),
         ..UpdateInstance::default()
     };
-    let refused = world
-        .control
-        .update_instance(second, rename("orders"), None)
-        .await;
+    let refused = world.control.update_instance(second, rename("orders")).await;
     assert!(
         matches!(refused, Err(ControlError::NameTaken { .. })),
         "{refused:?}"
@@ -112,14 +108,14 @@ async fn a_name_is_unique_within_its_project() {
     world.control.delete_instance(first, None).await.unwrap();
     let error = world
         .control
-        .create_instance(world.request("orders"), None)
+        .create_instance(world.request("orders"))
         .await
         .unwrap_err();
     assert!(error.to_string().contains("still being deleted"), "{error}");
     world.engine_removes(first).await;
     world
         .control
-        .update_instance(second, rename("orders"), None)
+        .update_instance(second, rename("orders"))
         .await
         .unwrap();
     world.instance("other").await;
@@ -140,21 +136,27 @@ async fn an_update_changes_what_it_names_and_nothing_else() {
     };
     let after = world
         .control
-        .update_instance(id, update.clone(), Some(before.version))
+        .update_instance(
+            id,
+            UpdateInstance {
+                expected: Some(before.revision.asked),
+                ..update.clone()
+            },
+        )
         .await
         .unwrap();
-    let mut expected = before.record.clone();
+    let mut expected = before.clone();
     expected.spec.resources.cpu = CpuCores::new(4).unwrap();
     expected.spec.resources.disk = DiskGb::new(32).unwrap();
     expected.spec.nodes = NodeCount::new(5).unwrap();
     expected.spec.version = world.versions[1];
     expected.spec.image = "postgres:15.18".parse().unwrap();
-    assert_eq!(after.record.spec, expected.spec);
-    assert_eq!(after.record.generation, before.record.generation + 1);
-    assert!(after.record.updated_at > before.record.updated_at);
-    assert_eq!(after.record.nodes, before.record.nodes);
+    assert_eq!(after.spec, expected.spec);
+    assert_eq!(after.generation, before.generation + 1);
+    assert!(after.updated_at > before.updated_at);
+    assert_eq!(after.nodes, before.nodes);
     // At once: who polls must not take the old ACTIVE for an answer.
-    assert_eq!(after.record.status.lifecycle, Lifecycle::InProgress);
+    assert_eq!(after.status.lifecycle, Lifecycle::InProgress);
     let events = world.control.events(id, 0, 10).await.unwrap();
     let message = &events.last().unwrap().event.message;
     assert_eq!(
@@ -168,7 +170,13 @@ async fn an_update_changes_what_it_names_and_nothing_else() {
     assert_eq!(
         world
             .control
-            .update_instance(id, update, Some(after.version))
+            .update_instance(
+                id,
+                UpdateInstance {
+                    expected: Some(after.revision.asked),
+                    ..update
+                }
+            )
             .await
             .unwrap(),
         after
@@ -176,7 +184,7 @@ async fn an_update_changes_what_it_names_and_nothing_else() {
     assert_eq!(
         world
             .control
-            .update_instance(id, UpdateInstance::default(), None)
+            .update_instance(id, UpdateInstance::default())
             .await
             .unwrap(),
         after
@@ -194,7 +202,7 @@ async fn every_field_that_is_wrong_is_named_and_nothing_is_changed() {
         version: Some(world.versions[2]),
         ..UpdateInstance::default()
     };
-    let errors = invalid_fields(world.control.update_instance(id, update, None).await);
+    let errors = invalid_fields(world.control.update_instance(id, update).await);
     assert_eq!(
         errors.iter().map(|e| &*e.pointer).collect::<Vec<_>>(),
         ["/disk_size", "/version"]
@@ -206,7 +214,7 @@ async fn every_field_that_is_wrong_is_named_and_nothing_is_changed() {
         ..UpdateInstance::default()
     };
     assert_eq!(
-        pointers(world.control.update_instance(id, unknown, None).await),
+        pointers(world.control.update_instance(id, unknown).await),
         ["/version"]
     );
 
@@ -216,7 +224,7 @@ async fn every_field_that_is_wrong_is_named_and_nothing_is_changed() {
     };
     world
         .control
-        .update_version(world.versions[1], update, None)
+        .update_version(world.versions[1], update)
         .await
         .unwrap();
     let deprecated = UpdateInstance {
@@ -224,7 +232,7 @@ async fn every_field_that_is_wrong_is_named_and_nothing_is_changed() {
         ..UpdateInstance::default()
     };
     assert_eq!(
-        pointers(world.control.update_instance(id, deprecated, None).await),
+        pointers(world.control.update_instance(id, deprecated).await),
         ["/version"]
     );
     assert_eq!(world.control.instance(id).await.unwrap(), before);
@@ -242,7 +250,13 @@ async fn an_expected_version_is_held_against_users_and_not_against_the_engine() 
     };
     let refused = world
         .control
-        .update_instance(id, grow(17), Some(stale(read.version)))
+        .update_instance(
+            id,
+            UpdateInstance {
+                expected: Some(stale(read.revision.asked)),
+                ..grow(17)
+            },
+        )
         .await;
     assert!(
         matches!(refused, Err(ControlError::VersionMismatch)),
@@ -261,19 +275,25 @@ async fn an_expected_version_is_held_against_users_and_not_against_the_engine() 
     });
     let after = world
         .control
-        .update_instance(id, grow(17), Some(read.version))
+        .update_instance(
+            id,
+            UpdateInstance {
+                expected: Some(read.revision.asked),
+                ..grow(17)
+            },
+        )
         .await
         .unwrap();
-    assert_eq!(after.record.spec.resources.disk.get(), 17);
-    assert_eq!(after.version.0, read.version.0 + 1);
+    assert_eq!(after.spec.resources.disk.get(), 17);
+    assert_eq!(after.revision.asked.0, read.revision.asked.0 + 1);
     let seen = world.control.instance(id).await.unwrap();
-    assert_eq!(seen.record.status.warnings, ["drift"]);
-    assert_eq!(seen.record.spec, after.record.spec);
+    assert_eq!(seen.status.warnings, ["drift"]);
+    assert_eq!(seen.spec, after.spec);
     assert_eq!(
-        seen.version, after.version,
+        seen.revision.asked, after.revision.asked,
         "the engine's write is no other version"
     );
-    assert!(seen.observed() > read.observed());
+    assert!(seen.revision.observed > read.revision.observed);
 
     // Another user does: the caller has not seen that.
     let other = move |store: &MemoryStore| {
@@ -285,7 +305,13 @@ async fn an_expected_version_is_held_against_users_and_not_against_the_engine() 
     world.before_next_commit(other);
     let refused = world
         .control
-        .update_instance(id, grow(18), Some(after.version))
+        .update_instance(
+            id,
+            UpdateInstance {
+                expected: Some(after.revision.asked),
+                ..grow(18)
+            },
+        )
         .await;
     assert!(
         matches!(refused, Err(ControlError::VersionMismatch)),
@@ -298,7 +324,7 @@ async fn an_expected_version_is_held_against_users_and_not_against_the_engine() 
             body["spec"]["resources"]["disk"] = serde_json::json!(200);
         });
     });
-    let errors = invalid_fields(world.control.update_instance(id, grow(150), None).await);
+    let errors = invalid_fields(world.control.update_instance(id, grow(150)).await);
     assert!(errors[0].detail.contains("200 GB"), "{errors:?}");
 }
 
@@ -310,7 +336,10 @@ async fn deletion_is_final_and_may_be_asked_for_again() {
     let user = world.user(id, "app").await;
     let database = world.database(id, "shop", user).await;
     let read = world.control.instance(id).await.unwrap();
-    let refused = world.control.delete_instance(id, Some(stale(read.version))).await;
+    let refused = world
+        .control
+        .delete_instance(id, Some(stale(read.revision.asked)))
+        .await;
     assert!(
         matches!(refused, Err(ControlError::VersionMismatch)),
         "{refused:?}"
@@ -318,15 +347,15 @@ async fn deletion_is_final_and_may_be_asked_for_again() {
 
     world
         .control
-        .delete_instance(id, Some(read.version))
+        .delete_instance(id, Some(read.revision.asked))
         .await
         .unwrap();
-    let record = world.control.instance(id).await.unwrap().record;
+    let record = world.control.instance(id).await.unwrap();
     assert_eq!(
         (record.desired, record.status.phase),
         (DesiredState::Deleted, InstancePhase::Deleting)
     );
-    assert_eq!(record.generation, read.record.generation + 1);
+    assert_eq!(record.generation, read.generation + 1);
 
     world.control.delete_instance(id, None).await.unwrap();
     world.control.delete_user(id, user, None).await.unwrap();
@@ -335,7 +364,7 @@ async fn deletion_is_final_and_may_be_asked_for_again() {
         cpu: Some(CpuCores::MAX),
         ..UpdateInstance::default()
     };
-    wrong_state(world.control.update_instance(id, update, None).await);
+    wrong_state(world.control.update_instance(id, update).await);
     for action in [
         InstanceAction::Start,
         InstanceAction::Stop,
@@ -343,11 +372,11 @@ async fn deletion_is_final_and_may_be_asked_for_again() {
     ] {
         wrong_state(world.control.act_on_instance(id, action).await);
     }
-    wrong_state(world.control.create_user(id, create_user("late"), None).await);
+    wrong_state(world.control.create_user(id, create_user("late")).await);
     wrong_state(
         world
             .control
-            .create_database(id, create_database("late", user), None)
+            .create_database(id, create_database("late", user))
             .await,
     );
 
@@ -375,11 +404,7 @@ async fn deletion_is_final_and_may_be_asked_for_again() {
             .act_on_instance(id, InstanceAction::Start)
             .await
             .map(drop),
-        world
-            .control
-            .create_user(id, create_user("late"), None)
-            .await
-            .map(drop),
+        world.control.create_user(id, create_user("late")).await.map(drop),
     ];
     for result in gone {
         assert!(matches!(result, Err(ControlError::NotFound { .. })), "{result:?}");
@@ -399,15 +424,7 @@ async fn listings_are_in_order_filtered_and_cut_into_pages() {
             other_project
         };
         request.version = world.versions[usize::from(n > 4)];
-        ids.push(
-            world
-                .control
-                .create_instance(request, None)
-                .await
-                .unwrap()
-                .record
-                .id,
-        );
+        ids.push(world.control.create_instance(request).await.unwrap().id);
     }
     let list = async |filter: InstanceFilter, after, limit| {
         let listed = world
@@ -415,7 +432,7 @@ async fn listings_are_in_order_filtered_and_cut_into_pages() {
             .instances(filter, Page { after, limit })
             .await
             .unwrap();
-        let found: Vec<InstanceId> = listed.items.iter().map(|item| item.record.id).collect();
+        let found: Vec<InstanceId> = listed.items.iter().map(|item| item.id).collect();
         (found, listed.next)
     };
     let all = InstanceFilter::default;
@@ -485,7 +502,7 @@ async fn a_switchover_names_a_standby_that_stays() {
     world
         .engine_writes(id, |record| record.nodes[2].leaving = true)
         .await;
-    let nodes = world.control.instance(id).await.unwrap().record.nodes;
+    let nodes = world.control.instance(id).await.unwrap().nodes;
     let stranger = NodeId::from_uuid(Uuid::now_v7());
     for (node, reason) in [
         (stranger, "no such node"),
@@ -496,14 +513,13 @@ async fn a_switchover_names_a_standby_that_stays() {
         assert_eq!(errors[0].pointer, "/to");
         assert!(errors[0].detail.contains(reason), "{errors:?}");
     }
-    let before = world.control.instance(id).await.unwrap().record;
+    let before = world.control.instance(id).await.unwrap();
     let after = world
         .control
         .act_on_instance(id, to(Some(nodes[1].id)))
         .await
-        .unwrap()
-        .record;
-    let request = after.requests.switchover.clone().unwrap();
+        .unwrap();
+    let request = requests(&world, id).await.switchover.unwrap();
     assert_eq!(
         request,
         SwitchoverRequest {
@@ -516,8 +532,8 @@ async fn a_switchover_names_a_standby_that_stays() {
     );
     assert_eq!(after.generation, before.generation + 1);
     // A later one replaces it.
-    let after = world.control.act_on_instance(id, to(None)).await.unwrap().record;
-    assert_eq!(after.requests.switchover.unwrap().to, None);
+    world.control.act_on_instance(id, to(None)).await.unwrap();
+    assert_eq!(requests(&world, id).await.switchover.unwrap().to, None);
     let message = world.control.events(id, 0, 10).await.unwrap()[1]
         .event
         .message
@@ -530,6 +546,10 @@ async fn a_switchover_names_a_standby_that_stays() {
     assert!(wrong_state(world.control.act_on_instance(id, to(None)).await).contains("needs a standby"));
 }
 
+async fn requests(world: &World, id: InstanceId) -> Requests {
+    world.instance_record(id).await.record.requests
+}
+
 #[tokio::test]
 async fn stop_start_restart_and_failover() {
     let world = World::new().await;
@@ -538,28 +558,30 @@ async fn stop_start_restart_and_failover() {
     let act = async |action| world.control.act_on_instance(id, action).await;
     let running = act(InstanceAction::Start).await.unwrap();
     assert_eq!(running, world.control.instance(id).await.unwrap());
-    assert_eq!(running.record.generation, 1, "a start of what runs is no change");
+    assert_eq!(running.generation, 1, "a start of what runs is no change");
 
-    let record = act(InstanceAction::Restart).await.unwrap().record;
-    assert_eq!(record.requests.restart, Some(record.updated_at));
+    let record = act(InstanceAction::Restart).await.unwrap();
+    assert_eq!(requests(&world, id).await.restart, Some(record.updated_at));
     let record = act(InstanceAction::Failover {
         allow_data_loss: true,
     })
     .await
-    .unwrap()
-    .record;
+    .unwrap();
     let failover = FailoverRequest {
         allow_data_loss: true,
-        from: record.cluster.as_ref().map(|cluster| cluster.primary),
+        from: Some(record.nodes[0].id),
         at: record.updated_at,
     };
-    assert_eq!(record.requests.failover, Some(failover));
-    assert!(record.requests.restart.is_some(), "requests of another kind stay");
+    assert_eq!(requests(&world, id).await.failover, Some(failover));
+    assert!(
+        requests(&world, id).await.restart.is_some(),
+        "requests of another kind stay"
+    );
     act(InstanceAction::Switchover { to: None }).await.unwrap();
 
     let stopped = act(InstanceAction::Stop).await.unwrap();
-    assert_eq!(stopped.record.desired, DesiredState::Stopped);
-    assert_eq!(stopped.record.requests, Default::default());
+    assert_eq!(stopped.desired, DesiredState::Stopped);
+    assert_eq!(requests(&world, id).await, Requests::default());
     assert_eq!(act(InstanceAction::Stop).await.unwrap(), stopped);
     for action in [
         InstanceAction::Restart,
@@ -572,7 +594,7 @@ async fn stop_start_restart_and_failover() {
     }
     // What is asked for may change while it is off.
     world.user(id, "app").await;
-    let record = act(InstanceAction::Start).await.unwrap().record;
+    let record = act(InstanceAction::Start).await.unwrap();
     assert_eq!((record.desired, record.generation), (DesiredState::Running, 6));
 }
 
@@ -603,7 +625,7 @@ async fn nodes_and_endpoints_are_those_of_the_record() {
     );
     let nodes = world.control.nodes(id).await.unwrap();
     assert_eq!(
-        nodes.iter().map(|n| &*n.record.name).collect::<Vec<_>>(),
+        nodes.iter().map(|n| &*n.name).collect::<Vec<_>>(),
         ["n1", "n2", "n3"]
     );
     assert!(nodes.iter().all(|node| node.lag_bytes.is_none()));
@@ -629,7 +651,7 @@ async fn a_store_that_fails_is_said_to_fail() {
     assert!(error.is_retryable());
     let error = world
         .control
-        .create_instance(world.request("other"), None)
+        .create_instance(world.request("other"))
         .await
         .unwrap_err();
     assert!(
@@ -663,7 +685,7 @@ async fn a_store_that_fails_is_said_to_fail() {
     );
     let error = world
         .control
-        .create_instance(world.request("other"), None)
+        .create_instance(world.request("other"))
         .await
         .unwrap_err();
     assert!(
@@ -686,8 +708,8 @@ async fn a_store_that_fails_is_said_to_fail() {
     })));
     let made = world
         .control
-        .create_instance(world.request("other"), None)
+        .create_instance(world.request("other"))
         .await
         .unwrap();
-    assert_eq!(world.control.instance(made.record.id).await.unwrap(), made);
+    assert_eq!(world.control.instance(made.id).await.unwrap(), made);
 }

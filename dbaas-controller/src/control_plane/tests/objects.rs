@@ -1,19 +1,18 @@
 use dbaas_core::lifecycle::ObjectLifecycle;
 use dbaas_core::limits::{DATABASES_PER_INSTANCE_MAX, USERS_PER_INSTANCE_MAX};
-use dbaas_core::user::UserRecord;
 
 use super::*;
 use crate::request::{UpdateDatabase, UpdateUser};
 
-async fn user_is_active(world: &World, instance: InstanceId, id: UserId) {
-    let read = world.control.user(instance, id).await.unwrap();
+async fn user_is_active(world: &World, id: UserId) {
+    let read = world.user_record(id).await;
     let mut record = read.record.clone();
     record.lifecycle = ObjectLifecycle::Active;
     world.engine_sees(&read, record).await;
 }
 
-async fn database_is_active(world: &World, instance: InstanceId, id: DatabaseId) {
-    let read = world.control.database(instance, id).await.unwrap();
+async fn database_is_active(world: &World, id: DatabaseId) {
+    let read = world.database_record(id).await;
     let mut record = read.record.clone();
     record.lifecycle = ObjectLifecycle::Active;
     world.engine_sees(&read, record).await;
@@ -23,27 +22,17 @@ async fn database_is_active(world: &World, instance: InstanceId, id: DatabaseId)
 async fn a_password_is_kept_as_a_verifier_only() {
     let world = World::new().await;
     let id = world.instance("orders").await;
-    let made = world
-        .control
-        .create_user(id, create_user("app"), None)
-        .await
-        .unwrap();
-    let other = world
-        .control
-        .create_user(id, create_user("other"), None)
-        .await
-        .unwrap();
-    assert!(
-        made.record
-            .verifier
-            .verify(&Password::new("correct horse").unwrap())
-    );
-    assert_ne!(made.record.verifier.salt(), other.record.verifier.salt());
-    assert_eq!(made.record.lifecycle, ObjectLifecycle::New);
-    assert_eq!(made.record.id.uuid().get_version_num(), 7);
+    let made = world.control.create_user(id, create_user("app")).await.unwrap();
+    let other = world.control.create_user(id, create_user("other")).await.unwrap();
+    let verifier = world.user_record(made.id).await.record.verifier;
+    let others = world.user_record(other.id).await.record.verifier;
+    assert!(verifier.verify(&Password::new("correct horse").unwrap()));
+    assert_ne!(verifier.salt(), others.salt());
+    assert_eq!(made.lifecycle, ObjectLifecycle::New);
+    assert_eq!(made.id.uuid().get_version_num(), 7);
     let stored = world
         .store
-        .get(UserRecord::key(made.record.id.uuid()))
+        .get(UserRecord::key(made.id.uuid()))
         .await
         .unwrap()
         .unwrap();
@@ -58,7 +47,7 @@ async fn a_new_password_is_a_change_and_the_same_one_is_not() {
     let world = World::new().await;
     let id = world.instance("orders").await;
     let user = world.user(id, "app").await;
-    user_is_active(&world, id, user).await;
+    user_is_active(&world, user).await;
     let before = world.control.user(id, user).await.unwrap();
     let password = |text| UpdateUser {
         password: Some(Password::new(text).unwrap()),
@@ -66,13 +55,20 @@ async fn a_new_password_is_a_change_and_the_same_one_is_not() {
     };
     let same = world
         .control
-        .update_user(id, user, password("correct horse"), None)
+        .update_user(id, user, password("correct horse"))
         .await
         .unwrap();
     assert_eq!(same, before);
     let refused = world
         .control
-        .update_user(id, user, password("new secret"), Some(stale(before.version)))
+        .update_user(
+            id,
+            user,
+            UpdateUser {
+                expected: Some(stale(before.revision.asked)),
+                ..password("new secret")
+            },
+        )
         .await;
     assert!(
         matches!(refused, Err(ControlError::VersionMismatch)),
@@ -80,34 +76,33 @@ async fn a_new_password_is_a_change_and_the_same_one_is_not() {
     );
     let after = world
         .control
-        .update_user(id, user, password("new secret"), Some(before.version))
+        .update_user(
+            id,
+            user,
+            UpdateUser {
+                expected: Some(before.revision.asked),
+                ..password("new secret")
+            },
+        )
         .await
         .unwrap();
-    assert!(
-        after
-            .record
-            .verifier
-            .verify(&Password::new("new secret").unwrap())
-    );
+    let verifier = world.user_record(user).await.record.verifier;
+    assert!(verifier.verify(&Password::new("new secret").unwrap()));
     assert_eq!(
-        after.record.lifecycle,
+        after.lifecycle,
         ObjectLifecycle::New,
         "PostgreSQL does not have it yet"
     );
-    assert!(after.record.updated_at > before.record.updated_at);
+    assert!(after.updated_at > before.updated_at);
 
-    user_is_active(&world, id, user).await;
+    user_is_active(&world, user).await;
     let description = UpdateUser {
         description: Some(Description::new("of the shop").unwrap()),
         ..UpdateUser::default()
     };
-    let after = world
-        .control
-        .update_user(id, user, description, None)
-        .await
-        .unwrap();
+    let after = world.control.update_user(id, user, description).await.unwrap();
     assert_eq!(
-        after.record.lifecycle,
+        after.lifecycle,
         ObjectLifecycle::Active,
         "PostgreSQL does not know descriptions"
     );
@@ -118,7 +113,7 @@ async fn a_status_write_between_read_and_write_of_a_password_is_kept() {
     let world = World::new().await;
     let id = world.instance("orders").await;
     let user = world.user(id, "app").await;
-    user_is_active(&world, id, user).await;
+    user_is_active(&world, user).await;
     let read = world.control.user(id, user).await.unwrap();
     let status = DocumentKey {
         kind: "user_status",
@@ -135,21 +130,24 @@ async fn a_status_write_between_read_and_write_of_a_password_is_kept() {
     };
     let after = world
         .control
-        .update_user(id, user, update, Some(read.version))
+        .update_user(
+            id,
+            user,
+            UpdateUser {
+                expected: Some(read.revision.asked),
+                ..update
+            },
+        )
         .await
         .unwrap();
     assert_eq!(
-        world.control.user(id, user).await.unwrap().record.lifecycle,
+        world.control.user(id, user).await.unwrap().lifecycle,
         ObjectLifecycle::Error,
         "an error stays one until it is mended"
     );
-    assert!(
-        after
-            .record
-            .verifier
-            .verify(&Password::new("new secret").unwrap())
-    );
-    assert_eq!(after.version.0, read.version.0 + 1);
+    let verifier = world.user_record(user).await.record.verifier;
+    assert!(verifier.verify(&Password::new("new secret").unwrap()));
+    assert_eq!(after.revision.asked.0, read.revision.asked.0 + 1);
 }
 
 #[tokio::test]
@@ -163,12 +161,12 @@ async fn what_is_another_instances_is_not_found() {
         world.control.database(mine, database).await.map(drop),
         world
             .control
-            .update_user(mine, user, UpdateUser::default(), None)
+            .update_user(mine, user, UpdateUser::default())
             .await
             .map(drop),
         world
             .control
-            .update_database(mine, database, UpdateDatabase::default(), None)
+            .update_database(mine, database, UpdateDatabase::default())
             .await
             .map(drop),
         world.control.delete_user(mine, user, None).await,
@@ -179,7 +177,7 @@ async fn what_is_another_instances_is_not_found() {
     }
     let result = world
         .control
-        .create_database(mine, create_database("shop", user), None)
+        .create_database(mine, create_database("shop", user))
         .await;
     assert_eq!(pointers(result), ["/owner"]);
     let own = world.user(mine, "app").await;
@@ -189,12 +187,7 @@ async fn what_is_another_instances_is_not_found() {
         ..UpdateDatabase::default()
     };
     assert_eq!(
-        pointers(
-            world
-                .control
-                .update_database(mine, own_database, update, None)
-                .await
-        ),
+        pointers(world.control.update_database(mine, own_database, update).await),
         ["/owner"]
     );
     let page = Page {
@@ -216,13 +209,13 @@ async fn names_are_unique_within_an_instance_until_gone() {
     };
     let error = world
         .control
-        .create_user(id, create_user("app"), None)
+        .create_user(id, create_user("app"))
         .await
         .unwrap_err();
     assert_eq!(taken(error), ("user of the instance", "app".to_owned()));
     let error = world
         .control
-        .create_database(id, create_database("shop", user), None)
+        .create_database(id, create_database("shop", user))
         .await
         .unwrap_err();
     assert_eq!(taken(error), ("database of the instance", "shop".to_owned()));
@@ -230,16 +223,16 @@ async fn names_are_unique_within_an_instance_until_gone() {
     world.control.delete_database(id, database, None).await.unwrap();
     let error = world
         .control
-        .create_database(id, create_database("shop", user), None)
+        .create_database(id, create_database("shop", user))
         .await
         .unwrap_err();
     assert_eq!(taken(error).0, "database, which is still being deleted");
-    let read = world.control.database(id, database).await.unwrap();
+    let read = world.database_record(database).await;
     assert!(read.record.deleting);
     wrong_state(
         world
             .control
-            .update_database(id, database, UpdateDatabase::default(), None)
+            .update_database(id, database, UpdateDatabase::default())
             .await,
     );
     world.control.delete_database(id, database, None).await.unwrap();
@@ -254,19 +247,14 @@ async fn names_are_unique_within_an_instance_until_gone() {
     world.control.delete_user(id, user, None).await.unwrap();
     let error = world
         .control
-        .create_user(id, create_user("app"), None)
+        .create_user(id, create_user("app"))
         .await
         .unwrap_err();
     assert_eq!(taken(error).0, "user, which is still being deleted");
-    wrong_state(
-        world
-            .control
-            .update_user(id, user, UpdateUser::default(), None)
-            .await,
-    );
+    wrong_state(world.control.update_user(id, user, UpdateUser::default()).await);
     let result = world
         .control
-        .create_database(id, create_database("late", user), None)
+        .create_database(id, create_database("late", user))
         .await;
     assert!(invalid_fields(result)[0].detail.contains("being deleted"));
     world.control.delete_user(id, user, None).await.unwrap();
@@ -279,13 +267,13 @@ async fn an_owner_cannot_be_deleted_and_the_databases_are_named() {
     let (owner, heir) = (world.user(id, "app").await, world.user(id, "heir").await);
     let shop = world.database(id, "shop", owner).await;
     let stock = world.database(id, "stock", owner).await;
-    database_is_active(&world, id, shop).await;
+    database_is_active(&world, shop).await;
     let detail = in_use(world.control.delete_user(id, owner, None).await);
     assert!(
         detail.contains("\"shop\", \"stock\"") && detail.contains("another owner"),
         "{detail}"
     );
-    assert!(!world.control.user(id, owner).await.unwrap().record.deleting);
+    assert!(!world.control.user(id, owner).await.unwrap().deleting);
 
     let update = UpdateDatabase {
         owner: Some(heir),
@@ -293,25 +281,18 @@ async fn an_owner_cannot_be_deleted_and_the_databases_are_named() {
     };
     let after = world
         .control
-        .update_database(id, shop, update.clone(), None)
+        .update_database(id, shop, update.clone())
         .await
         .unwrap();
+    assert_eq!((after.owner, after.lifecycle), (heir, ObjectLifecycle::New));
     assert_eq!(
-        (after.record.owner, after.record.lifecycle),
-        (heir, ObjectLifecycle::New)
-    );
-    assert_eq!(
-        world
-            .control
-            .update_database(id, shop, update, None)
-            .await
-            .unwrap(),
+        world.control.update_database(id, shop, update).await.unwrap(),
         after
     );
     world.control.delete_database(id, stock, None).await.unwrap();
     let detail = in_use(world.control.delete_user(id, owner, None).await);
     assert!(detail.contains("still being deleted: \"stock\""), "{detail}");
-    let stock = world.control.database(id, stock).await.unwrap();
+    let stock = world.database_record(stock).await;
     world
         .repository()
         .commit(Change::new().delete(&stock))
@@ -343,7 +324,7 @@ async fn listings_of_an_instance() {
         .await
         .unwrap();
     assert_eq!(
-        first.items.iter().map(|item| item.record.id).collect::<Vec<_>>(),
+        first.items.iter().map(|item| item.id).collect::<Vec<_>>(),
         users[..2]
     );
     assert_eq!(first.next, Some(users[1]));
@@ -359,7 +340,7 @@ async fn listings_of_an_instance() {
         .await
         .unwrap();
     assert_eq!(
-        rest.items.iter().map(|item| item.record.id).collect::<Vec<_>>(),
+        rest.items.iter().map(|item| item.id).collect::<Vec<_>>(),
         users[2..]
     );
     assert_eq!(rest.next, None);
@@ -374,7 +355,7 @@ async fn listings_of_an_instance() {
         )
         .await
         .unwrap();
-    assert_eq!((databases.items[0].record.id, databases.next), (database, None));
+    assert_eq!((databases.items[0].id, databases.next), (database, None));
 }
 
 #[tokio::test]
@@ -382,7 +363,7 @@ async fn an_instance_has_so_many_users_and_databases_and_no_more() {
     let world = World::new().await;
     let id = world.instance("orders").await;
     let first = world.user(id, "u").await;
-    let mut user = world.control.user(id, first).await.unwrap().record;
+    let mut user = world.user_record(first).await.record;
     let mut change = Change::new();
     for n in 1..USERS_PER_INSTANCE_MAX {
         user.id = UserId::from_uuid(Uuid::now_v7());
@@ -390,14 +371,14 @@ async fn an_instance_has_so_many_users_and_databases_and_no_more() {
         change = change.create(&user);
     }
     world.repository().commit(change).await.unwrap();
-    let refused = world.control.create_user(id, create_user("more"), None).await;
+    let refused = world.control.create_user(id, create_user("more")).await;
     assert!(
         matches!(&refused, Err(ControlError::LimitReached { detail }) if detail.contains("1000")),
         "{refused:?}"
     );
 
     let database = world.database(id, "d", first).await;
-    let mut database = world.control.database(id, database).await.unwrap().record;
+    let mut database = world.database_record(database).await.record;
     let mut change = Change::new();
     for n in 2..DATABASES_PER_INSTANCE_MAX {
         database.id = DatabaseId::from_uuid(Uuid::now_v7());
@@ -408,7 +389,7 @@ async fn an_instance_has_so_many_users_and_databases_and_no_more() {
     world.database(id, "last", first).await;
     let refused = world
         .control
-        .create_database(id, create_database("more", first), None)
+        .create_database(id, create_database("more", first))
         .await;
     assert!(
         matches!(refused, Err(ControlError::LimitReached { .. })),

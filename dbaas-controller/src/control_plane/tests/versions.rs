@@ -3,13 +3,7 @@ use crate::repository::RemovedVersion;
 use crate::request::{CreateVersion, UpdateInstance, UpdateVersion};
 
 fn create(image: &str) -> CreateVersion {
-    CreateVersion {
-        name: InstanceName::new("Mine").unwrap(),
-        description: Description::default(),
-        image: image.parse().unwrap(),
-        deprecated: false,
-        extensions: None,
-    }
+    CreateVersion::new(InstanceName::new("Mine").unwrap(), image.parse().unwrap())
 }
 
 async fn images(control: &ControlPlane) -> Vec<String> {
@@ -23,7 +17,7 @@ async fn images(control: &ControlPlane) -> Vec<String> {
     listed
         .items
         .into_iter()
-        .map(|item| item.record.image.to_string())
+        .map(|item| item.image.to_string())
         .collect()
 }
 
@@ -35,7 +29,7 @@ async fn the_catalogue_is_filled_in_order_and_what_an_administrator_did_stays() 
         ["postgres:15.17", "postgres:15.18", "postgres:16.3"]
     );
     let version = world.control.version(world.versions[1]).await.unwrap();
-    assert_eq!(version.record.name.as_str(), "PostgreSQL 15.18");
+    assert_eq!(version.name.as_str(), "PostgreSQL 15.18");
     let update = UpdateVersion {
         name: Some(InstanceName::new("The good one").unwrap()),
         deprecated: Some(true),
@@ -43,18 +37,30 @@ async fn the_catalogue_is_filled_in_order_and_what_an_administrator_did_stays() 
     };
     let updated = world
         .control
-        .update_version(world.versions[1], update.clone(), Some(version.version))
+        .update_version(
+            world.versions[1],
+            UpdateVersion {
+                expected: Some(version.revision.asked),
+                ..update.clone()
+            },
+        )
         .await
         .unwrap();
     let again = world
         .control
-        .update_version(world.versions[1], update.clone(), None)
+        .update_version(world.versions[1], update.clone())
         .await
         .unwrap();
     assert_eq!(again, updated, "no change, no write");
     let refused = world
         .control
-        .update_version(world.versions[1], update, Some(version.version))
+        .update_version(
+            world.versions[1],
+            UpdateVersion {
+                expected: Some(version.revision.asked),
+                ..update
+            },
+        )
         .await;
     assert!(
         matches!(refused, Err(ControlError::VersionMismatch)),
@@ -76,20 +82,14 @@ async fn the_catalogue_is_filled_in_order_and_what_an_administrator_did_stays() 
 
     // Added again by the administrator, removed again, and still not added by itself.
     for _ in 0..2 {
-        let added = restarted
-            .create_version(create("postgres:15.17"), None)
-            .await
-            .unwrap();
-        assert_eq!(
-            (added.record.symbolic_name.as_str(), added.record.deprecated),
-            ("pg15", false)
-        );
+        let added = restarted.create_version(create("postgres:15.17")).await.unwrap();
+        assert_eq!((added.symbolic_name.as_str(), added.deprecated), ("pg15", false));
         assert_eq!(images(&world.restarted().await).await.len(), 4);
         let removed = RemovedVersion::id_of("postgres:15.17");
         let removal = world.repository().load::<RemovedVersion>(removed).await.unwrap();
         assert_eq!(removal, None, "what is there again was not removed");
         restarted
-            .delete_version(added.record.id, Some(added.version))
+            .delete_version(added.id, Some(added.revision.asked))
             .await
             .unwrap();
         assert_eq!(images(&world.restarted().await).await.len(), 3);
@@ -118,7 +118,7 @@ async fn a_version_that_instances_have_is_not_removed() {
         version: Some(world.versions[1]),
         ..UpdateInstance::default()
     };
-    world.control.update_instance(id, update, None).await.unwrap();
+    world.control.update_instance(id, update).await.unwrap();
     world
         .control
         .delete_version(world.versions[0], None)
@@ -155,7 +155,7 @@ async fn a_version_that_goes_while_an_instance_is_created_with_it_is_missed() {
         removed.now_or_never().unwrap();
     });
     assert_eq!(
-        pointers(world.control.create_instance(world.request("orders"), None).await),
+        pointers(world.control.create_instance(world.request("orders")).await),
         ["/version"]
     );
 }
@@ -163,24 +163,19 @@ async fn a_version_that_goes_while_an_instance_is_created_with_it_is_missed() {
 #[tokio::test]
 async fn an_image_is_in_the_catalogue_once_and_says_its_major() {
     let world = World::new().await;
-    let refused = world.control.create_version(create("postgres:15.18"), None).await;
+    let refused = world.control.create_version(create("postgres:15.18")).await;
     assert!(
         matches!(refused, Err(ControlError::NameTaken { .. })),
         "{refused:?}"
     );
     assert_eq!(
-        pointers(
-            world
-                .control
-                .create_version(create("postgres:latest"), None)
-                .await
-        ),
+        pointers(world.control.create_version(create("postgres:latest")).await),
         ["/image"]
     );
     let own = world
         .control
-        .create_version(create("registry.example/team/postgres:15.18-gis"), None)
+        .create_version(create("registry.example/team/postgres:15.18-gis"))
         .await
         .unwrap();
-    assert_eq!(world.control.version(own.record.id).await.unwrap(), own);
+    assert_eq!(world.control.version(own.id).await.unwrap(), own);
 }

@@ -18,7 +18,7 @@ async fn a_hint_ends_the_wait_at_once() {
     tokio::time::sleep(Duration::from_millis(1_250)).await;
     world.converge(id).await;
     let found = waiting.await.unwrap().unwrap();
-    assert_eq!(found.record.status.lifecycle, Lifecycle::Active);
+    assert_eq!(found.status.lifecycle, Lifecycle::Active);
     assert!(
         began.elapsed() < Duration::from_millis(1_260),
         "{:?}",
@@ -40,15 +40,12 @@ async fn a_write_without_a_hint_is_seen_by_polling() {
         })
     };
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    let read = world.control.user(id, user).await.unwrap();
+    let read = world.user_record(user).await;
     let mut record = read.record.clone();
     record.lifecycle = ObjectLifecycle::Active;
     world.engine_sees(&read, record).await;
     let began = Instant::now();
-    assert_eq!(
-        waiting.await.unwrap().unwrap().record.lifecycle,
-        ObjectLifecycle::Active
-    );
+    assert_eq!(waiting.await.unwrap().unwrap().lifecycle, ObjectLifecycle::Active);
     assert!(began.elapsed() <= Duration::from_secs(1), "{:?}", began.elapsed());
 }
 

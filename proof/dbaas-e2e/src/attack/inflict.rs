@@ -26,13 +26,8 @@ pub(super) async fn inflict(
     fault: Fault,
     rng: &mut StdRng,
 ) -> anyhow::Result<()> {
-    let primary = cluster.primary(stack).await?.record.id;
-    let standbys: Vec<NodeId> = cluster
-        .standbys(stack)
-        .await?
-        .iter()
-        .map(|n| n.record.id)
-        .collect();
+    let primary = cluster.primary(stack).await?.id;
+    let standbys: Vec<NodeId> = cluster.standbys(stack).await?.iter().map(|n| n.id).collect();
     let some_standby = standbys
         .choose(rng)
         .copied()
@@ -101,7 +96,7 @@ pub(super) async fn inflict(
             cluster.signal(stack, primary, Signal::KILL)?;
             let until = Instant::now() + Duration::from_secs(10);
             while Instant::now() < until {
-                let state = stack.plane()?.instance(cluster.id).await?.record.cluster;
+                let state = cluster.record(stack).await?.cluster;
                 if let Some(next) = state.map(|s| s.primary).filter(|next| *next != primary) {
                     tokio::time::sleep(moment / 2).await;
                     let _ = cluster.signal(stack, next, Signal::KILL);
@@ -227,7 +222,7 @@ pub(super) async fn inflict(
                     nodes: Some(nodes.try_into()?),
                     ..UpdateInstance::default()
                 };
-                stack.plane()?.update_instance(cluster.id, change, None).await?;
+                stack.plane()?.update_instance(cluster.id, change).await?;
                 if nodes != options.nodes {
                     cluster.wait_healed(stack, usize::try_from(nodes)?).await?;
                 }
@@ -246,8 +241,8 @@ async fn addresses(
 ) -> anyhow::Result<Vec<String>> {
     let nodes = cluster.nodes(stack).await?;
     let of = |node: &NodeId| {
-        let view = nodes.iter().find(|view| view.record.id == *node);
-        let endpoint = view.and_then(|view| view.record.endpoint.clone());
+        let view = nodes.iter().find(|view| view.id == *node);
+        let endpoint = view.and_then(|view| view.endpoint.clone());
         endpoint
             .map(|endpoint| endpoint.host)
             .context("a node without an address")

@@ -29,7 +29,7 @@ pub(super) struct Before {
 
 impl Before {
     pub(super) async fn look(stack: &Stack, cluster: &Cluster) -> anyhow::Result<Self> {
-        let state = stack.plane()?.instance(cluster.id).await?.record.cluster;
+        let state = cluster.record(stack).await?.cluster;
         let state = state.ok_or_else(|| anyhow::anyhow!("the instance has no cluster"))?;
         // The listing is bounded: go on to its end.
         let mut events = 0;
@@ -63,7 +63,7 @@ impl Before {
                 {
                     return Ok(Some(self.primary));
                 }
-            } else if let Some(state) = stack.plane()?.instance(cluster.id).await?.record.cluster
+            } else if let Some(state) = cluster.record(stack).await?.cluster
                 && state.epoch > self.epoch
             {
                 match (moment, state.phase) {

@@ -72,7 +72,7 @@ fn told(fault: Fault) -> (&'static str, Duration) {
 /// The image that the instances of this run have.
 async fn image(stack: &Stack, options: &BenchOptions) -> anyhow::Result<String> {
     let version = stack.version(options.major).await?;
-    let record = stack.plane()?.version(version).await?.record;
+    let record = stack.plane()?.version(version).await?;
     Ok(record.image.to_string())
 }
 

@@ -222,7 +222,7 @@ pub(super) async fn ours(
         let Some(last) = events.last() else { break };
         seen = last.sequence;
     }
-    let primary = cluster.primary(stack).await?.record.id;
+    let primary = cluster.primary(stack).await?.id;
     let workload = SetWorkload::start(target, &one_writer(client)).await?;
     ensure!(
         workload.wait_for_acknowledged(100, Duration::from_secs(20)).await,
@@ -241,7 +241,7 @@ pub(super) async fn ours(
     }
     // Writes go on until the change is over: a switchover begins a while after it was asked for.
     let until = Instant::now() + Duration::from_secs(60);
-    while cluster.primary(stack).await.is_ok_and(|p| p.record.id == primary) {
+    while cluster.primary(stack).await.is_ok_and(|p| p.id == primary) {
         if Instant::now() > until {
             bail!(
                 "nothing happened; events: {}",

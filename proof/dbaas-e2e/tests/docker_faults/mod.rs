@@ -39,7 +39,7 @@ where
 }
 
 pub(crate) async fn primary(stack: &Stack, cluster: &Cluster) -> anyhow::Result<NodeId> {
-    Ok(cluster.primary(stack).await?.record.id)
+    Ok(cluster.primary(stack).await?.id)
 }
 
 pub(crate) fn engine(stack: &Stack) -> anyhow::Result<&DockerPlace> {

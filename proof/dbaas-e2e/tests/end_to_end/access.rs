@@ -84,12 +84,7 @@ async fn becomes(target: &Target, user: &str, sql: &str, wanted: std::result::Re
 
 async fn user(stack: &Stack, cluster: &Cluster, name: &str) -> Result<UserId> {
     let request = CreateUser::new(name.parse()?, Password::new(PASSWORD)?);
-    let id = stack
-        .plane()?
-        .create_user(cluster.id, request, None)
-        .await?
-        .record
-        .id;
+    let id = stack.plane()?.create_user(cluster.id, request).await?.id;
     let active = ObjectLifecycle::Active;
     stack.plane()?.wait_for_user(cluster.id, id, active, HEAL).await?;
     Ok(id)
@@ -106,13 +101,13 @@ async fn give(stack: &Stack, cluster: &Cluster, entries: &[(UserId, AccessLevel)
     };
     let plane = stack.plane()?;
     plane
-        .update_database(cluster.id, cluster.database, update, None)
+        .update_database(cluster.id, cluster.database, update)
         .await?;
     let waited = plane
         .wait_for_database(cluster.id, cluster.database, ObjectLifecycle::Active, HEAL)
         .await;
     if let Err(error) = waited {
-        let record = plane.database(cluster.id, cluster.database).await?.record;
+        let record = plane.database(cluster.id, cluster.database).await?;
         bail!("{error}: {} {}", record.lifecycle, record.reason);
     }
     Ok(())
@@ -324,7 +319,7 @@ async fn access_to_many_tables() -> Result {
     };
     let plane = stack.plane()?;
     plane
-        .update_database(cluster.id, cluster.database, update, None)
+        .update_database(cluster.id, cluster.database, update)
         .await?;
     let without = "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace \
                    AND relname <> 'locked' AND NOT has_table_privilege(oid, 'SELECT')";
@@ -347,8 +342,8 @@ async fn repaired(stack: &Stack, cluster: &Cluster) -> Result<Vec<String>> {
     plane.repair_user_access(cluster.id, cluster.user, None).await?;
     let until = Instant::now() + HEAL;
     loop {
-        let database = plane.database(cluster.id, cluster.database).await?.record.repair;
-        let user = plane.user(cluster.id, cluster.user).await?.record.repair;
+        let database = plane.database(cluster.id, cluster.database).await?.repair;
+        let user = plane.user(cluster.id, cluster.user).await?.repair;
         if let (None, None, Some(database), Some(user)) =
             (database.requested_at, user.requested_at, database.last, user.last)
         {

@@ -16,7 +16,7 @@ use dbaas_workload::client::{Client, ClientOptions, Target};
 type Result = anyhow::Result<()>;
 
 async fn update(stack: &Stack, cluster: &Cluster, update: UpdateInstance) -> Result {
-    stack.plane()?.update_instance(cluster.id, update, None).await?;
+    stack.plane()?.update_instance(cluster.id, update).await?;
     Ok(())
 }
 
@@ -67,7 +67,7 @@ async fn nodes_and_synchronous_replicas_up_and_down() -> Result {
             },
         )
         .await?;
-        let record = stack.plane()?.instance(cluster.id).await?.record;
+        let record = cluster.record(&stack).await?;
         let state = record.cluster.expect("it runs");
         assert_eq!(
             u64::from(state.current().k),
@@ -145,7 +145,7 @@ async fn sizes_restart_and_switchover() -> Result {
         );
     }
     for _ in 0..2 {
-        let to: NodeId = cluster.standbys(&stack).await?[0].record.id;
+        let to: NodeId = cluster.standbys(&stack).await?[0].id;
         let c = cluster.clone();
         under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
             stack
@@ -155,7 +155,7 @@ async fn sizes_restart_and_switchover() -> Result {
             Ok(())
         })
         .await?;
-        assert_eq!(cluster.primary(&stack).await?.record.id, to);
+        assert_eq!(cluster.primary(&stack).await?.id, to);
     }
     Ok(())
 }
@@ -205,7 +205,7 @@ async fn switchover_of_an_asynchronous_instance() -> Result {
         return Ok(());
     };
     let cluster = Cluster::create(&stack, "async", 2, 0, None).await?;
-    let to: NodeId = cluster.standbys(&stack).await?[0].record.id;
+    let to: NodeId = cluster.standbys(&stack).await?[0].id;
     let c = cluster.clone();
     under_load(&mut stack, &cluster, 2, async |stack: &mut Stack| {
         stack
@@ -215,7 +215,7 @@ async fn switchover_of_an_asynchronous_instance() -> Result {
         Ok(())
     })
     .await?;
-    assert_eq!(cluster.primary(&stack).await?.record.id, to);
+    assert_eq!(cluster.primary(&stack).await?.id, to);
     Ok(())
 }
 
@@ -229,8 +229,7 @@ async fn stop_start_and_adoption() -> Result {
     plane.act_on_instance(cluster.id, InstanceAction::Stop).await?;
     let stopped = plane
         .wait_for_instance(cluster.id, Lifecycle::Active, HEAL)
-        .await?
-        .record;
+        .await?;
     assert_eq!(stopped.status.phase, InstancePhase::Stopped);
     assert!(fault::processes_under(&stack.directory().join("nodes")).is_empty());
     plane.act_on_instance(cluster.id, InstanceAction::Start).await?;
@@ -238,13 +237,13 @@ async fn stop_start_and_adoption() -> Result {
     cluster.wait_healed(&stack, 3).await?;
     // A controller that stops, or dies, touches no PostgreSQL; the next one adopts what runs.
     let before = fault::processes_under(&stack.directory().join("nodes"));
-    let primary = cluster.primary(&stack).await?.record;
+    let primary = cluster.primary(&stack).await?;
     stack.close().await;
     stack.open().await?;
     stack.crash();
     stack.open().await?;
     cluster.wait_healed(&stack, 3).await?;
-    let after = cluster.primary(&stack).await?.record;
+    let after = cluster.primary(&stack).await?;
     assert_eq!(
         (primary.id, primary.backend_ref),
         (after.id, after.backend_ref),
@@ -269,7 +268,7 @@ async fn users_and_databases() -> Result {
         password: Some(Password::new("another 'quoted' \\ pass")?),
         ..UpdateUser::default()
     };
-    plane.update_user(cluster.id, cluster.user, change, None).await?;
+    plane.update_user(cluster.id, cluster.user, change).await?;
     plane
         .wait_for_user(cluster.id, cluster.user, ObjectLifecycle::Active, HEAL)
         .await?;
@@ -291,7 +290,7 @@ async fn users_and_databases() -> Result {
         password: Some(Password::new(PASSWORD)?),
         ..UpdateUser::default()
     };
-    plane.update_user(cluster.id, cluster.user, back, None).await?;
+    plane.update_user(cluster.id, cluster.user, back).await?;
     plane
         .wait_for_user(cluster.id, cluster.user, ObjectLifecycle::Active, HEAL)
         .await?;
@@ -299,14 +298,8 @@ async fn users_and_databases() -> Result {
     // Another owner, while a client is connected; then the old owner goes, and what it owned stays.
     let mut client = Client::new(target.clone(), ClientOptions::default());
     one_value(&mut client, "CREATE TABLE kept (i int)").await?;
-    let second = CreateUser {
-        id: None,
-        name: "Second$1".parse()?,
-        description: "".parse()?,
-        password: Password::new(PASSWORD)?,
-        password_version: Default::default(),
-    };
-    let second = plane.create_user(cluster.id, second, None).await?.record.id;
+    let second = CreateUser::new("Second$1".parse()?, Password::new(PASSWORD)?);
+    let second = plane.create_user(cluster.id, second).await?.id;
     let refused = plane.delete_user(cluster.id, cluster.user, None).await;
     assert!(matches!(refused, Err(ControlError::InUse { .. })), "{refused:?}");
     let change = UpdateDatabase {
@@ -314,7 +307,7 @@ async fn users_and_databases() -> Result {
         ..UpdateDatabase::default()
     };
     plane
-        .update_database(cluster.id, cluster.database, change, None)
+        .update_database(cluster.id, cluster.database, change)
         .await?;
     plane
         .wait_for_database(cluster.id, cluster.database, ObjectLifecycle::Active, HEAL)
@@ -331,14 +324,8 @@ async fn users_and_databases() -> Result {
     // Drift: a role that somebody drops is made again, what somebody else made is left alone. (A database is not made again: its data are gone.)
     let mut admin = admin_query(&cluster.admin(&stack).await?, "postgres");
     one_value(&mut admin, "CREATE ROLE foreigner LOGIN").await?;
-    let third = CreateUser {
-        id: None,
-        name: "third".parse()?,
-        description: "".parse()?,
-        password: Password::new(PASSWORD)?,
-        password_version: Default::default(),
-    };
-    let third = plane.create_user(cluster.id, third, None).await?.record.id;
+    let third = CreateUser::new("third".parse()?, Password::new(PASSWORD)?);
+    let third = plane.create_user(cluster.id, third).await?.id;
     plane
         .wait_for_user(cluster.id, third, ObjectLifecycle::Active, HEAL)
         .await?;
@@ -366,14 +353,8 @@ async fn users_and_databases() -> Result {
         .await?,
         "1"
     );
-    let foreign = CreateUser {
-        id: None,
-        name: "foreigner".parse()?,
-        description: "".parse()?,
-        password: Password::new(PASSWORD)?,
-        password_version: Default::default(),
-    };
-    let foreign = plane.create_user(cluster.id, foreign, None).await?.record.id;
+    let foreign = CreateUser::new("foreigner".parse()?, Password::new(PASSWORD)?);
+    let foreign = plane.create_user(cluster.id, foreign).await?.id;
     plane
         .wait_for_user(cluster.id, foreign, ObjectLifecycle::Error, HEAL)
         .await?;

@@ -20,14 +20,8 @@ const SOON: Duration = HEAL;
 
 async fn user(stack: &Stack, cluster: &Cluster, name: &str) -> Result<UserId> {
     let plane = stack.plane()?;
-    let request = CreateUser {
-        id: None,
-        name: name.parse()?,
-        description: "".parse()?,
-        password: Password::new(PASSWORD)?,
-        password_version: Default::default(),
-    };
-    let id = plane.create_user(cluster.id, request, None).await?.record.id;
+    let request = CreateUser::new(name.parse()?, Password::new(PASSWORD)?);
+    let id = plane.create_user(cluster.id, request).await?.id;
     plane
         .wait_for_user(cluster.id, id, ObjectLifecycle::Active, HEAL)
         .await?;
@@ -37,7 +31,7 @@ async fn user(stack: &Stack, cluster: &Cluster, name: &str) -> Result<UserId> {
 async fn database(stack: &Stack, cluster: &Cluster, name: &str, owner: UserId) -> Result<DatabaseId> {
     let plane = stack.plane()?;
     let request = CreateDatabase::new(name.parse()?, owner);
-    let id = plane.create_database(cluster.id, request, None).await?.record.id;
+    let id = plane.create_database(cluster.id, request).await?.id;
     plane
         .wait_for_database(cluster.id, id, ObjectLifecycle::Active, HEAL)
         .await?;
@@ -101,11 +95,7 @@ where
 async fn user_gone(stack: &Stack, cluster: &Cluster, id: UserId) -> Result {
     let plane = stack.plane()?;
     gone("the user", SOON, || async {
-        plane
-            .user(cluster.id, id)
-            .await
-            .ok()
-            .map(|found| found.record.reason)
+        plane.user(cluster.id, id).await.ok().map(|found| found.reason)
     })
     .await
 }
@@ -117,7 +107,7 @@ async fn database_gone(stack: &Stack, cluster: &Cluster, id: DatabaseId) -> Resu
             .database(cluster.id, id)
             .await
             .ok()
-            .map(|found| found.record.reason)
+            .map(|found| found.reason)
     })
     .await
 }
@@ -206,7 +196,7 @@ async fn whatever_a_tenant_sets() -> Result {
 
     plane.delete_user(cluster.id, guest, None).await?;
     if let Ok(going) = plane.user(cluster.id, guest).await {
-        assert_eq!(going.record.phase(), ObjectPhase::Deleting);
+        assert_eq!(going.phase, ObjectPhase::Deleting);
     }
     user_gone(&stack, &cluster, guest).await?;
     plane.delete_database(cluster.id, evil, None).await?;
@@ -264,7 +254,7 @@ async fn whatever_holds_a_database() -> Result {
         parameters: BTreeMap::from([("max_prepared_transactions".to_owned(), Some("10".to_owned()))]),
         ..UpdateInstance::default()
     };
-    plane.update_instance(cluster.id, update, None).await?;
+    plane.update_instance(cluster.id, update).await?;
     let mut admin = as_user(&cluster.admin(&stack).await?, "dbaas_admin", "postgres");
     let until = Instant::now() + HEAL;
     while value(&mut admin, "SHOW max_prepared_transactions")
@@ -354,13 +344,13 @@ async fn many_tables_go_in_many_transactions() -> Result {
     let until = began + 3 * HEAL;
     let (mut told, mut most) = (Vec::new(), 0u64);
     while let Ok(going) = plane.user(cluster.id, guest).await {
-        let record = going.record;
-        assert_eq!(record.phase(), ObjectPhase::Deleting);
+        let record = going;
+        assert_eq!(record.phase, ObjectPhase::Deleting);
         assert_ne!(record.lifecycle, ObjectLifecycle::Error, "{}", record.reason);
         if told.last() != Some(&record.reason) {
             told.push(record.reason);
         }
-        let instance = plane.instance(cluster.id).await?.record;
+        let instance = plane.instance(cluster.id).await?;
         assert_eq!(
             instance.status.lifecycle,
             Lifecycle::Active,
@@ -438,7 +428,7 @@ async fn a_lock_that_somebody_holds() -> Result {
             timed(control, "SELECT count(*) FROM public.unconcerned")
         );
         stood_still += took?.saturating_sub(otherwise?);
-        let record = plane.user(cluster.id, guest).await?.record;
+        let record = plane.user(cluster.id, guest).await?;
         if record.lifecycle == ObjectLifecycle::Error {
             reason = record.reason;
         }
@@ -453,7 +443,7 @@ async fn a_lock_that_somebody_holds() -> Result {
     for part in ["public.read", &format!("session {pid}"), "app", "since 20"] {
         ensure!(reason.contains(part), "the reason names {part}: {reason}");
     }
-    let instance = plane.instance(cluster.id).await?.record;
+    let instance = plane.instance(cluster.id).await?;
     ensure!(
         instance
             .status
@@ -481,8 +471,8 @@ async fn a_lock_that_somebody_holds() -> Result {
     plane.delete_database(cluster.id, other, None).await?;
     let until = Instant::now() + HEAL;
     loop {
-        let record = plane.database(cluster.id, other).await?.record;
-        assert_eq!(record.phase(), ObjectPhase::Deleting);
+        let record = plane.database(cluster.id, other).await?;
+        assert_eq!(record.phase, ObjectPhase::Deleting);
         if record.lifecycle == ObjectLifecycle::Error && record.reason.contains(&format!("session {pid}")) {
             break;
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, ensure};
 use dbaas_controller::request::UpdateDatabase;
-use dbaas_core::database::DatabaseRecord;
+use dbaas_controller::view::Database;
 use dbaas_core::extension::ExtensionName;
 use dbaas_core::id::DatabaseId;
 use dbaas_core::lifecycle::ObjectLifecycle;
@@ -28,19 +28,19 @@ impl House {
             ..UpdateDatabase::default()
         };
         let plane = self.plane()?;
-        plane.update_database(self.cluster.id, id, update, None).await?;
+        plane.update_database(self.cluster.id, id, update).await?;
         Ok(())
     }
 
-    async fn have(&self, id: DatabaseId, wanted: &[&str]) -> Result<DatabaseRecord> {
+    async fn have(&self, id: DatabaseId, wanted: &[&str]) -> Result<Database> {
         self.ask(id, wanted).await?;
         self.settled(id).await
     }
 
-    async fn settled(&self, id: DatabaseId) -> Result<DatabaseRecord> {
+    async fn settled(&self, id: DatabaseId) -> Result<Database> {
         let (plane, active) = (self.plane()?, ObjectLifecycle::Active);
         match plane.wait_for_database(self.cluster.id, id, active, HEAL).await {
-            Ok(found) => Ok(found.record),
+            Ok(found) => Ok(found),
             Err(error) => {
                 let reason = self.database(id).await?.reason;
                 Err(anyhow::anyhow!("{error}: {reason}"))
@@ -48,7 +48,7 @@ impl House {
         }
     }
 
-    async fn update(&self, id: DatabaseId) -> Result<DatabaseRecord> {
+    async fn update(&self, id: DatabaseId) -> Result<Database> {
         self.plane()?.update_extensions(self.cluster.id, id, None).await?;
         self.settled(id).await
     }
@@ -70,7 +70,7 @@ async fn all_that_are_trusted_come_and_go() -> Result {
     };
     let shop = house.cluster.database;
     let record = house.have(shop, &["pg_trgm"]).await?;
-    let seen = &record.extensions.seen;
+    let seen = &record.extension_status;
     ensure!(
         seen.len() == 1 && seen[0].installed == seen[0].available && seen[0].installed.is_some(),
         "{seen:?}"
@@ -89,7 +89,8 @@ async fn all_that_are_trusted_come_and_go() -> Result {
     // Needs a library of the machine's, which is not everywhere.
     let all: Vec<&str> = trusted.split(',').filter(|name| *name != "uuid-ossp").collect();
     ensure!(all.contains(&"hstore") && all.len() > 15, "{all:?}");
-    let record = house.have(shop, &all).await?;
+    house.have(shop, &all).await?;
+    let record = house.plane()?.database_record(house.cluster.id, shop).await?;
     ensure!(record.extensions.is_settled(), "{:?}", record.extensions);
     let owned = house.sql("app", "shop", INSTALLED).await?;
     let wrong: Vec<&str> = owned
@@ -179,8 +180,8 @@ async fn updates_come_on_request() -> Result {
              CREATE TABLE kept (h theirs.hstore); INSERT INTO kept VALUES ('a=>1')")
         .await?;
     let record = house.have(shop, &["hstore", "pg_trgm"]).await?;
-    let versions = |record: &DatabaseRecord| -> BTreeSet<(String, bool)> {
-        let seen = record.extensions.seen.iter();
+    let versions = |record: &Database| -> BTreeSet<(String, bool)> {
+        let seen = record.extension_status.iter();
         seen.map(|seen| (seen.name.to_string(), seen.installed == seen.available))
             .collect()
     };
@@ -287,8 +288,7 @@ async fn what_a_tenant_prepares_is_not_run() -> Result {
     house.have(shop, &["hstore", "pg_trgm"]).await?;
     let record = house.update(shop).await?;
     let behind = record
-        .extensions
-        .seen
+        .extension_status
         .iter()
         .filter(|seen| seen.installed != seen.available);
     let behind: Vec<String> = behind.map(|seen| seen.name.to_string()).collect();

@@ -17,7 +17,7 @@ async fn killed_primary() -> Result {
     let cluster = Cluster::create(&stack, "killed", 3, 1, None).await?;
     let c = cluster.clone();
     let pause = under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
-        let primary = c.primary(stack).await?.record.id;
+        let primary = c.primary(stack).await?.id;
         c.signal(stack, primary, Signal::KILL)
     })
     .await?
@@ -35,7 +35,7 @@ async fn frozen_primary() -> Result {
     let cluster = Cluster::create(&stack, "frozen", 3, 1, None).await?;
     let c = cluster.clone();
     under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
-        let primary = c.primary(stack).await?.record.id;
+        let primary = c.primary(stack).await?.id;
         c.signal(stack, primary, Signal::STOP)
     })
     .await?;
@@ -51,14 +51,14 @@ async fn killed_and_frozen_standby() -> Result {
     let cluster = Cluster::create(&stack, "standby", 3, 1, None).await?;
     for signal in [Signal::KILL, Signal::STOP] {
         let c = cluster.clone();
-        let primary = cluster.primary(&stack).await?.record.id;
+        let primary = cluster.primary(&stack).await?.id;
         under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
-            let standby = c.standbys(stack).await?[0].record.id;
+            let standby = c.standbys(stack).await?[0].id;
             c.signal(stack, standby, signal)
         })
         .await?;
         assert_eq!(
-            cluster.primary(&stack).await?.record.id,
+            cluster.primary(&stack).await?.id,
             primary,
             "a standby's loss changes no primary"
         );
@@ -75,8 +75,8 @@ async fn primary_killed_in_the_middle_of_a_record() -> Result {
     let cluster = Cluster::create(&stack, "record", 3, 1, None).await?;
     let c = cluster.clone();
     under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
-        let primary = c.primary(stack).await?.record;
-        let standby = c.standbys(stack).await?[0].record.clone();
+        let primary = c.primary(stack).await?;
+        let standby = c.standbys(stack).await?[0].clone();
         let admin = c.admin(stack).await?;
         let client = |endpoint: Option<Endpoint>| {
             let options = ClientOptions {
@@ -121,8 +121,8 @@ async fn two_nodes_killed() -> Result {
     let cluster = Cluster::create(&stack, "two", 3, 1, None).await?;
     let c = cluster.clone();
     under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
-        let primary = c.primary(stack).await?.record.id;
-        let standby = c.standbys(stack).await?[0].record.id;
+        let primary = c.primary(stack).await?.id;
+        let standby = c.standbys(stack).await?[0].id;
         c.signal(stack, primary, Signal::KILL)?;
         c.signal(stack, standby, Signal::KILL)
     })
@@ -142,7 +142,7 @@ async fn all_nodes_and_the_controller_killed() -> Result {
         let nodes = c.nodes(stack).await?;
         stack.crash();
         for node in nodes {
-            c.signal(stack, node.record.id, Signal::KILL)?;
+            c.signal(stack, node.id, Signal::KILL)?;
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
         stack.open().await
@@ -161,7 +161,7 @@ async fn controller_killed_during_a_failover() -> Result {
     for after_ms in [5, 40, 80, 120, 180, 260] {
         let c = cluster.clone();
         under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
-            let primary = c.primary(stack).await?.record.id;
+            let primary = c.primary(stack).await?.id;
             c.signal(stack, primary, Signal::KILL)?;
             tokio::time::sleep(Duration::from_millis(after_ms)).await;
             stack.crash();
@@ -182,7 +182,7 @@ async fn two_node_instance() -> Result {
     let cluster = Cluster::create(&stack, "pair", 2, 1, None).await?;
     let c = cluster.clone();
     under_load(&mut stack, &cluster, 2, async |stack: &mut Stack| {
-        let primary = c.primary(stack).await?.record.id;
+        let primary = c.primary(stack).await?.id;
         c.signal(stack, primary, Signal::KILL)
     })
     .await?;
@@ -199,7 +199,7 @@ async fn single_node_instance() -> Result {
     for signal in [Signal::KILL, Signal::STOP] {
         let c = cluster.clone();
         under_load(&mut stack, &cluster, 1, async |stack: &mut Stack| {
-            let primary = c.primary(stack).await?.record.id;
+            let primary = c.primary(stack).await?.id;
             c.signal(stack, primary, signal)
         })
         .await?;
@@ -216,8 +216,8 @@ async fn five_nodes_lose_two() -> Result {
     let cluster = Cluster::create(&stack, "five", 5, 2, None).await?;
     let c = cluster.clone();
     under_load(&mut stack, &cluster, 5, async |stack: &mut Stack| {
-        let primary = c.primary(stack).await?.record.id;
-        let standby = c.standbys(stack).await?[1].record.id;
+        let primary = c.primary(stack).await?.id;
+        let standby = c.standbys(stack).await?[1].id;
         c.signal(stack, primary, Signal::KILL)?;
         c.signal(stack, standby, Signal::KILL)
     })

@@ -18,8 +18,8 @@ type Result = anyhow::Result<()>;
 /// A session of the superuser on one node, which does not wait for standbys.
 async fn admin(stack: &Stack, cluster: &Cluster, node: NodeId) -> anyhow::Result<Client> {
     let nodes = cluster.nodes(stack).await?;
-    let found = nodes.into_iter().find(|n| n.record.id == node);
-    let endpoint = found.and_then(|n| n.record.endpoint).context("no address")?;
+    let found = nodes.into_iter().find(|n| n.id == node);
+    let endpoint = found.and_then(|n| n.endpoint).context("no address")?;
     let options = ClientOptions {
         access: Access::Any,
         statement_timeout: Duration::from_secs(10),
@@ -57,7 +57,7 @@ fn move_away(stack: &Stack, cluster: &Cluster, node: NodeId, what: &str) -> Resu
 async fn wait_replaced(stack: &Stack, cluster: &Cluster, before: NodeId) -> Result {
     let until = Instant::now() + HEAL;
     loop {
-        let record = stack.plane()?.instance(cluster.id).await?.record;
+        let record = cluster.record(stack).await?;
         if record.cluster.is_some_and(|c| c.primary != before) {
             return Ok(());
         }
@@ -71,7 +71,7 @@ async fn wait_replaced(stack: &Stack, cluster: &Cluster, before: NodeId) -> Resu
 async fn wait_reason(stack: &Stack, cluster: &Cluster, wanted: &str) -> Result {
     let until = Instant::now() + HEAL;
     loop {
-        let status = stack.plane()?.instance(cluster.id).await?.record.status;
+        let status = stack.plane()?.instance(cluster.id).await?.status;
         if status.reason.contains(wanted) {
             assert_eq!(status.lifecycle, Lifecycle::Error, "{}", status.reason);
             return Ok(());
@@ -98,7 +98,7 @@ async fn files_moved_away_under_the_primary() -> Result {
         let c = cluster.clone();
         let began = Instant::now();
         under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
-            let primary = c.primary(stack).await?.record.id;
+            let primary = c.primary(stack).await?.id;
             move_away(stack, &c, primary, what)?;
             wait_replaced(stack, &c, primary).await?;
             tracing::info!(what, after = ?began.elapsed(), "given up");
@@ -128,7 +128,7 @@ async fn a_backend_stopped_while_it_writes_the_wal() -> Result {
     let cluster = Cluster::create(&stack, "stuck", 3, 1, None).await?;
     let c = cluster.clone();
     under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
-        let primary = c.primary(stack).await?.record.id;
+        let primary = c.primary(stack).await?.id;
         let mut client = admin(stack, &c, primary).await?;
         stop_a_writer(&mut client).await?;
         wait_replaced(stack, &c, primary).await
@@ -185,7 +185,7 @@ async fn a_failover_is_carried_out_refused_or_given_up_with_a_reason() -> Result
         return Ok(());
     };
     let cluster = Cluster::create(&stack, "asked", 2, 0, None).await?;
-    let primary = cluster.primary(&stack).await?.record.id;
+    let primary = cluster.primary(&stack).await?.id;
     let failover = |allow_data_loss| InstanceAction::Failover { allow_data_loss };
     // It serves: which action is the right one is said.
     let until = Instant::now() + HEAL;
@@ -201,7 +201,7 @@ async fn a_failover_is_carried_out_refused_or_given_up_with_a_reason() -> Result
         }
     }
     cluster.wait_healed(&stack, 2).await?;
-    assert_eq!(cluster.primary(&stack).await?.record.id, primary);
+    assert_eq!(cluster.primary(&stack).await?.id, primary);
     move_away(&stack, &cluster, primary, "base")?;
     wait_reason(&stack, &cluster, "allow_data_loss").await?;
     stack.plane()?.act_on_instance(cluster.id, failover(true)).await?;
@@ -222,7 +222,7 @@ async fn a_single_node_tells_what_is_broken() -> Result {
         return Ok(());
     };
     let cluster = Cluster::create(&stack, "alone", 1, 0, None).await?;
-    let node = cluster.primary(&stack).await?.record.id;
+    let node = cluster.primary(&stack).await?.id;
     move_away(&stack, &cluster, node, "global/pg_filenode.map")?;
     wait_reason(&stack, &cluster, "files are gone or broken").await?;
     let events = cluster.events(&stack).await?;
@@ -244,7 +244,7 @@ async fn connections_used_up_are_no_ill_health() -> Result {
         return Ok(());
     };
     let cluster = Cluster::create(&stack, "full", 3, 1, None).await?;
-    let primary = cluster.primary(&stack).await?.record;
+    let primary = cluster.primary(&stack).await?;
     let mut client = admin(&stack, &cluster, primary.id).await?;
     let most = column(&mut client, "SHOW max_connections").await?;
     let most: usize = most.first().context("no setting")?.parse()?;
@@ -270,11 +270,11 @@ async fn connections_used_up_are_no_ill_health() -> Result {
     // Several trials long.
     let until = Instant::now() + Duration::from_secs(12);
     while Instant::now() < until {
-        let status = stack.plane()?.instance(cluster.id).await?.record.status;
+        let status = stack.plane()?.instance(cluster.id).await?.status;
         assert_eq!(status.lifecycle, Lifecycle::Active, "{}", status.reason);
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    assert_eq!(cluster.primary(&stack).await?.record.id, primary.id);
+    assert_eq!(cluster.primary(&stack).await?.id, primary.id);
     Ok(())
 }
 
@@ -287,7 +287,7 @@ async fn a_damaged_standby_is_rebuilt_at_once() -> Result {
     let cluster = Cluster::create(&stack, "damaged", 3, 1, None).await?;
     let c = cluster.clone();
     under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
-        let standby = c.standbys(stack).await?[0].record.id;
+        let standby = c.standbys(stack).await?[0].id;
         move_away(stack, &c, standby, "global/pg_filenode.map")?;
         c.signal(stack, standby, Signal::KILL)?;
         let until = Instant::now() + HEAL;
@@ -319,7 +319,7 @@ async fn a_switchover_waits_for_its_checkpoint() -> Result {
     let cluster = Cluster::create(&stack, "checkpoint", 3, 1, None).await?;
     let c = cluster.clone();
     under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
-        let primary = c.primary(stack).await?.record.id;
+        let primary = c.primary(stack).await?.id;
         let mut client = admin(stack, &c, primary).await?;
         let find = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
         let pid = column(&mut client, find).await?;
@@ -328,7 +328,7 @@ async fn a_switchover_waits_for_its_checkpoint() -> Result {
         let to = InstanceAction::Switchover { to: None };
         stack.plane()?.act_on_instance(c.id, to).await?;
         tokio::time::sleep(Duration::from_secs(8)).await;
-        let record = stack.plane()?.instance(c.id).await?.record;
+        let record = c.record(stack).await?;
         let still = record.cluster.map(|cluster| cluster.primary);
         // It takes writes meanwhile.
         let written = column(&mut client, "CREATE TABLE meanwhile AS SELECT 1").await;
@@ -362,7 +362,7 @@ async fn locks_used_up_are_not_the_network() -> Result {
     ensure!(refused.is_err(), "there were locks enough");
     let until = Instant::now() + Duration::from_secs(15);
     while Instant::now() < until {
-        let reason = stack.plane()?.instance(cluster.id).await?.record.status.reason;
+        let reason = stack.plane()?.instance(cluster.id).await?.status.reason;
         assert!(!reason.contains("network"), "{reason}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

@@ -161,7 +161,7 @@ async fn what_is_not_ours_is_adopted_when_somebody_asks_for_that() -> Result {
     plane.adopt_database(house.cluster.id, legacy, None).await?;
     house.ready(legacy).await?;
     assert_eq!(house.admin(owner).await?, "app");
-    assert!(!house.database(legacy).await?.adopting);
+    assert!(!plane.database_record(house.cluster.id, legacy).await?.adopting);
     assert_eq!(house.sql("dbaas_admin", "legacy", ROWS).await?, "3");
     let events = house.cluster.events(&house.stack).await?.join("\n");
     assert!(events.contains(" adopted: database legacy"), "{events}");
@@ -169,22 +169,15 @@ async fn what_is_not_ours_is_adopted_when_somebody_asks_for_that() -> Result {
 
     // A role; and a superuser is not taken over.
     let user = |name: &str| -> anyhow::Result<_> {
-        Ok(dbaas_controller::request::CreateUser {
-            id: None,
-            name: name.parse()?,
-            description: "".parse()?,
-            password: dbaas_core::password::Password::new(dbaas_e2e::cluster::PASSWORD)?,
-            password_version: Default::default(),
-        })
+        Ok(dbaas_controller::request::CreateUser::new(
+            name.parse()?,
+            dbaas_core::password::Password::new(dbaas_e2e::cluster::PASSWORD)?,
+        ))
     };
-    let veteran = plane
-        .create_user(house.cluster.id, user("veteran")?, None)
-        .await?
-        .record
-        .id;
+    let veteran = plane.create_user(house.cluster.id, user("veteran")?).await?.id;
     house
         .eventually("it is not ours", async || {
-            let record = plane.user(house.cluster.id, veteran).await?.record;
+            let record = plane.user(house.cluster.id, veteran).await?;
             Ok(record.lifecycle == ObjectLifecycle::Error)
         })
         .await?;
@@ -198,17 +191,13 @@ async fn what_is_not_ours_is_adopted_when_somebody_asks_for_that() -> Result {
         )
         .await?;
     house.admin("CREATE ROLE root SUPERUSER").await?;
-    let root = plane
-        .create_user(house.cluster.id, user("root")?, None)
-        .await?
-        .record
-        .id;
+    let root = plane.create_user(house.cluster.id, user("root")?).await?.id;
     plane.adopt_user(house.cluster.id, root, None).await?;
     house.let_drift_be_found().await;
     let is_super = "SELECT rolsuper FROM pg_roles WHERE rolname = 'root'";
     assert_eq!(house.admin(is_super).await?, "t");
     assert_ne!(
-        plane.user(house.cluster.id, root).await?.record.lifecycle,
+        plane.user(house.cluster.id, root).await?.lifecycle,
         ObjectLifecycle::Active
     );
     Ok(())

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use dbaas_controller::ControlPlane;
-use dbaas_controller::elements::record::{ElementStatus, MemberRecord};
 use dbaas_controller::elements::{ApplyOptions, ElementPlan, ManifestRequest};
 use dbaas_controller::request::{InstanceFilter, Page};
+use dbaas_controller::view::{ElementResource, ElementStatus};
 use dbaas_core::id::InstanceId;
 use dbaas_core::secret::Secret;
 use dbaas_e2e::Stack;
@@ -21,7 +21,7 @@ const LONG: Duration = Duration::from_secs(180);
 
 /// The example, with the version that this machine has.
 async fn demo(stack: &Stack) -> Result<String> {
-    let version = stack.plane()?.version(stack.version(None).await?).await?.record;
+    let version = stack.plane()?.version(stack.version(None).await?).await?;
     Ok(DEMO.replace("pg18", &version.symbolic_name))
 }
 
@@ -36,11 +36,7 @@ async fn apply(plane: &ControlPlane, text: &str, destroy: Destroy) -> Result<Ele
     let (element, plan) = plane
         .apply_manifest(ManifestRequest::new(text), options(destroy))
         .await?;
-    ensure!(
-        element.record.status == ElementStatus::Active,
-        "{:?}",
-        element.record
-    );
+    ensure!(element.status == ElementStatus::Active, "{:?}", element);
     Ok(plan)
 }
 
@@ -51,7 +47,7 @@ async fn is_settled(plane: &ControlPlane, text: &str) -> Result<bool> {
         .is_empty())
 }
 
-async fn members(plane: &ControlPlane) -> Result<Vec<MemberRecord>> {
+async fn members(plane: &ControlPlane) -> Result<Vec<ElementResource>> {
     let listed = plane
         .elements(
             None,
@@ -61,11 +57,11 @@ async fn members(plane: &ControlPlane) -> Result<Vec<MemberRecord>> {
             },
         )
         .await?;
-    let element = listed.items.first().context("there is no element")?.record.id;
+    let element = listed.items.first().context("there is no element")?.id;
     Ok(plane.element_resources(element).await?)
 }
 
-async fn member(plane: &ControlPlane, collection: Collection) -> Result<MemberRecord> {
+async fn member(plane: &ControlPlane, collection: Collection) -> Result<ElementResource> {
     let all = members(plane).await?;
     let found = all.into_iter().find(|member| member.key.collection == collection);
     found.with_context(|| format!("there is no {}", collection.what()))
@@ -80,7 +76,7 @@ async fn active(plane: &ControlPlane) -> Result {
     let until = Instant::now() + LONG;
     loop {
         let listed = plane.elements(None, page).await?;
-        let element = &listed.items.first().context("there is no element")?.record;
+        let element = &listed.items.first().context("there is no element")?;
         match element.status {
             ElementStatus::Active => return Ok(()),
             _ => ensure!(Instant::now() < until, "{element:?}"),
@@ -204,7 +200,7 @@ async fn the_specifications_example() -> Result {
             },
         )
         .await?;
-    let element = listed.items[0].record.id;
+    let element = listed.items[0].id;
     let refused = plane.uninstall_element(element, options(Destroy::Refuse)).await;
     assert!(refused.is_err());
     plane.uninstall_element(element, options(Destroy::Allow)).await?;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dbaas_controller::control_plane::NodeView;
+use dbaas_controller::view::Node;
 use dbaas_core::store::{Batch, Document, DocumentKey, Kind, Op, Precondition, Store};
 use dbaas_core::time::Timestamp;
 use dbaas_e2e::cluster::HEAL;
@@ -35,13 +35,13 @@ async fn join(store: &SqliteStore, ops: &mut Vec<Op>, kinds: [Kind; 3], id: Uuid
 /// Writes the store as the release before did: with a restart that it was asked for and had not seen, or without.
 async fn go_back(stack: &mut Stack, cluster: &Cluster, with_restart: bool) -> Result {
     let plane = stack.plane()?;
-    let mut instance = plane.instance(cluster.id).await?.record;
+    let mut instance = plane.instance_record(cluster.id).await?;
     if with_restart {
         instance.generation += 1;
         instance.requests.restart = Some(Timestamp::from_unix_ms(instance.created_at.unix_ms() + 1));
     }
-    let user = plane.user(cluster.id, cluster.user).await?.record;
-    let database = plane.database(cluster.id, cluster.database).await?.record;
+    let user = plane.user_record(cluster.id, cluster.user).await?;
+    let database = plane.database_record(cluster.id, cluster.database).await?;
     stack.close().await;
 
     let store = SqliteStore::open(&stack.directory().join("dbaas.sqlite"), SqliteOptions::default())?;
@@ -97,8 +97,8 @@ async fn a_data_directory_of_before_is_migrated_and_its_servers_adopted() -> Res
         .await?;
     let before = cluster.nodes(&stack).await?;
     let events = cluster.events(&stack).await?.len();
-    let servers = |nodes: &[NodeView]| {
-        let of = |node: &NodeView| (node.record.id, node.record.backend_ref.clone());
+    let servers = |nodes: &[Node]| {
+        let of = |node: &Node| (node.id, node.backend_ref.clone());
         nodes.iter().map(of).collect::<Vec<_>>()
     };
 
@@ -116,7 +116,7 @@ async fn a_data_directory_of_before_is_migrated_and_its_servers_adopted() -> Res
     let plane = stack.plane()?.clone();
     let deadline = Instant::now() + HEAL;
     loop {
-        let record = plane.instance(cluster.id).await?.record;
+        let record = plane.instance_record(cluster.id).await?;
         if record.requests.restart.is_none() && record.status.observed_generation == record.generation {
             break;
         }
@@ -132,7 +132,8 @@ async fn a_data_directory_of_before_is_migrated_and_its_servers_adopted() -> Res
         assert_eq!(before.0, after.0);
         assert_ne!(before.1, after.1, "it was restarted");
     }
-    assert!(restarted.iter().all(|node| node.record.rebuilds == 0));
+    let record = cluster.record(&stack).await?;
+    assert!(record.nodes.iter().all(|node| node.rebuilds == 0));
     let rows = client.send_until_done("SELECT n FROM kept", until()).await?;
     assert_eq!(rows, [[Some("7".to_owned())]]);
     Ok(())

@@ -70,7 +70,7 @@ async fn the_heir_of_a_user_who_goes_is_the_owner_who_was_asked_for() -> Result 
     for round in 0..4 {
         let name = format!("owner{round}");
         let next = house.create_user(&name).await?;
-        let before = house.plane()?.user(house.cluster.id, owner).await?.record.name;
+        let before = house.plane()?.user(house.cluster.id, owner).await?.name;
         house
             .sql(
                 before.as_str(),

@@ -33,13 +33,13 @@ async fn says(stack: &Stack, cluster: &Cluster, endpoint: &Endpoint, sql: &str) 
 async fn starts(stack: &Stack, cluster: &Cluster) -> Result<Vec<String>> {
     let mut starts = Vec::new();
     for node in cluster.nodes(stack).await? {
-        let endpoint = node.record.endpoint.unwrap_or_else(|| Endpoint {
+        let endpoint = node.endpoint.unwrap_or_else(|| Endpoint {
             host: "none".to_owned(),
             port: 0,
         });
         let sql = "SELECT pg_is_in_recovery() || ' ' || pg_postmaster_start_time()";
         let said = says(stack, cluster, &endpoint, sql).await?;
-        starts.push(format!("{} {said}", node.record.name));
+        starts.push(format!("{} {said}", node.name));
     }
     starts.sort();
     Ok(starts)
@@ -114,7 +114,7 @@ async fn set(stack: &Stack, cluster: &Cluster, name: &str, value: Option<&str>) 
         parameters: [(name.to_owned(), value.map(str::to_owned))].into(),
         ..UpdateInstance::default()
     };
-    stack.plane()?.update_instance(cluster.id, change, None).await?;
+    stack.plane()?.update_instance(cluster.id, change).await?;
     Ok(())
 }
 
@@ -136,12 +136,12 @@ async fn parameters_are_loaded_where_that_does_and_roll_where_it_has_to_be() -> 
 
     // Greater on the standby first, then a switchover; smaller on the primary first, where it is.
     for connections in ["333", "150"] {
-        let first = cluster.primary(&stack).await?.record.id;
+        let first = cluster.primary(&stack).await?.id;
         set(&stack, &cluster, "max_connections", Some(connections)).await?;
         let sql = format!("SELECT current_setting('max_connections') = '{connections}'");
         everywhere(&stack, &cluster, &sql).await?;
         cluster.wait_healed(&stack, 2).await?;
-        let now = cluster.primary(&stack).await?.record.id;
+        let now = cluster.primary(&stack).await?.id;
         assert_eq!(
             now == first,
             connections == "150",
@@ -149,7 +149,7 @@ async fn parameters_are_loaded_where_that_does_and_roll_where_it_has_to_be() -> 
             cluster.story(&stack).await
         );
     }
-    let record = stack.plane()?.instance(cluster.id).await?.record;
+    let record = stack.plane()?.instance(cluster.id).await?;
     assert!(record.status.parameters_pending_restart.is_empty());
     Ok(())
 }
@@ -158,9 +158,9 @@ async fn parameters_are_loaded_where_that_does_and_roll_where_it_has_to_be() -> 
 async fn refused(stack: &Stack, cluster: &Cluster) -> Result<String> {
     let until = Instant::now() + HEAL;
     loop {
-        let record = stack.plane()?.instance(cluster.id).await?.record;
+        let record = cluster.record(stack).await?;
         let nodes = cluster.nodes(stack).await?;
-        let well = nodes.iter().all(|n| n.record.lifecycle == Lifecycle::Active);
+        let well = nodes.iter().all(|n| n.lifecycle == Lifecycle::Active);
         if well && record.parameters.refused.is_some() && record.status.parameters_pending_restart.is_empty()
         {
             return Ok(record.status.reason);
@@ -178,7 +178,7 @@ async fn parameters_that_a_server_refuses_are_gone_back_from() -> Result {
     for nodes in [1, 2] {
         let name = format!("refused-{nodes}");
         let cluster = Cluster::create(&stack, &name, nodes, 1, None).await?;
-        let primary = cluster.primary(&stack).await?.record.id;
+        let primary = cluster.primary(&stack).await?.id;
         // More memory than any machine of ours has; then what no server loads.
         for (name, value) in [("shared_buffers", "7TB"), ("timezone", "Nowhere/Nowhere")] {
             set(&stack, &cluster, name, Some(value)).await?;
@@ -191,7 +191,7 @@ async fn parameters_that_a_server_refuses_are_gone_back_from() -> Result {
             users_get_in(&stack, &cluster, true).await?;
             set(&stack, &cluster, name, None).await?;
             cluster.wait_healed(&stack, usize::try_from(nodes)?).await?;
-            assert_eq!(cluster.primary(&stack).await?.record.id, primary);
+            assert_eq!(cluster.primary(&stack).await?.id, primary);
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use dbaas_controller::ControlPlane;
 use dbaas_controller::error::ControlError;
 use dbaas_controller::request::{CreateDatabase, CreateUser, UpdateDatabase};
-use dbaas_core::database::DatabaseRecord;
+use dbaas_controller::view::Database;
 use dbaas_core::id::{DatabaseId, UserId};
 use dbaas_core::lifecycle::ObjectLifecycle;
 use dbaas_core::password::Password;
@@ -163,15 +163,9 @@ impl House {
     }
 
     pub(crate) async fn create_user(&self, name: &str) -> anyhow::Result<UserId> {
-        let user = CreateUser {
-            id: None,
-            name: name.parse()?,
-            description: "".parse()?,
-            password: Password::new(PASSWORD)?,
-            password_version: Default::default(),
-        };
+        let user = CreateUser::new(name.parse()?, Password::new(PASSWORD)?);
         let plane = self.plane()?;
-        let id = plane.create_user(self.cluster.id, user, None).await?.record.id;
+        let id = plane.create_user(self.cluster.id, user).await?.id;
         plane
             .wait_for_user(self.cluster.id, id, ObjectLifecycle::Active, HEAL)
             .await?;
@@ -181,11 +175,7 @@ impl House {
     pub(crate) async fn create_database(&self, name: &str, owner: UserId) -> anyhow::Result<DatabaseId> {
         let database = CreateDatabase::new(name.parse()?, owner);
         let plane = self.plane()?;
-        Ok(plane
-            .create_database(self.cluster.id, database, None)
-            .await?
-            .record
-            .id)
+        Ok(plane.create_database(self.cluster.id, database).await?.id)
     }
 
     pub(crate) async fn ready(&self, id: DatabaseId) -> anyhow::Result<()> {
@@ -201,9 +191,7 @@ impl House {
             owner: Some(owner),
             ..UpdateDatabase::default()
         };
-        self.plane()?
-            .update_database(self.cluster.id, id, change, None)
-            .await?;
+        self.plane()?.update_database(self.cluster.id, id, change).await?;
         Ok(())
     }
 
@@ -227,8 +215,8 @@ impl House {
         .await
     }
 
-    pub(crate) async fn database(&self, id: DatabaseId) -> anyhow::Result<DatabaseRecord> {
-        Ok(self.plane()?.database(self.cluster.id, id).await?.record)
+    pub(crate) async fn database(&self, id: DatabaseId) -> anyhow::Result<Database> {
+        Ok(self.plane()?.database(self.cluster.id, id).await?)
     }
 
     /// The database's reason, when it is in ERROR and its reason holds this.

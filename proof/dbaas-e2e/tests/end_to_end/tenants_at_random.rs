@@ -141,7 +141,7 @@ impl Run {
                 };
                 let plane = self.house.plane()?;
                 let cluster = self.house.cluster.id;
-                let _ = plane.update_database(cluster, id, update, None).await;
+                let _ = plane.update_database(cluster, id, update).await;
                 if self.rng.random() {
                     let _ = plane.update_extensions(cluster, id, None).await;
                 }
@@ -163,9 +163,7 @@ impl Run {
                     ..UpdateDatabase::default()
                 };
                 let plane = self.house.plane()?;
-                let _ = plane
-                    .update_database(self.house.cluster.id, id, update, None)
-                    .await;
+                let _ = plane.update_database(self.house.cluster.id, id, update).await;
             }
             11 => {
                 let (Some((name, id)), Some((user, user_id))) = (self.database(), self.user()) else {
