@@ -1,5 +1,6 @@
-//! What callers of the [`ControlPlane`](crate::ControlPlane) ask for: typed, so that everything that a field alone can get wrong was found before.
-//! What needs other records (a name that is taken, an owner of another instance) is found by the control plane.
+//! What callers of the [`ControlPlane`](crate::ControlPlane) ask for: typed, so that everything that a field
+//! alone can get wrong was found before. What needs other records (a name that is taken, an owner of another
+//! instance) is found by the control plane.
 
 mod instance;
 mod kept;
@@ -22,8 +23,8 @@ use dbaas_core::version::ImageRef;
 /// A new database.
 #[derive(Debug, Clone)]
 pub struct CreateDatabase {
-    /// Its id, chosen by the caller: the same id and the same request again are the same resource, the same id and another
-    /// request an error. `None`: a new one.
+    /// Its id, chosen by the caller: the same id and the same request again are the same resource, the same
+    /// id and another request an error. `None`: a new one.
     pub id: Option<DatabaseId>,
     /// Unique within the instance.
     pub name: DatabaseName,
@@ -63,17 +64,19 @@ pub struct UpdateDatabase {
     pub owner: Option<UserId>,
     /// Who may use it besides its owner, all of them; who is left out may no longer.
     pub access: Option<Vec<AccessEntry>>,
-    /// Extensions that it is to have, all of them; what is left out is dropped, unless something depends on it.
+    /// Extensions that it is to have, all of them; what is left out is dropped, unless something depends on
+    /// it.
     pub extensions: Option<Vec<ExtensionName>>,
-    /// Only if this is the version of what was asked for (see [`Revision::asked`](crate::view::Revision::asked)).
+    /// Only if this is the version of what was asked for (see
+    /// [`Revision::asked`](crate::view::Revision::asked)).
     pub expected: Option<DocumentVersion>,
 }
 
 /// A new user.
 #[derive(Debug, Clone)]
 pub struct CreateUser {
-    /// Its id, chosen by the caller: the same id and the same request again are the same resource, the same id and another
-    /// request an error. `None`: a new one.
+    /// Its id, chosen by the caller: the same id and the same request again are the same resource, the same
+    /// id and another request an error. `None`: a new one.
     pub id: Option<UserId>,
     /// Unique within the instance.
     pub name: UserName,
@@ -110,7 +113,8 @@ pub struct UpdateUser {
     pub password: Option<Password>,
     /// What the caller calls the new password; the next number if left out.
     pub password_version: Option<PasswordVersion>,
-    /// Only if this is the version of what was asked for (see [`Revision::asked`](crate::view::Revision::asked)).
+    /// Only if this is the version of what was asked for (see
+    /// [`Revision::asked`](crate::view::Revision::asked)).
     pub expected: Option<DocumentVersion>,
 }
 
@@ -125,7 +129,8 @@ pub struct CreateVersion {
     pub image: ImageRef,
     /// Keeps serving the instances that have it, takes no new ones.
     pub deprecated: bool,
-    /// The extensions that databases may be asked to have; `None`: every one that the server says to be trusted.
+    /// The extensions that databases may be asked to have; `None`: every one that the server says to be
+    /// trusted.
     pub extensions: Option<Vec<ExtensionName>>,
     /// Makes the call safe to repeat.
     pub idempotency_key: Option<IdempotencyKey>,
@@ -154,9 +159,11 @@ pub struct UpdateVersion {
     pub description: Option<Description>,
     /// Takes no new instances.
     pub deprecated: Option<bool>,
-    /// The extensions that databases may be asked to have; `Some(None)`: every one that the server says to be trusted. What databases have stays.
+    /// The extensions that databases may be asked to have; `Some(None)`: every one that the server says to be
+    /// trusted. What databases have stays.
     pub extensions: Option<Option<Vec<ExtensionName>>>,
-    /// Only if this is the version of what was asked for (see [`Revision::asked`](crate::view::Revision::asked)).
+    /// Only if this is the version of what was asked for (see
+    /// [`Revision::asked`](crate::view::Revision::asked)).
     pub expected: Option<DocumentVersion>,
 }
 
@@ -188,7 +195,8 @@ impl<T, Id> Listed<T, Id> {
     }
 }
 
-/// Makes a create call safe to repeat: the same key and fingerprint give the answer of the first call, another fingerprint is an error.
+/// Makes a create call safe to repeat: the same key and fingerprint give the answer of the first call,
+/// another fingerprint is an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
     /// The caller's key.

@@ -1,5 +1,6 @@
-//! What the [`ControlPlane`](crate::ControlPlane) answers: resources as a caller may see them. What the store keeps beside that (sealed
-//! credentials, verifiers, the failover protocol's state, what is left to be done) stays inside.
+//! What the [`ControlPlane`](crate::ControlPlane) answers: resources as a caller may see them. What the store
+//! keeps beside that (sealed credentials, verifiers, the failover protocol's state, what is left to be done)
+//! stays inside.
 
 mod database;
 mod element;
@@ -26,10 +27,11 @@ use crate::repository::Versioned;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Revision {
-    /// The version of what was asked for, which a precondition (`If-Match`) names. What the control plane decides and sees does not change it.
+    /// The version of what was asked for, which a precondition (`If-Match`) names. What the control plane
+    /// decides and sees does not change it.
     pub asked: DocumentVersion,
-    /// A number that grows with each change of what the control plane decided or saw; `None` where it writes nothing. With `asked` it tells
-    /// whether a copy is the present one.
+    /// A number that grows with each change of what the control plane decided or saw; `None` where it writes
+    /// nothing. With `asked` it tells whether a copy is the present one.
     pub observed: Option<u64>,
 }
 

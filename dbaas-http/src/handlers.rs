@@ -34,13 +34,13 @@ use crate::conditional::{Precondition, Tag, Tags, etag, precondition_failed};
 use crate::listing::Listing;
 use crate::problem::{Problem, ProblemKind};
 use crate::query::Wait;
-use crate::request::Parent;
+use crate::v1::fields::Parent;
 
 /// How a long poll ended.
 pub(crate) const WAIT_OUTCOME: HeaderName = HeaderName::from_static("dbaas-wait");
 
 /// States of an instance, as `status` and `wait` have them.
-const LIFECYCLES: [(&str, Lifecycle); 4] = [
+pub(crate) const LIFECYCLES: [(&str, Lifecycle); 4] = [
     ("NEW", Lifecycle::New),
     ("IN_PROGRESS", Lifecycle::InProgress),
     ("ACTIVE", Lifecycle::Active),
@@ -268,6 +268,6 @@ where
 }
 
 /// Whether a filter with these values lets this one through.
-fn any_of<T: PartialEq>(wanted: &[T], got: &T) -> bool {
+pub(crate) fn any_of<T: PartialEq>(wanted: &[T], got: &T) -> bool {
     wanted.is_empty() || wanted.contains(got)
 }

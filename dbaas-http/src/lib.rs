@@ -15,13 +15,11 @@
 //! ```
 
 mod access;
-mod answer;
 mod app;
 mod body;
 mod conditional;
 mod decode;
 mod docs_page;
-mod element_answer;
 mod error;
 mod handlers;
 mod linger;
@@ -32,14 +30,14 @@ mod path;
 mod problem;
 mod query;
 mod reference;
-mod request;
 mod routes;
 mod scopes;
+mod v1;
 
 #[doc(hidden)]
 pub use query::query_for_fuzzing;
 #[doc(hidden)]
-pub use request::decode_for_fuzzing;
+pub use v1::decode_for_fuzzing;
 
 pub use access::{Access, Caller, InvalidTokens, TokenStore};
 pub use listing::ListStyle;

@@ -1,4 +1,5 @@
-//! Taking over a role or database that the control plane did not make: asked for explicitly, carried out by the planner.
+//! Taking over a role or database that the control plane did not make: asked for explicitly, carried out by
+//! the planner.
 
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{DatabaseId, InstanceId, UserId};
@@ -14,8 +15,9 @@ use crate::view::{Database, User};
 const ASKED: &str = "accepted; what has its name in PostgreSQL is about to be taken over";
 
 impl ControlPlane {
-    /// Takes over the database of this resource's name that the control plane did not make, such as one that somebody restored: from then on it is this
-    /// resource's, and is set to what that asks for. Events say what came of it. Where nothing of that name waits to be taken over, nothing is done.
+    /// Takes over the database of this resource's name that the control plane did not make, such as one that
+    /// somebody restored: from then on it is this resource's, and is set to what that asks for. Events say
+    /// what came of it. Where nothing of that name waits to be taken over, nothing is done.
     pub async fn adopt_database(
         &self,
         instance: InstanceId,
@@ -37,8 +39,8 @@ impl ControlPlane {
         adopted.map(Database::of)
     }
 
-    /// Takes over the role of this user's name that the control plane did not make: from then on it is this user's, with this user's password. A superuser's
-    /// is not taken over.
+    /// Takes over the role of this user's name that the control plane did not make: from then on it is this
+    /// user's, with this user's password. A superuser's is not taken over.
     pub async fn adopt_user(
         &self,
         instance: InstanceId,

@@ -30,7 +30,8 @@ pub(super) trait Object: Record + Clone + PartialEq + Send + Sync {
 /// What is to be written of an object that was read. The same record again: nothing.
 pub(super) type Wanted<R> = (R, Change);
 
-/// Holds a caller to the version that it expects, if any. The engine's writes are no other version: they are documents of their own.
+/// Holds a caller to the version that it expects, if any. The engine's writes are no other version: they are
+/// documents of their own.
 pub(super) fn check<R>(expected: Option<DocumentVersion>, read: &Versioned<R>) -> Result<(), ControlError> {
     match expected {
         Some(expected) if expected != read.version => Err(ControlError::VersionMismatch),
@@ -64,8 +65,8 @@ pub(super) fn unless_lost<T>(
     }
 }
 
-/// Waits before a try: not at all before the first one, then a random time that grows, so that many who lost do not all come
-/// back at once.
+/// Waits before a try: not at all before the first one, then a random time that grows, so that many who lost
+/// do not all come back at once.
 pub(super) async fn before_try(ports: &Ports, attempt: u32) {
     if attempt == 0 {
         return;
@@ -105,8 +106,9 @@ impl Inner {
             .ok_or_else(|| object_not_found::<R>(id))
     }
 
-    /// Changes what is asked of an object: reads it and its instance, lets `decide` change it, writes that, and wakes the engine. `decide`
-    /// is called again with what is read then if another write came first. Nothing is written if the record stays as it is.
+    /// Changes what is asked of an object: reads it and its instance, lets `decide` change it, writes that,
+    /// and wakes the engine. `decide` is called again with what is read then if another write came first.
+    /// Nothing is written if the record stays as it is.
     pub(super) async fn change_object<R, F>(
         &self,
         instance: InstanceId,

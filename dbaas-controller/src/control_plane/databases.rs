@@ -84,8 +84,8 @@ impl ControlPlane {
         written.map(Database::of)
     }
 
-    /// Asks for what keeps the owner of a database out of it to be put back; see [`repair`](Database::repair) for what came of it.
-    /// Asking again while that is under way changes nothing.
+    /// Asks for what keeps the owner of a database out of it to be put back; see [`repair`](Database::repair)
+    /// for what came of it. Asking again while that is under way changes nothing.
     pub async fn repair_database_access(
         &self,
         instance: InstanceId,
@@ -106,8 +106,8 @@ impl ControlPlane {
         written.map(Database::of)
     }
 
-    /// Asks for the extensions of a database to be brought to the versions that its server offers. Asking again while that is under way changes nothing, nor does
-    /// asking where it is to have none.
+    /// Asks for the extensions of a database to be brought to the versions that its server offers. Asking
+    /// again while that is under way changes nothing, nor does asking where it is to have none.
     pub async fn update_extensions(
         &self,
         instance: InstanceId,
@@ -130,8 +130,8 @@ impl ControlPlane {
         written.map(Database::of)
     }
 
-    /// Drops a database with its data, also while clients are connected to it. Returns as soon as that is written down, and
-    /// also when it was before; [`ControlError::NotFound`] when it is gone.
+    /// Drops a database with its data, also while clients are connected to it. Returns as soon as that is
+    /// written down, and also when it was before; [`ControlError::NotFound`] when it is gone.
     pub async fn delete_database(
         &self,
         instance: InstanceId,
@@ -279,8 +279,8 @@ async fn users_with_access(
     }
 }
 
-/// Whether a database of the instance may be asked to have these. Everything that is wrong with the list, at once. `present`: what it is to have already
-/// may stay, whatever its version has come to allow.
+/// Whether a database of the instance may be asked to have these. Everything that is wrong with the list, at
+/// once. `present`: what it is to have already may stay, whatever its version has come to allow.
 async fn allowed_extensions(
     ports: &Ports,
     instance: &InstanceRecord,

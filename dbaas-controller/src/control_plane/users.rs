@@ -112,8 +112,8 @@ impl ControlPlane {
         Ok(listed.map(User::of))
     }
 
-    /// Changes a user; what the update leaves out stays. Nothing is written if nothing changes, also if the password is the
-    /// one that it has.
+    /// Changes a user; what the update leaves out stays. Nothing is written if nothing changes, also if the
+    /// password is the one that it has.
     pub async fn update_user(
         &self,
         instance: InstanceId,
@@ -135,8 +135,8 @@ impl ControlPlane {
         written.map(User::of)
     }
 
-    /// Asks for what keeps a user from logging in to be put back; see [`repair`](User::repair) for what came of it. Asking
-    /// again while that is under way changes nothing.
+    /// Asks for what keeps a user from logging in to be put back; see [`repair`](User::repair) for what came
+    /// of it. Asking again while that is under way changes nothing.
     pub async fn repair_user_access(
         &self,
         instance: InstanceId,
@@ -156,8 +156,8 @@ impl ControlPlane {
         written.map(User::of)
     }
 
-    /// Drops a user. Refused while it owns databases, or is in the access list of one. Returns as soon as that is written down, and also when it was before;
-    /// [`ControlError::NotFound`] when it is gone.
+    /// Drops a user. Refused while it owns databases, or is in the access list of one. Returns as soon as
+    /// that is written down, and also when it was before; [`ControlError::NotFound`] when it is gone.
     pub async fn delete_user(
         &self,
         instance: InstanceId,
@@ -178,8 +178,8 @@ impl ControlPlane {
             record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
             record.reason = "accepted; it is about to be dropped".to_owned();
             let message = format!("asked for: drop user \"{}\"", record.name);
-            // Databases refer to their owner, and a new one requires its owner unchanged: whichever of the two calls comes
-            // second is refused.
+            // Databases refer to their owner, and a new one requires its owner unchanged: whichever of the
+            // two calls comes second is refused.
             let change = Change::new()
                 .event(instance, None, now, "user_delete_requested", message)
                 .require_unreferenced(id.uuid());
@@ -258,8 +258,8 @@ impl Update {
 }
 
 impl Ports {
-    /// What PostgreSQL checks the password against: `current` if that is of the same password. Off the runtime's threads,
-    /// since it takes milliseconds.
+    /// What PostgreSQL checks the password against: `current` if that is of the same password. Off the
+    /// runtime's threads, since it takes milliseconds.
     async fn new_verifier(
         &self,
         password: Arc<Password>,

@@ -17,8 +17,8 @@ use super::IdempotencyKey;
 /// A new instance.
 #[derive(Debug, Clone)]
 pub struct CreateInstance {
-    /// Its id, chosen by the caller: the same id and the same request again are the same resource, the same id and another
-    /// request an error. `None`: a new one.
+    /// Its id, chosen by the caller: the same id and the same request again are the same resource, the same
+    /// id and another request an error. `None`: a new one.
     pub id: Option<InstanceId>,
     /// Unique within the project.
     pub name: InstanceName,
@@ -45,8 +45,8 @@ pub struct CreateInstance {
 }
 
 impl CreateInstance {
-    /// One small node (1 core, 1,024 MB, 10 GB; one synchronous replica as soon as there are more nodes) in the default project. Change what
-    /// is to be different.
+    /// One small node (1 core, 1,024 MB, 10 GB; one synchronous replica as soon as there are more nodes) in
+    /// the default project. Change what is to be different.
     pub fn new(name: InstanceName, version: VersionId) -> Self {
         CreateInstance {
             id: None,
@@ -101,11 +101,13 @@ pub struct UpdateInstance {
     pub nodes: Option<NodeCount>,
     /// How many standbys a commit waits for.
     pub sync_replicas: Option<SyncReplicas>,
-    /// A version of the catalogue: must be the same major as the present one (a minor upgrade), not deprecated unless unchanged.
+    /// A version of the catalogue: must be the same major as the present one (a minor upgrade), not
+    /// deprecated unless unchanged.
     pub version: Option<VersionId>,
     /// Settings of PostgreSQL, by name; `None` takes one back. Those that are not named stay.
     pub parameters: BTreeMap<String, Option<String>>,
-    /// Only if this is the version of what was asked for (see [`Revision::asked`](crate::view::Revision::asked)).
+    /// Only if this is the version of what was asked for (see
+    /// [`Revision::asked`](crate::view::Revision::asked)).
     pub expected: Option<DocumentVersion>,
 }
 
@@ -135,10 +137,11 @@ pub enum InstanceAction {
 pub struct ActOnInstance {
     /// What is asked for.
     pub action: InstanceAction,
-    /// Only if this is the version of what was asked for (see [`Revision::asked`](crate::view::Revision::asked)).
+    /// Only if this is the version of what was asked for (see
+    /// [`Revision::asked`](crate::view::Revision::asked)).
     pub expected: Option<DocumentVersion>,
-    /// Makes the call safe to repeat: one with the key and fingerprint of an earlier one does nothing, and answers the instance as it is
-    /// now.
+    /// Makes the call safe to repeat: one with the key and fingerprint of an earlier one does nothing, and
+    /// answers the instance as it is now.
     pub idempotency_key: Option<IdempotencyKey>,
 }
 
@@ -152,7 +155,8 @@ impl From<InstanceAction> for ActOnInstance {
     }
 }
 
-/// Which instances a listing wants: an empty filter matches everything, several values of one filter match any of them.
+/// Which instances a listing wants: an empty filter matches everything, several values of one filter match
+/// any of them.
 #[derive(Debug, Clone, Default)]
 pub struct InstanceFilter {
     /// Only of these projects.

@@ -53,7 +53,8 @@ impl CreatePassword {
     }
 }
 
-/// Changes of a password; `None` leaves a field as it is. Another method, length or rotation makes another value.
+/// Changes of a password; `None` leaves a field as it is. Another method, length or rotation makes another
+/// value.
 #[derive(Debug, Clone, Default)]
 pub struct UpdatePassword {
     /// For people.
@@ -68,7 +69,8 @@ pub struct UpdatePassword {
     pub rotation: Option<u64>,
     /// The value, for [`Method::Manual`] only.
     pub value: Option<Secret>,
-    /// Only if this is the version of what was asked for (see [`Revision::asked`](crate::view::Revision::asked)).
+    /// Only if this is the version of what was asked for (see
+    /// [`Revision::asked`](crate::view::Revision::asked)).
     pub expected: Option<DocumentVersion>,
 }
 
@@ -120,7 +122,8 @@ pub struct UpdateConfig {
     pub fields: BTreeMap<String, Json>,
     /// The text, and whether it holds a secret.
     pub content: Option<(Secret, bool)>,
-    /// Only if this is the version of what was asked for (see [`Revision::asked`](crate::view::Revision::asked)).
+    /// Only if this is the version of what was asked for (see
+    /// [`Revision::asked`](crate::view::Revision::asked)).
     pub expected: Option<DocumentVersion>,
 }
 
@@ -162,7 +165,8 @@ pub struct UpdateVariable {
     pub description: Option<Description>,
     /// The value.
     pub value: Option<Json>,
-    /// Only if this is the version of what was asked for (see [`Revision::asked`](crate::view::Revision::asked)).
+    /// Only if this is the version of what was asked for (see
+    /// [`Revision::asked`](crate::view::Revision::asked)).
     pub expected: Option<DocumentVersion>,
 }
 
@@ -206,6 +210,7 @@ pub struct UpdateToken {
     pub description: Option<Description>,
     /// What it allows, in words: all of them.
     pub scopes: Option<Vec<String>>,
-    /// Only if this is the version of what was asked for (see [`Revision::asked`](crate::view::Revision::asked)).
+    /// Only if this is the version of what was asked for (see
+    /// [`Revision::asked`](crate::view::Revision::asked)).
     pub expected: Option<DocumentVersion>,
 }

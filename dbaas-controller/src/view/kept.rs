@@ -1,4 +1,5 @@
-//! What is kept for manifests and people: [`StoredPassword`], [`StoredConfig`], [`Variable`], [`Token`]. None of them shows a secret.
+//! What is kept for manifests and people: [`StoredPassword`], [`StoredConfig`], [`Variable`], [`Token`]. None
+//! of them shows a secret.
 
 use std::collections::BTreeMap;
 

@@ -25,7 +25,8 @@ pub struct Version {
     pub symbolic_name: String,
     /// It takes no new instances.
     pub deprecated: bool,
-    /// The extensions that databases may be asked to have; `None`: every one that the server says to be trusted.
+    /// The extensions that databases may be asked to have; `None`: every one that the server says to be
+    /// trusted.
     pub extensions: Option<Vec<ExtensionName>>,
     /// When it was added.
     pub created_at: Timestamp,

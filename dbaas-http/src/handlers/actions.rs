@@ -9,7 +9,6 @@ use dbaas_controller::request::ActOnInstance;
 
 use super::{one, project_of};
 use crate::access::Caller;
-use crate::answer::{DatabaseAnswer, InstanceAnswer, UserAnswer};
 use crate::app::App;
 use crate::body::OptionalJsonBody;
 use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
@@ -17,7 +16,10 @@ use crate::path::{DatabasePath, InstancePath, UserPath};
 use crate::problem::Problem;
 use crate::query::NoQuery;
 use crate::reference::instance_uri;
-use crate::request::{self, ActionName};
+use crate::v1::actions::{self, ActionName};
+use crate::v1::databases::Database;
+use crate::v1::instances::Instance;
+use crate::v1::users::User;
 
 /// A handler for each name; they differ in the body that they take.
 macro_rules! action {
@@ -58,11 +60,11 @@ pub(crate) async fn repair_database_access(
     body: OptionalJsonBody,
 ) -> Result<Response, Problem> {
     let precondition = Precondition::read(&headers)?;
-    request::nothing(body.object()?)?;
+    actions::nothing(body.object()?)?;
     let present = app.control.database(instance, id).await?;
     let expected = precondition.check(present.revision)?;
     let after = app.control.repair_database_access(instance, id, expected).await?;
-    let answer = DatabaseAnswer::of(&after, project_of(&app, instance).await?);
+    let answer = Database::of(&after, project_of(&app, instance).await?);
     Ok(one(StatusCode::ACCEPTED, after.revision, &answer))
 }
 
@@ -74,11 +76,11 @@ pub(crate) async fn update_extensions(
     body: OptionalJsonBody,
 ) -> Result<Response, Problem> {
     let precondition = Precondition::read(&headers)?;
-    request::nothing(body.object()?)?;
+    actions::nothing(body.object()?)?;
     let present = app.control.database(instance, id).await?;
     let expected = precondition.check(present.revision)?;
     let after = app.control.update_extensions(instance, id, expected).await?;
-    let answer = DatabaseAnswer::of(&after, project_of(&app, instance).await?);
+    let answer = Database::of(&after, project_of(&app, instance).await?);
     Ok(one(StatusCode::ACCEPTED, after.revision, &answer))
 }
 
@@ -90,11 +92,11 @@ pub(crate) async fn repair_user_access(
     body: OptionalJsonBody,
 ) -> Result<Response, Problem> {
     let precondition = Precondition::read(&headers)?;
-    request::nothing(body.object()?)?;
+    actions::nothing(body.object()?)?;
     let present = app.control.user(instance, id).await?;
     let expected = precondition.check(present.revision)?;
     let after = app.control.repair_user_access(instance, id, expected).await?;
-    let answer = UserAnswer::of(&after, project_of(&app, instance).await?);
+    let answer = User::of(&after, project_of(&app, instance).await?);
     Ok(one(StatusCode::ACCEPTED, after.revision, &answer))
 }
 
@@ -110,7 +112,7 @@ async fn act(
     let path = format!("{}/actions/{name:?}", instance_uri(id));
     let key = idempotency_key(&headers, &caller.scope(), &path, body.bytes(), BodySecrecy::Plain)?;
     let precondition = Precondition::read(&headers)?;
-    let action = request::action(name, body.object()?)?;
+    let action = actions::action(name, body.object()?)?;
     let expected = match precondition.version() {
         // Judged together with the key: a call that is repeated does not find the version that it was meant for.
         Some(version) => Some(version),
@@ -123,9 +125,5 @@ async fn act(
         idempotency_key: key,
     };
     let after = app.control.act_on_instance(id, act).await?;
-    Ok(one(
-        StatusCode::ACCEPTED,
-        after.revision,
-        &InstanceAnswer::of(&after),
-    ))
+    Ok(one(StatusCode::ACCEPTED, after.revision, &Instance::of(&after)))
 }

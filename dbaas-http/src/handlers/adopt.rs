@@ -7,14 +7,15 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
 use super::{Parent, one};
-use crate::answer::{DatabaseAnswer, UserAnswer};
 use crate::app::App;
 use crate::body::OptionalJsonBody;
 use crate::conditional::Precondition;
 use crate::path::{DatabasePath, UserPath};
 use crate::problem::Problem;
 use crate::query::NoQuery;
-use crate::request;
+use crate::v1::actions;
+use crate::v1::databases::Database;
+use crate::v1::users::User;
 
 pub(crate) async fn database(
     State(app): State<Arc<App>>,
@@ -24,12 +25,12 @@ pub(crate) async fn database(
     body: OptionalJsonBody,
 ) -> Result<Response, Problem> {
     let precondition = Precondition::read(&headers)?;
-    request::nothing(body.object()?)?;
+    actions::nothing(body.object()?)?;
     let parent = Parent::of(&app, instance).await?;
     let present = app.control.database(instance, id).await?;
     let expected = precondition.check(present.revision)?;
     let after = app.control.adopt_database(instance, id, expected).await?;
-    let answer = DatabaseAnswer::of(&after, parent.project);
+    let answer = Database::of(&after, parent.project);
     Ok(one(StatusCode::ACCEPTED, after.revision, &answer))
 }
 
@@ -41,11 +42,11 @@ pub(crate) async fn user(
     body: OptionalJsonBody,
 ) -> Result<Response, Problem> {
     let precondition = Precondition::read(&headers)?;
-    request::nothing(body.object()?)?;
+    actions::nothing(body.object()?)?;
     let parent = Parent::of(&app, instance).await?;
     let present = app.control.user(instance, id).await?;
     let expected = precondition.check(present.revision)?;
     let after = app.control.adopt_user(instance, id, expected).await?;
-    let answer = UserAnswer::of(&after, parent.project);
+    let answer = User::of(&after, parent.project);
     Ok(one(StatusCode::ACCEPTED, after.revision, &answer))
 }

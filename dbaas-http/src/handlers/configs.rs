@@ -14,13 +14,13 @@ use super::{deleted, fresh, known, page};
 use crate::access::{Caller, Identity};
 use crate::app::App;
 use crate::conditional::Precondition;
-use crate::element_answer::ConfigAnswer;
 use crate::error::not_found;
 use crate::listing::{Listing, Wanted};
 use crate::path::KeptPath;
 use crate::problem::Problem;
 use crate::query::{Collection, NoQuery, Query};
 use crate::scopes::READ_SECRET;
+use crate::v1::values::Config;
 
 async fn visible(app: &App, caller: Caller, id: Uuid) -> Result<StoredConfig, Problem> {
     let found = app.control.config(id).await?;
@@ -46,7 +46,7 @@ pub(crate) async fn list(
     Ok(page(
         Listing::new("configs", Collection::Configs, paging.limit, style),
         &listed,
-        ConfigAnswer::of,
+        Config::of,
     ))
 }
 
@@ -61,10 +61,10 @@ pub(crate) async fn read(
     let known = known(&headers)?;
     let found = visible(&app, identity.caller, id).await?;
     if found.is_secret && !identity.scopes.allow(READ_SECRET) {
-        return Ok(fresh(known, found.revision, &ConfigAnswer::of(&found)));
+        return Ok(fresh(known, found.revision, &Config::of(&found)));
     }
     let content = app.control.config_content(id, &identity.who).await?;
-    let answer = ConfigAnswer::of(&found).with(content.expose());
+    let answer = Config::of(&found).with(content.expose());
     Ok(fresh(known, found.revision, &answer))
 }
 

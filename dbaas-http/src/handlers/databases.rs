@@ -16,7 +16,6 @@ use super::{
     one, project_of, waited,
 };
 use crate::access::Caller;
-use crate::answer::{DatabaseAnswer, fields_of};
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
@@ -25,7 +24,8 @@ use crate::path::{DatabasePath, InstancePath};
 use crate::problem::Problem;
 use crate::query::{Collection, NoQuery, Query, one_of, parsed};
 use crate::reference::{database_uri, instance_uri};
-use crate::request::{self, Parent};
+use crate::v1::fields::Parent;
+use crate::v1::{self, fields_of};
 
 /// A user of whichever instance: one of another instance owns nothing here.
 fn owner(text: &str) -> Result<UserId, InvalidReference> {
@@ -78,7 +78,7 @@ pub(crate) async fn list(
     Ok(part.answer(
         listing,
         |id| id.uuid(),
-        |record| DatabaseAnswer::of(record, project),
+        |record| v1::databases::Database::of(record, project),
     ))
 }
 
@@ -93,14 +93,14 @@ pub(crate) async fn create(
     let path = format!("{}/databases", instance_uri(instance));
     let key = idempotency_key(&headers, &caller.scope(), &path, body.bytes(), BodySecrecy::Plain)?;
     let parent = Parent::of(&app, instance).await?;
-    let mut create = request::create_database(body.object()?, parent)?;
+    let mut create = v1::databases::create(body.object()?, parent)?;
     create.idempotency_key = key;
     let made = app.control.create_database(instance, create).await;
     let made = made.map_err(|error| not_created(error, Some(instance)))?;
     created(
         &database_uri(instance, made.id),
         made.revision,
-        &DatabaseAnswer::of(&made, parent.project),
+        &v1::databases::Database::of(&made, parent.project),
     )
 }
 
@@ -116,7 +116,11 @@ pub(crate) async fn read(
     let project = project_of(&app, instance).await?;
     let Some(wait) = wait else {
         let found = app.control.database(instance, id).await?;
-        return Ok(fresh(known, found.revision, &DatabaseAnswer::of(&found, project)));
+        return Ok(fresh(
+            known,
+            found.revision,
+            &v1::databases::Database::of(&found, project),
+        ));
     };
     let wait = bounded(&app, wait);
     let waiting = app
@@ -126,7 +130,7 @@ pub(crate) async fn read(
     Ok(outcome.mark(one(
         StatusCode::OK,
         found.revision,
-        &DatabaseAnswer::of(&found, project),
+        &v1::databases::Database::of(&found, project),
     )))
 }
 
@@ -141,14 +145,14 @@ pub(crate) async fn update(
     let parent = Parent::of(&app, instance).await?;
     let present = app.control.database(instance, id).await?;
     let expected = precondition.check(present.revision)?;
-    let fields = fields_of(&DatabaseAnswer::of(&present, parent.project))?;
-    let mut update = request::update_database(body.object()?, parent, &fields)?;
+    let fields = fields_of(&v1::databases::Database::of(&present, parent.project))?;
+    let mut update = v1::databases::update(body.object()?, parent, &fields)?;
     update.expected = expected;
     let updated = app.control.update_database(instance, id, update).await?;
     Ok(one(
         StatusCode::OK,
         updated.revision,
-        &DatabaseAnswer::of(&updated, parent.project),
+        &v1::databases::Database::of(&updated, parent.project),
     ))
 }
 

@@ -15,14 +15,14 @@ use super::events::{Log, after, stream};
 use super::manifests::project_of;
 use super::{fresh, known, page};
 use crate::access::Caller;
-use crate::answer::EventAnswer;
 use crate::app::{App, WaitingPlace, wants_event_stream};
-use crate::element_answer::{ElementAnswer, ResourceAnswer, exports, imports};
 use crate::error::not_found;
 use crate::listing::{Listing, Wanted};
 use crate::path::KeptPath;
 use crate::problem::Problem;
 use crate::query::{Collection, NoQuery, Query, parsed, sequence};
+use crate::v1::elements::{self, exports, imports};
+use crate::v1::events::Event;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -52,7 +52,7 @@ pub(crate) async fn list(
     Ok(page(
         Listing::new("elements", Collection::Elements, paging.limit, style),
         &listed,
-        ElementAnswer::of,
+        elements::Element::of,
     ))
 }
 
@@ -65,7 +65,7 @@ pub(crate) async fn read(
 ) -> Result<Response, Problem> {
     let known = known(&headers)?;
     let found = visible(&app, caller, id).await?;
-    Ok(fresh(known, found.revision, &ElementAnswer::of(&found)))
+    Ok(fresh(known, found.revision, &elements::Element::of(&found)))
 }
 
 pub(crate) async fn resources(
@@ -76,7 +76,7 @@ pub(crate) async fn resources(
 ) -> Result<Response, Problem> {
     visible(&app, caller, id).await?;
     let found = app.control.element_resources(id).await?;
-    let resources: Vec<ResourceAnswer> = found.iter().map(ResourceAnswer::of).collect();
+    let resources: Vec<elements::Resource> = found.iter().map(elements::Resource::of).collect();
     Ok(Json(json!({ "resources": resources })).into_response())
 }
 
@@ -131,6 +131,6 @@ pub(crate) async fn events(
     let found = app.control.events_about(id, after.unwrap_or(0), limit).await?;
     let next = found.last().filter(|_| found.len() == limit);
     let next = next.map(|last| Collection::Events.log_cursor(last.sequence));
-    let events: Vec<EventAnswer<'_>> = found.iter().map(EventAnswer::of).collect();
+    let events: Vec<Event<'_>> = found.iter().map(Event::of).collect();
     Ok(Json(json!({ "events": events, "next": next })).into_response())
 }

@@ -20,12 +20,12 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::answer::EventAnswer;
 use crate::app::{App, WaitingPlace, wants_event_stream};
 use crate::listing::{Listing, Wanted};
 use crate::path::InstancePath;
 use crate::problem::Problem;
 use crate::query::{Collection, Query, sequence};
+use crate::v1;
 
 /// Where an event stream goes on after its connection broke.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -84,7 +84,7 @@ pub(crate) async fn list(
         let cursor = Collection::Events.log_cursor(last.sequence);
         (cursor, last.sequence.to_string())
     });
-    let events: Vec<EventAnswer<'_>> = events.iter().map(EventAnswer::of).collect();
+    let events: Vec<v1::events::Event<'_>> = events.iter().map(v1::events::Event::of).collect();
     Ok(Listing::new("events", Collection::Events, limit, wanted).page(&events, next))
 }
 
@@ -214,7 +214,7 @@ impl Follower {
 }
 
 fn sent(event: &StoredEvent) -> Event {
-    let json = serde_json::to_string(&EventAnswer::of(event)).unwrap_or_default();
+    let json = serde_json::to_string(&v1::events::Event::of(event)).unwrap_or_default();
     let sent = Event::default().id(event.sequence.to_string()).data(json);
     // A field of the stream is one line.
     let is_word = event.event.kind.bytes().all(|b| b.is_ascii_graphic());

@@ -21,13 +21,13 @@ use crate::app::App;
 use crate::body::{DocumentBody, OptionalJsonBody};
 use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
 use crate::decode::{Decoder, Object, boolean};
-use crate::element_answer::{AppliedAnswer, ElementAnswer, ManifestAnswer, PlanAnswer};
 use crate::error::not_found;
 use crate::listing::{Listing, Wanted};
 use crate::path::KeptPath;
 use crate::problem::Problem;
 use crate::query::{Collection, NoQuery, Query, parsed};
 use crate::scopes::READ_SECRET;
+use crate::v1::elements::{Applied, Element, Manifest, Plan};
 
 const PATH: &str = "/v1/em/manifests";
 
@@ -84,7 +84,7 @@ pub(crate) async fn list(
     Ok(page(
         Listing::new("manifests", Collection::Manifests, paging.limit, style),
         &listed,
-        ManifestAnswer::of,
+        Manifest::of,
     ))
 }
 
@@ -119,7 +119,7 @@ pub(crate) async fn create(
     let made = app.control.create_manifest(request).await;
     let made = made.map_err(|error| not_created(error, None))?;
     let uri = format!("{PATH}/{}", made.id);
-    created(&uri, made.revision, &ManifestAnswer::of(&made))
+    created(&uri, made.revision, &Manifest::of(&made))
 }
 
 pub(crate) async fn read(
@@ -138,7 +138,7 @@ pub(crate) async fn read(
         let yaml = [(header::CONTENT_TYPE, "application/yaml")];
         return Ok((yaml, text.expose().to_owned()).into_response());
     }
-    Ok(fresh(known, found.revision, &ManifestAnswer::of(&found)))
+    Ok(fresh(known, found.revision, &Manifest::of(&found)))
 }
 
 /// Whether the client asks for the text itself.
@@ -167,11 +167,7 @@ pub(crate) async fn replace(
         ..ManifestRequest::new(body.text()?)
     };
     let written = app.control.replace_manifest(id, request, expected).await?;
-    Ok(one(
-        StatusCode::OK,
-        written.revision,
-        &ManifestAnswer::of(&written),
-    ))
+    Ok(one(StatusCode::OK, written.revision, &Manifest::of(&written)))
 }
 
 pub(crate) async fn delete(
@@ -250,7 +246,7 @@ pub(crate) async fn plan(
     let said = said(body.object()?)?;
     let request = request(&app, caller, id, &said).await?;
     let plan = app.control.plan_manifest(request, said.destroy()).await?;
-    Ok(Json(PlanAnswer::of(&plan)).into_response())
+    Ok(Json(Plan::of(&plan)).into_response())
 }
 
 /// `install` and `upgrade`: the element becomes what the manifest says.
@@ -268,9 +264,9 @@ pub(crate) async fn install(
         ..ApplyOptions::default()
     };
     let (element, plan) = app.control.begin_apply(request, options).await?;
-    let answer = AppliedAnswer {
-        element: ElementAnswer::of(&element),
-        plan: PlanAnswer::of(&plan),
+    let answer = Applied {
+        element: Element::of(&element),
+        plan: Plan::of(&plan),
     };
     Ok(one(StatusCode::ACCEPTED, element.revision, &answer))
 }
@@ -312,5 +308,5 @@ async fn uninstalled(app: &App, id: Uuid, destroy: Destroy) -> Result<Response, 
     app.control.begin_uninstall(id, options).await?;
     // It may be gone already.
     let now = app.control.element(id).await.unwrap_or(before);
-    Ok(one(StatusCode::ACCEPTED, now.revision, &ElementAnswer::of(&now)))
+    Ok(one(StatusCode::ACCEPTED, now.revision, &Element::of(&now)))
 }

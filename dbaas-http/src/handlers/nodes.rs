@@ -9,12 +9,12 @@ use dbaas_core::connection::ConnectionStrings;
 use dbaas_core::limits;
 use dbaas_core::name::{DatabaseName, UserName};
 
-use crate::answer::{ConnectionAnswer, NodeAnswer};
 use crate::app::App;
 use crate::listing::Wanted;
 use crate::path::{InstancePath, NodePath};
 use crate::problem::Problem;
 use crate::query::{NoQuery, Query, parsed, whole_in};
+use crate::v1::nodes::{Connection, Node};
 
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
@@ -23,7 +23,7 @@ pub(crate) async fn list(
     _: NoQuery,
 ) -> Result<Response, Problem> {
     let nodes = app.control.nodes(id).await?;
-    let nodes: Vec<NodeAnswer<'_>> = nodes.iter().map(NodeAnswer::of).collect();
+    let nodes: Vec<Node<'_>> = nodes.iter().map(Node::of).collect();
     Ok(wanted.whole("nodes", &nodes))
 }
 
@@ -45,7 +45,7 @@ pub(crate) async fn connection(
     State(app): State<Arc<App>>,
     InstancePath(id): InstancePath,
     mut query: Query,
-) -> Result<Json<ConnectionAnswer>, Problem> {
+) -> Result<Json<Connection>, Problem> {
     let user: Option<UserName> = query.one("user", parsed);
     let database: Option<DatabaseName> = query.one("database", parsed);
     query.finish()?;
@@ -62,7 +62,7 @@ pub(crate) async fn connection(
         strings
     });
     let of = |text: fn(&ConnectionStrings) -> String| strings.as_ref().map(text);
-    Ok(Json(ConnectionAnswer {
+    Ok(Json(Connection {
         uri: of(ConnectionStrings::uri),
         read_only_uri: of(ConnectionStrings::read_only_uri),
         jdbc_url: of(ConnectionStrings::jdbc_url),

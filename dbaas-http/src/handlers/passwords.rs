@@ -11,7 +11,6 @@ use dbaas_controller::view::{Method, StoredPassword};
 use dbaas_core::id::ProjectId;
 use dbaas_core::name::{Description, InstanceName};
 use dbaas_core::secret::Secret;
-use serde_json::json;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -22,12 +21,13 @@ use crate::app::App;
 use crate::body::JsonBody;
 use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
 use crate::decode::{Decoder, parsed, text};
-use crate::element_answer::PasswordAnswer;
 use crate::error::not_found;
 use crate::listing::{Listing, Wanted};
 use crate::path::KeptPath;
 use crate::problem::Problem;
 use crate::query::{Collection, NoQuery, Query};
+use crate::v1::fields_of;
+use crate::v1::values::{self, PASSWORD_FIXED, PasswordValue};
 
 const PATH: &str = "/v1/secret/passwords";
 
@@ -84,7 +84,7 @@ pub(crate) async fn list(
     Ok(page(
         Listing::new("passwords", Collection::Passwords, paging.limit, style),
         &listed,
-        PasswordAnswer::of,
+        values::Password::of,
     ))
 }
 
@@ -128,7 +128,7 @@ pub(crate) async fn create(
     created(
         &format!("{PATH}/{}", made.id),
         made.revision,
-        &PasswordAnswer::of(&made),
+        &values::Password::of(&made),
     )
 }
 
@@ -141,7 +141,7 @@ pub(crate) async fn read(
 ) -> Result<Response, Problem> {
     let known = known(&headers)?;
     let found = visible(&app, caller, id).await?;
-    Ok(fresh(known, found.revision, &PasswordAnswer::of(&found)))
+    Ok(fresh(known, found.revision, &values::Password::of(&found)))
 }
 
 /// The value itself. Who read it is in the log before it is answered.
@@ -153,7 +153,8 @@ pub(crate) async fn read_value(
 ) -> Result<Response, Problem> {
     visible(&app, identity.caller, id).await?;
     let value = app.control.password_value(id, &identity.who).await?;
-    Ok(Json(json!({ "value": value.expose() })).into_response())
+    let value = value.expose();
+    Ok(Json(PasswordValue { value }).into_response())
 }
 
 pub(crate) async fn update(
@@ -167,7 +168,7 @@ pub(crate) async fn update(
     let precondition = Precondition::read(&headers)?;
     let present = visible(&app, caller, id).await?;
     let expected = precondition.check(present.revision)?;
-    let fields = crate::answer::fields_of(&PasswordAnswer::of(&present))?;
+    let fields = fields_of(&values::Password::of(&present))?;
     let mut d = Decoder::new("a password", body.object()?);
     let update = UpdatePassword {
         name: d.optional("name", parsed::<InstanceName>),
@@ -178,7 +179,7 @@ pub(crate) async fn update(
         value: d.optional("value", value),
         expected,
     };
-    for fixed in ["uuid", "project_id", "constructor", "created_at", "updated_at"] {
+    for fixed in PASSWORD_FIXED {
         d.unchanged(fixed, fields.get(fixed), "cannot be changed");
     }
     let update = d.finish(|| Some(update))?;
@@ -186,7 +187,7 @@ pub(crate) async fn update(
     Ok(one(
         StatusCode::OK,
         updated.revision,
-        &PasswordAnswer::of(&updated),
+        &values::Password::of(&updated),
     ))
 }
 

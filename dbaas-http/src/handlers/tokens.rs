@@ -13,21 +13,19 @@ use serde_json::value::RawValue;
 use super::passwords::id as read_id;
 use super::{created, deleted, fresh, known, not_created, one, page};
 use crate::access::Identity;
-use crate::answer::fields_of;
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
 use crate::decode::{Decoder, parsed};
-use crate::element_answer::{NewTokenAnswer, TokenAnswer};
 use crate::listing::{Listing, Wanted};
 use crate::path::KeptPath;
 use crate::problem::{Problem, ProblemKind};
 use crate::query::{Collection, NoQuery, Query, parsed as parsed_parameter};
 use crate::scopes::{InvalidScope, SCOPES_MAX, Scopes};
+use crate::v1::fields_of;
+use crate::v1::tokens::{FIXED, NewToken, Token};
 
 const PATH: &str = "/v1/iam/tokens";
-/// Fields of an answer that nobody sets.
-pub(crate) const READ_ONLY: [&str; 4] = ["uuid", "project_id", "created_at", "updated_at"];
 
 fn scopes(raw: &RawValue) -> Result<Scopes, String> {
     let words: Vec<String> =
@@ -68,7 +66,7 @@ pub(crate) async fn list(
     Ok(page(
         Listing::new("tokens", Collection::Tokens, paging.limit, style),
         &listed,
-        TokenAnswer::of,
+        Token::of,
     ))
 }
 
@@ -103,9 +101,9 @@ pub(crate) async fn create(
     covered(&identity, &scopes)?;
     let made = app.control.create_token(request).await;
     let made = made.map_err(|error| not_created(error, None))?;
-    let answer = NewTokenAnswer {
-        record: TokenAnswer::of(&made.token),
-        token: made.text.as_ref().map(dbaas_core::secret::Secret::expose),
+    let answer = NewToken {
+        token: Token::of(&made.token),
+        text: made.text.as_ref().map(dbaas_core::secret::Secret::expose),
     };
     created(&format!("{PATH}/{}", made.token.id), made.token.revision, &answer)
 }
@@ -120,7 +118,7 @@ pub(crate) async fn read(
     identity.caller.require_admin()?;
     let known = known(&headers)?;
     let found = app.control.token(id).await?;
-    Ok(fresh(known, found.revision, &TokenAnswer::of(&found)))
+    Ok(fresh(known, found.revision, &Token::of(&found)))
 }
 
 pub(crate) async fn update(
@@ -135,12 +133,12 @@ pub(crate) async fn update(
     let precondition = Precondition::read(&headers)?;
     let present = app.control.token(id).await?;
     let expected = precondition.check(present.revision)?;
-    let fields = fields_of(&TokenAnswer::of(&present))?;
+    let fields = fields_of(&Token::of(&present))?;
     let mut d = Decoder::new("a token", body.object()?);
     let name = d.optional("name", parsed::<InstanceName>);
     let description = d.optional("description", parsed::<Description>);
     let scopes = d.optional("scopes", scopes);
-    for fixed in READ_ONLY {
+    for fixed in FIXED {
         d.unchanged(fixed, fields.get(fixed), "cannot be changed; make another token");
     }
     let scopes = d.finish(|| Some(scopes))?;
@@ -154,7 +152,7 @@ pub(crate) async fn update(
         expected,
     };
     let updated = app.control.update_token(id, update).await?;
-    Ok(one(StatusCode::OK, updated.revision, &TokenAnswer::of(&updated)))
+    Ok(one(StatusCode::OK, updated.revision, &Token::of(&updated)))
 }
 
 pub(crate) async fn delete(

@@ -15,7 +15,6 @@ use super::{
     one, project_of, waited,
 };
 use crate::access::Caller;
-use crate::answer::{UserAnswer, fields_of};
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
@@ -24,7 +23,8 @@ use crate::path::{InstancePath, UserPath};
 use crate::problem::Problem;
 use crate::query::{Collection, NoQuery, Query, one_of, parsed};
 use crate::reference::{instance_uri, user_uri};
-use crate::request::{self, Parent};
+use crate::v1::fields::Parent;
+use crate::v1::{self, fields_of};
 
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
@@ -67,7 +67,11 @@ pub(crate) async fn list(
         filtered(after, paging.limit, fetch, |record: &User| record.id, keep).await?
     };
     let listing = Listing::new("users", Collection::Users, paging.limit, wanted);
-    Ok(part.answer(listing, |id| id.uuid(), |record| UserAnswer::of(record, project)))
+    Ok(part.answer(
+        listing,
+        |id| id.uuid(),
+        |record| v1::users::User::of(record, project),
+    ))
 }
 
 pub(crate) async fn create(
@@ -87,14 +91,14 @@ pub(crate) async fn create(
         BodySecrecy::HoldsPassword,
     )?;
     let parent = Parent::of(&app, instance).await?;
-    let mut create = request::create_user(body.object()?, parent)?;
+    let mut create = v1::users::create(body.object()?, parent)?;
     create.idempotency_key = key;
     let made = app.control.create_user(instance, create).await;
     let made = made.map_err(|error| not_created(error, Some(instance)))?;
     created(
         &user_uri(instance, made.id),
         made.revision,
-        &UserAnswer::of(&made, parent.project),
+        &v1::users::User::of(&made, parent.project),
     )
 }
 
@@ -110,7 +114,11 @@ pub(crate) async fn read(
     let project = project_of(&app, instance).await?;
     let Some(wait) = wait else {
         let found = app.control.user(instance, id).await?;
-        return Ok(fresh(known, found.revision, &UserAnswer::of(&found, project)));
+        return Ok(fresh(
+            known,
+            found.revision,
+            &v1::users::User::of(&found, project),
+        ));
     };
     let wait = bounded(&app, wait);
     let waiting = app.control.wait_for_user(instance, id, wait.state, wait.timeout);
@@ -118,7 +126,7 @@ pub(crate) async fn read(
     Ok(outcome.mark(one(
         StatusCode::OK,
         found.revision,
-        &UserAnswer::of(&found, project),
+        &v1::users::User::of(&found, project),
     )))
 }
 
@@ -133,14 +141,14 @@ pub(crate) async fn update(
     let parent = Parent::of(&app, instance).await?;
     let present = app.control.user(instance, id).await?;
     let expected = precondition.check(present.revision)?;
-    let fields = fields_of(&UserAnswer::of(&present, parent.project))?;
-    let mut update = request::update_user(body.object()?, parent, &fields)?;
+    let fields = fields_of(&v1::users::User::of(&present, parent.project))?;
+    let mut update = v1::users::update(body.object()?, parent, &fields)?;
     update.expected = expected;
     let updated = app.control.update_user(instance, id, update).await?;
     Ok(one(
         StatusCode::OK,
         updated.revision,
-        &UserAnswer::of(&updated, parent.project),
+        &v1::users::User::of(&updated, parent.project),
     ))
 }
 

@@ -19,12 +19,13 @@ use crate::app::App;
 use crate::body::JsonBody;
 use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
 use crate::decode::{Decoder, parsed};
-use crate::element_answer::VariableAnswer;
 use crate::error::not_found;
 use crate::listing::{Listing, Wanted};
 use crate::path::KeptPath;
 use crate::problem::Problem;
 use crate::query::{Collection, NoQuery, Query};
+use crate::v1::fields_of;
+use crate::v1::values::{self, VARIABLE_FIXED};
 
 const PATH: &str = "/v1/vs/variables";
 
@@ -61,7 +62,7 @@ pub(crate) async fn list(
     Ok(page(
         Listing::new("variables", Collection::Variables, paging.limit, style),
         &listed,
-        VariableAnswer::of,
+        values::Variable::of,
     ))
 }
 
@@ -91,7 +92,7 @@ pub(crate) async fn create(
     created(
         &format!("{PATH}/{}", made.id),
         made.revision,
-        &VariableAnswer::of(&made),
+        &values::Variable::of(&made),
     )
 }
 
@@ -104,7 +105,7 @@ pub(crate) async fn read(
 ) -> Result<Response, Problem> {
     let known = known(&headers)?;
     let found = visible(&app, caller, id).await?;
-    Ok(fresh(known, found.revision, &VariableAnswer::of(&found)))
+    Ok(fresh(known, found.revision, &values::Variable::of(&found)))
 }
 
 pub(crate) async fn update(
@@ -119,14 +120,14 @@ pub(crate) async fn update(
     let present = visible(&app, caller, id).await?;
     caller.require_admin()?;
     let expected = precondition.check(present.revision)?;
-    let fields = crate::answer::fields_of(&VariableAnswer::of(&present))?;
+    let fields = fields_of(&values::Variable::of(&present))?;
     let mut d = Decoder::new("a variable", body.object()?);
     let update = UpdateVariable {
         description: d.optional("description", parsed::<Description>),
         value: d.optional("value", any_value),
         expected,
     };
-    for fixed in ["uuid", "name", "project_id", "created_at", "updated_at"] {
+    for fixed in VARIABLE_FIXED {
         d.unchanged(fixed, fields.get(fixed), "cannot be changed");
     }
     let update = d.finish(|| Some(update))?;
@@ -134,7 +135,7 @@ pub(crate) async fn update(
     Ok(one(
         StatusCode::OK,
         updated.revision,
-        &VariableAnswer::of(&updated),
+        &values::Variable::of(&updated),
     ))
 }
 

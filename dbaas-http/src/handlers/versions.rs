@@ -15,7 +15,6 @@ use dbaas_core::version::ImageRef;
 
 use super::{Part, any_of, created, deleted, filtered, fresh, known, not_created, one};
 use crate::access::Caller;
-use crate::answer::{ParameterAnswer, VersionAnswer, fields_of};
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::conditional::{BodySecrecy, Precondition, idempotency_key};
@@ -24,7 +23,8 @@ use crate::path::VersionPath;
 use crate::problem::Problem;
 use crate::query::{Collection, NoQuery, Query, one_of, parsed};
 use crate::reference::{ROOT, version_uri};
-use crate::request;
+use crate::v1::versions::{Parameter, Parameters};
+use crate::v1::{self, fields_of};
 
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
@@ -67,7 +67,7 @@ pub(crate) async fn list(
         filtered(after, paging.limit, fetch, |record: &Version| record.id, keep).await?
     };
     let listing = Listing::new("versions", Collection::Versions, paging.limit, wanted);
-    Ok(part.answer(listing, |id| id.uuid(), VersionAnswer::of))
+    Ok(part.answer(listing, |id| id.uuid(), v1::versions::Version::of))
 }
 
 pub(crate) async fn create(
@@ -80,14 +80,18 @@ pub(crate) async fn create(
     caller.require_admin()?;
     let path = format!("{ROOT}/versions");
     let key = idempotency_key(&headers, &caller.scope(), &path, body.bytes(), BodySecrecy::Plain)?;
-    let mut create = request::create_version(body.object()?)?;
+    let mut create = v1::versions::create(body.object()?)?;
     create.idempotency_key = key;
     let made = app
         .control
         .create_version(create)
         .await
         .map_err(|error| not_created(error, None))?;
-    created(&version_uri(made.id), made.revision, &VersionAnswer::of(&made))
+    created(
+        &version_uri(made.id),
+        made.revision,
+        &v1::versions::Version::of(&made),
+    )
 }
 
 pub(crate) async fn read(
@@ -99,7 +103,7 @@ pub(crate) async fn read(
 ) -> Result<Response, Problem> {
     let known = known(&headers)?;
     let found = app.control.version(id).await?;
-    Ok(fresh(known, found.revision, &VersionAnswer::of(&found)))
+    Ok(fresh(known, found.revision, &v1::versions::Version::of(&found)))
 }
 
 /// The settings of the version's major release.
@@ -111,8 +115,8 @@ pub(crate) async fn parameters(
 ) -> Result<Response, Problem> {
     let found = app.control.version(id).await?;
     let known = found.major().map(parameters::catalogue).unwrap_or_default();
-    let answers: Vec<ParameterAnswer> = known.iter().map(ParameterAnswer::of).collect();
-    Ok(Json(serde_json::json!({ "parameters": answers })).into_response())
+    let parameters = known.iter().map(Parameter::of).collect();
+    Ok(Json(Parameters { parameters }).into_response())
 }
 
 pub(crate) async fn update(
@@ -127,14 +131,14 @@ pub(crate) async fn update(
     let precondition = Precondition::read(&headers)?;
     let present = app.control.version(id).await?;
     let expected = precondition.check(present.revision)?;
-    let fields = fields_of(&VersionAnswer::of(&present))?;
-    let mut update = request::update_version(body.object()?, &fields)?;
+    let fields = fields_of(&v1::versions::Version::of(&present))?;
+    let mut update = v1::versions::update(body.object()?, &fields)?;
     update.expected = expected;
     let updated = app.control.update_version(id, update).await?;
     Ok(one(
         StatusCode::OK,
         updated.revision,
-        &VersionAnswer::of(&updated),
+        &v1::versions::Version::of(&updated),
     ))
 }
 

@@ -18,17 +18,15 @@ pub(crate) use service::*;
 pub(crate) use versions::*;
 
 use super::parameters::{
-    filter, id, idempotency_key, if_match, if_none_match, last_event_id, number_filter, paging, query,
-    waiting,
+    filter, id, idempotency_key, if_match, if_none_match, last_event_id, paging, query, waiting,
 };
 use super::responses::{header, shared};
 use super::schemas::{
-    database_name, description_text, instance_name, reference, text, user_name, user_reference, uuid,
-    version_reference, whole, words,
+    database_name, description_text, reference, text, user_name, user_reference, uuid, whole, words,
 };
 use super::{ARRAY_LIST, BEARER, OBJECT_LIST};
-use crate::handlers::instances::PHASES;
 use crate::query::Collection;
+use crate::v1;
 
 const STATES: [&str; 4] = ["NEW", "IN_PROGRESS", "ACTIVE", "ERROR"];
 const OBJECT_STATES: [&str; 3] = ["NEW", "ACTIVE", "ERROR"];
@@ -270,27 +268,13 @@ fn action(operation_id: &str, summary: &str, body: &str) -> Operation {
 }
 
 pub(crate) fn list_instances() -> Operation {
-    let filters = vec![
-        filter("uuid", uuid()),
-        filter("name", instance_name()),
-        filter("description", description_text()),
-        filter("project_id", uuid()),
-        filter("status", words(STATES)),
-        filter("phase", words(PHASES.map(|(word, _)| word))),
-        filter("version", version_reference()),
-        number_filter("cpu"),
-        number_filter("ram"),
-        number_filter("disk_size"),
-        number_filter("nodes_number"),
-        number_filter("sync_replica_number"),
-    ];
     list(
         "instances",
         "listInstances",
         "List instances",
         "Instances",
         Collection::Instances,
-        filters,
+        v1::instances::Filters::described(),
     )
     .done()
 }

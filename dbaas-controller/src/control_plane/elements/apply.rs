@@ -39,7 +39,8 @@ impl ControlPlane {
         request: ManifestRequest,
         options: ApplyOptions,
     ) -> Result<Begun, ControlError> {
-        // Planned twice: the first plan tells the name, and the second one is made when nobody else changes the element.
+        // Planned twice: the first plan tells the name, and the second one is made when nobody else changes
+        // the element.
         let name = self
             .prepare(request.clone(), options.destroy)
             .await?

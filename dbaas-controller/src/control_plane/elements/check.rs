@@ -25,7 +25,8 @@ pub(super) fn refuse_all(errors: Vec<Finding>) -> Result<(), ControlError> {
     }
 }
 
-/// Parameters that the version of their instance does not take. Where the version is not known yet, applying tells.
+/// Parameters that the version of their instance does not take. Where the version is not known yet, applying
+/// tells.
 pub(super) fn wrong_parameters(manifest: &Manifest, world: &World) -> Vec<Finding> {
     let instances = manifest
         .resources

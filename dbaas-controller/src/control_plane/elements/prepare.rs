@@ -37,7 +37,8 @@ impl ControlPlane {
         destroy: Destroy,
     ) -> Result<Prepared, ControlError> {
         let ports = self.ports();
-        // The name is in the text, and what an element of that name exports is not around it: so the text is read twice.
+        // The name is in the text, and what an element of that name exports is not around it: so the text is
+        // read twice.
         let options = check::Options {
             name: request.name.clone(),
             variables: request.variables.clone(),

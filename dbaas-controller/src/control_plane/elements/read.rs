@@ -58,7 +58,8 @@ impl ControlPlane {
         Ok(members.into_iter().map(ElementResource::of).collect())
     }
 
-    /// What happened to an element, or to a password, after a position of the log, oldest first. The log outlives them.
+    /// What happened to an element, or to a password, after a position of the log, oldest first. The log
+    /// outlives them.
     pub async fn events_about(
         &self,
         subject: Uuid,
@@ -85,7 +86,8 @@ impl ControlPlane {
         self.ports().hint(InstanceId::from_uuid(element));
     }
 
-    /// What a caller sees of an element. What this control plane does not do itself is done by another one, or was cut short.
+    /// What a caller sees of an element. What this control plane does not do itself is done by another one,
+    /// or was cut short.
     async fn as_it_is(&self, mut found: Versioned<ElementRecord>) -> Result<Element, ControlError> {
         let record = &mut found.record;
         if record.status != ElementStatus::InProgress

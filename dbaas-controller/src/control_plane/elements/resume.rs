@@ -1,4 +1,5 @@
-//! Changes of elements that were cut short: the control plane that acts goes on with them, a bounded number of times.
+//! Changes of elements that were cut short: the control plane that acts goes on with them, a bounded number
+//! of times.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -23,7 +24,8 @@ const SEARCH: Duration = Duration::from_secs(5);
 /// So many are gone on with at the same time.
 const PARALLEL: usize = 4;
 
-/// Whether a change that failed is tried again by itself: one that is gone on with already, for a passing reason, not too often.
+/// Whether a change that failed is tried again by itself: one that is gone on with already, for a passing
+/// reason, not too often.
 pub(super) fn goes_on(tries: u32, error: &ControlError) -> bool {
     (1..TRIES).contains(&tries) && error.is_retryable()
 }
@@ -35,8 +37,8 @@ pub(super) fn put_off(tries: u32, error: &ControlError) -> String {
     )
 }
 
-/// Goes on with what was cut short whenever this control plane is the one that acts, until it is dropped or stopped. What is being gone on with
-/// then ends where it is, and is gone on with by the next one.
+/// Goes on with what was cut short whenever this control plane is the one that acts, until it is dropped or
+/// stopped. What is being gone on with then ends where it is, and is gone on with by the next one.
 pub(crate) async fn keep_resuming(inner: Weak<Inner>) {
     let mut running = JoinSet::new();
     let mut searched: Option<Instant> = None;
@@ -79,7 +81,8 @@ async fn resume_until_stopped(plane: ControlPlane, id: Uuid) {
 }
 
 impl ControlPlane {
-    /// Elements whose change may have been cut short, and whose next try is due. Some of them are being changed just now.
+    /// Elements whose change may have been cut short, and whose next try is due. Some of them are being
+    /// changed just now.
     async fn cut_short(&self) -> Result<Vec<Uuid>, ControlError> {
         let ports = self.ports();
         let now = ports.now();
@@ -89,8 +92,8 @@ impl ControlPlane {
         Ok(due.map(|found| found.record.id).collect())
     }
 
-    /// Goes on with the change of an element that was cut short. Nothing, while somebody is at it; it ends where it is when somebody asks for another
-    /// change.
+    /// Goes on with the change of an element that was cut short. Nothing, while somebody is at it; it ends
+    /// where it is when somebody asks for another change.
     pub(in crate::control_plane) async fn resume_element(&self, id: Uuid) -> Result<(), ControlError> {
         let ports = &self.inner.ports;
         let failed = |error| ports.store_error(error);

@@ -5,8 +5,7 @@ use std::ops::RangeInclusive;
 use dbaas_core::limits;
 use serde_json::Value;
 use utoipa::openapi::schema::{
-    AdditionalProperties, ArrayBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat,
-    SchemaType, Type,
+    AdditionalProperties, ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
 };
 use utoipa::openapi::{Ref, RefOr};
 
@@ -22,51 +21,22 @@ pub(super) const BLANK: &str =
 /// An image's repository has at most so many characters, which no pattern can say; the whole may have more, with a digest.
 pub(super) const IMAGE_CHARS_DESCRIBED: usize = 255;
 
-pub(super) const UUID_EXAMPLE: &str = "0197f3c2-6d3b-7c9e-9f5a-0242ac120002";
+pub(crate) const UUID_EXAMPLE: &str = "0197f3c2-6d3b-7c9e-9f5a-0242ac120002";
 
 /// A property of an object.
 pub(crate) struct Property {
     pub(super) name: &'static str,
     schema: ObjectBuilder,
-    items: Option<ArrayBuilder>,
 }
 
 pub(super) fn property(name: &'static str, description: &str, schema: ObjectBuilder) -> Property {
     Property {
         name,
         schema: schema.description(Some(description)),
-        items: None,
-    }
-}
-
-pub(super) fn list_property(name: &'static str, description: &str, items: ArrayBuilder) -> Property {
-    Property {
-        name,
-        schema: ObjectBuilder::new(),
-        items: Some(items.description(Some(description))),
     }
 }
 
 impl Property {
-    pub(super) fn into_schema(self, is_read_only: bool) -> RefOr<Schema> {
-        match (self.items, is_read_only) {
-            (None, read_only) => self.schema.read_only(read_only).into(),
-            (Some(items), false) => items.into(),
-            // An array cannot say it by itself.
-            (Some(items), true) => OneOfBuilder::new().item(items).read_only(true).into(),
-        }
-    }
-
-    pub(super) fn example(mut self, example: impl Into<Value>) -> Self {
-        self.schema = self.schema.examples([example.into()]);
-        self
-    }
-
-    pub(super) fn without_default(mut self) -> Self {
-        self.schema = self.schema.default(None);
-        self
-    }
-
     pub(super) fn default(mut self, default: impl Into<Value>) -> Self {
         self.schema = self.schema.default(Some(default.into()));
         self
@@ -81,30 +51,20 @@ pub(super) fn object(description: &str, properties: Vec<Property>, required: &[&
             schema = schema.required(property.name);
         }
         let name = property.name;
-        schema = schema.property(name, property.into_schema(false));
+        schema = schema.property(name, property.schema);
     }
     schema
 }
 
-/// An answer: it always has everything.
-pub(super) fn answer(description: &str, properties: Vec<Property>) -> ObjectBuilder {
-    let properties: Vec<_> = properties.into_iter().map(Property::without_default).collect();
-    let names: Vec<_> = properties.iter().map(|property| property.name).collect();
-    object(description, properties, &names)
+/// An object of whatever there is.
+pub(crate) fn free(description: &str) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .description(Some(description))
+        .additional_properties(Some(AdditionalProperties::FreeForm(true)))
 }
 
-/// A change: everything may be left out; some may be repeated but not changed.
-pub(super) fn change(description: &str, properties: Vec<Property>, read_only: &[&str]) -> ObjectBuilder {
-    let mut schema = closed().description(Some(description));
-    // What is left out of a change stays: no default.
-    for property in properties.into_iter().map(Property::without_default) {
-        let name = property.name;
-        schema = schema.property(name, property.into_schema(read_only.contains(&name)));
-    }
-    schema
-}
-
-pub(super) fn closed() -> ObjectBuilder {
+pub(crate) fn closed() -> ObjectBuilder {
     ObjectBuilder::new().additional_properties(Some(AdditionalProperties::FreeForm(false)))
 }
 
@@ -132,7 +92,7 @@ pub(crate) fn uuid() -> ObjectBuilder {
     text().format(Some(SchemaFormat::Custom("uuid".to_owned())))
 }
 
-pub(super) fn timestamp() -> ObjectBuilder {
+pub(crate) fn timestamp() -> ObjectBuilder {
     text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
 }
 
@@ -140,7 +100,7 @@ pub(super) fn or_null(schema: ObjectBuilder, of: Type) -> ObjectBuilder {
     schema.schema_type(SchemaType::from_iter([of, Type::Null]))
 }
 
-pub(super) fn count() -> ObjectBuilder {
+pub(crate) fn count() -> ObjectBuilder {
     whole(0..=COUNT_MAX)
 }
 
@@ -148,7 +108,7 @@ pub(crate) fn reference(name: &str) -> RefOr<Schema> {
     Ref::from_schema_name(name).into()
 }
 
-pub(super) fn array(items: impl Into<RefOr<Schema>>) -> ArrayBuilder {
+pub(crate) fn array(items: impl Into<RefOr<Schema>>) -> ArrayBuilder {
     let items: RefOr<Schema> = items.into();
     ArrayBuilder::new().items(items)
 }
@@ -187,28 +147,13 @@ pub(crate) fn description_text() -> ObjectBuilder {
         .pattern(Some(pattern))
 }
 
-pub(super) fn description() -> Property {
-    property(
-        "description",
-        "Free text; tabs and line breaks are allowed, other control characters are not.",
-        description_text(),
-    )
-}
-
-pub(super) fn password() -> Property {
-    let schema = text()
+pub(crate) fn password() -> ObjectBuilder {
+    text()
         .min_length(Some(*limits::PASSWORD_CHARS.start()))
         .max_length(Some(*limits::PASSWORD_CHARS.end()))
         .pattern(Some(r"^[^\u0000-\u001f\u007f-\u009f]*$"))
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Password)))
-        .write_only(true);
-    property(
-        "password",
-        "Characters beyond ASCII are prepared with SASLprep (RFC 4013); those on which PostgreSQL clients do not agree are refused. \
-         Stored as a SCRAM-SHA-256 verifier only.",
-        schema,
-    )
-    .example("correct horse battery")
+        .write_only(true)
 }
 
 /// `/v1/types/postgres/versions/UUID` in each spelling, or the UUID.
@@ -220,7 +165,7 @@ pub(crate) fn version_reference() -> ObjectBuilder {
 }
 
 /// The same for an instance.
-pub(super) fn instance_reference() -> ObjectBuilder {
+pub(crate) fn instance_reference() -> ObjectBuilder {
     let uuid = uuid_pattern();
     text().pattern(Some(format!(
         "^((/v1/types/postgres|/v1/postgres)/instances/{uuid}/?|{uuid})$"
