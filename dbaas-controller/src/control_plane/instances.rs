@@ -320,7 +320,7 @@ impl Creation for CreateInstance {
         let id = InstanceId::from_uuid(id);
         let now = ports.now();
         let spec = self.spec(&version.record.image);
-        let errors = updates::parameter_errors(&spec);
+        let errors = updates::spec_errors(&spec);
         if !errors.is_empty() {
             return Err(ControlError::Invalid { errors });
         }

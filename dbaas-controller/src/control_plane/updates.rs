@@ -122,8 +122,13 @@ fn shown(parameters: &Parameters) -> String {
     }
 }
 
+/// What is wrong with what a new instance asks for, besides what its types rule out.
+pub(super) fn spec_errors(spec: &InstanceSpec) -> Vec<FieldError> {
+    parameter_errors(spec)
+}
+
 /// What is wrong with the parameters, for the major version that the instance has.
-pub(super) fn parameter_errors(spec: &InstanceSpec) -> Vec<FieldError> {
+fn parameter_errors(spec: &InstanceSpec) -> Vec<FieldError> {
     if spec.parameters.is_empty() {
         return Vec::new();
     }
@@ -132,15 +137,17 @@ pub(super) fn parameter_errors(spec: &InstanceSpec) -> Vec<FieldError> {
         return vec![field_error("/parameters", detail)];
     };
     let wrong = spec.parameters.check(major).err().unwrap_or_default();
-    let field = |wrong: InvalidParameter| {
-        let key = wrong.name.replace('~', "~0").replace('/', "~1");
-        let pointer = match key.as_str() {
-            "" => "/parameters".to_owned(),
-            key => format!("/parameters/{key}"),
-        };
-        field_error(&pointer, wrong.rule)
-    };
+    let field = |wrong: InvalidParameter| entry_error("/parameters", &wrong.name, wrong.rule);
     wrong.into_iter().map(field).collect()
+}
+
+/// A rule that an entry of a map breaks, or the map itself if the key is empty.
+fn entry_error(map: &str, key: &str, rule: String) -> FieldError {
+    let key = key.replace('~', "~0").replace('/', "~1");
+    match key.as_str() {
+        "" => field_error(map, rule),
+        key => field_error(&format!("{map}/{key}"), rule),
+    }
 }
 
 fn version_error(record: &InstanceRecord, version: NewVersion<'_>) -> Option<FieldError> {

@@ -489,7 +489,7 @@ impl Apply<'_> {
                     nodes: maybe(changed, "nodes_number")?,
                     sync_replicas: maybe(changed, "sync_replica_number")?,
                     version: maybe::<VersionId>(changed, "version")?,
-                    expected: None,
+                    ..UpdateInstance::default()
                 };
                 plane.update_instance(id, update).await.map(|_| ())
             }
