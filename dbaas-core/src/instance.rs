@@ -1,6 +1,8 @@
 //! Instances: what was asked for ([`InstanceSpec`]), what the control plane decided ([`InstanceRecord`]) and what is true
 //! ([`InstanceStatus`]).
 
+mod labels;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,8 @@ use crate::parameters::Parameters;
 use crate::size::{NodeCount, SyncReplicas};
 use crate::time::Timestamp;
 use crate::version::ImageRef;
+
+pub use labels::{InvalidLabel, LABEL_CHARS_MAX, LABELS_MAX, Labels};
 
 /// What a user asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +44,9 @@ pub struct InstanceSpec {
     /// Settings of PostgreSQL, over what the control plane derives.
     #[serde(default, skip_serializing_if = "Parameters::is_empty")]
     pub parameters: Parameters,
+    /// What callers call it, to find it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 impl InstanceSpec {

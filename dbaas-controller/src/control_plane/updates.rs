@@ -1,6 +1,6 @@
 //! What an [`UpdateInstance`] means for an instance's record: a pure function.
 
-use dbaas_core::instance::{InstanceRecord, InstanceSpec};
+use dbaas_core::instance::{InstanceRecord, InstanceSpec, InvalidLabel};
 use dbaas_core::parameters::{InvalidParameter, Parameters};
 use dbaas_core::version::VersionRecord;
 
@@ -47,6 +47,15 @@ pub(super) fn apply(
     }
     if changed.parameters != spec.parameters {
         errors.extend(parameter_errors(&changed));
+    }
+    for (key, value) in &update.labels {
+        match value {
+            Some(value) => changed.labels.set(key, value.clone()),
+            None => changed.labels.unset(key),
+        }
+    }
+    if changed.labels != spec.labels {
+        errors.extend(label_errors(&changed));
     }
     if !errors.is_empty() {
         return Err(ControlError::Invalid { errors });
@@ -104,6 +113,10 @@ pub(super) fn apply(
         note("parameters", shown(&spec.parameters), shown(&changed.parameters));
         spec.parameters = changed.parameters;
     }
+    if changed.labels != spec.labels {
+        said.push("labels".to_owned());
+        spec.labels = changed.labels;
+    }
     if let Some(description) = update
         .description
         .clone()
@@ -124,7 +137,15 @@ fn shown(parameters: &Parameters) -> String {
 
 /// What is wrong with what a new instance asks for, besides what its types rule out.
 pub(super) fn spec_errors(spec: &InstanceSpec) -> Vec<FieldError> {
-    parameter_errors(spec)
+    let mut errors = parameter_errors(spec);
+    errors.extend(label_errors(spec));
+    errors
+}
+
+fn label_errors(spec: &InstanceSpec) -> Vec<FieldError> {
+    let wrong = spec.labels.check().err().unwrap_or_default();
+    let field = |wrong: InvalidLabel| entry_error("/labels", &wrong.key, wrong.rule);
+    wrong.into_iter().map(field).collect()
 }
 
 /// What is wrong with the parameters, for the major version that the instance has.

@@ -37,6 +37,7 @@ fn version() -> VersionRecord {
 
 fn instance(version: &VersionRecord, name: &str) -> InstanceRecord {
     let spec = InstanceSpec {
+        labels: Default::default(),
         parameters: Default::default(),
         name: InstanceName::new(name).unwrap(),
         description: Description::default(),

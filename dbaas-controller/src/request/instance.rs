@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dbaas_core::id::{InstanceId, NodeId, ProjectId, VersionId};
 use dbaas_core::infrastructure::Resources;
-use dbaas_core::instance::{InstanceRecord, InstanceSpec};
+use dbaas_core::instance::{InstanceRecord, InstanceSpec, Labels};
 use dbaas_core::lifecycle::Lifecycle;
 use dbaas_core::name::{Description, InstanceName};
 use dbaas_core::parameters::Parameters;
@@ -40,6 +40,8 @@ pub struct CreateInstance {
     pub version: VersionId,
     /// Settings of PostgreSQL, over what the control plane derives.
     pub parameters: Parameters,
+    /// What callers call it, to find it by.
+    pub labels: Labels,
     /// Makes the call safe to repeat.
     pub idempotency_key: Option<IdempotencyKey>,
 }
@@ -60,6 +62,7 @@ impl CreateInstance {
             sync_replicas: SyncReplicas::new(1).unwrap_or(SyncReplicas::MIN),
             version,
             parameters: Parameters::default(),
+            labels: Labels::default(),
             idempotency_key: None,
         }
     }
@@ -80,6 +83,7 @@ impl CreateInstance {
             version: self.version,
             image: image.clone(),
             parameters: self.parameters.clone(),
+            labels: self.labels.clone(),
         }
     }
 }
@@ -106,6 +110,8 @@ pub struct UpdateInstance {
     pub version: Option<VersionId>,
     /// Settings of PostgreSQL, by name; `None` takes one back. Those that are not named stay.
     pub parameters: BTreeMap<String, Option<String>>,
+    /// Labels, by key; `None` removes one. Those that are not named stay.
+    pub labels: BTreeMap<String, Option<String>>,
     /// Only if this is the version of what was asked for (see
     /// [`Revision::asked`](crate::view::Revision::asked)).
     pub expected: Option<DocumentVersion>,
@@ -167,6 +173,8 @@ pub struct InstanceFilter {
     pub versions: Vec<VersionId>,
     /// Only in these states, as `NEW`, `IN_PROGRESS`, `ACTIVE`, `ERROR`.
     pub lifecycles: Vec<Lifecycle>,
+    /// Only with all of these labels, each with its value.
+    pub labels: Vec<(String, String)>,
 }
 
 impl InstanceFilter {
@@ -176,6 +184,7 @@ impl InstanceFilter {
             && self.names.is_empty()
             && self.versions.is_empty()
             && self.lifecycles.is_empty()
+            && self.labels.is_empty()
     }
 
     /// Whether it lets this one through.
@@ -187,5 +196,9 @@ impl InstanceFilter {
             && any(&self.names, &record.spec.name)
             && any(&self.versions, &record.spec.version)
             && any(&self.lifecycles, &record.status.lifecycle)
+            && self
+                .labels
+                .iter()
+                .all(|(key, value)| record.spec.labels.has(key, value))
     }
 }

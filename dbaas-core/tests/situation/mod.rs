@@ -73,6 +73,7 @@ impl Scene {
             sync_replicas: k.try_into().unwrap(),
             version: VersionId::from_uuid(Uuid::from_u128(7)),
             image: "postgres:15.18".parse().unwrap(),
+            labels: Default::default(),
             parameters: Default::default(),
         };
         let at = Timestamp::from_unix_ms(1_000_000);

@@ -7,31 +7,35 @@ use dbaas_controller::request::{CreateInstance, InstanceFilter, UpdateInstance};
 use dbaas_controller::view;
 use dbaas_core::id::{InstanceId, ProjectId};
 use dbaas_core::infrastructure::ipv4_of;
-use dbaas_core::instance::InstancePhase;
+use dbaas_core::instance::{InstancePhase, LABEL_CHARS_MAX, Labels};
 use dbaas_core::name::{Description, InstanceName};
 use dbaas_core::node::NodeRole;
 use dbaas_core::parameters::Parameters;
 use dbaas_core::size::{CpuCores, DiskGb, NodeCount, RamMb, SyncReplicas};
 use dbaas_core::time::Timestamp;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
-use utoipa::openapi::path::Parameter;
-use utoipa::openapi::schema::Object;
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 use uuid::Uuid;
 
 use super::fields::{Present, READ_ONLY, chosen, not_set};
 use super::schema;
 use super::types::{
     Count, Cpu, Disk, EffectiveSyncReplicas, FreeText, Id, Ipv4, Nodes, Phase, Ram, Role, Settings, State,
-    SyncReplicas as Replicas, Time, VersionUri, described,
+    SyncReplicas as Replicas, Time, VersionUri, described, map_of,
 };
 use crate::access::Caller;
 use crate::decode::{Decoder, Object as Body, parsed, setting, text, whole};
 use crate::handlers::{LIFECYCLES, any_of};
 use crate::openapi::parameters::{filter, number_filter};
-use crate::openapi::schemas::{description_text, instance_name, uuid, version_reference, words};
+use crate::openapi::schemas::{
+    array, description_text, instance_name, text as described_text, uuid, version_reference, words,
+};
 use crate::problem::{Problem, ProblemKind};
-use crate::query::{Query, one_of, parsed as filtered, whole_in};
+use crate::query::{FILTER_VALUES_MAX, Query, one_of, parsed as filtered, whole_in};
 use crate::reference::{parse_version, version_uri};
 
 /// What an instance can be busy with, as `phase` has it.
@@ -69,6 +73,14 @@ const PROJECT_IS_FIXED: &str = "cannot be changed; an instance stays in its proj
 described! {
     /// An instance's name.
     Name: instance_name().examples(["orders"]);
+    /// Labels by their keys.
+    LabelMap: map_of(label_value().schema_type(SchemaType::from_iter([Type::String, Type::Null])));
+}
+
+fn label_value() -> ObjectBuilder {
+    described_text()
+        .max_length(Some(LABEL_CHARS_MAX))
+        .pattern(Some("^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$"))
 }
 
 /// A PostgreSQL instance.
@@ -109,6 +121,10 @@ pub(crate) struct Instance<'a> {
     /// named stay, and null takes one back. A version's parameters call has all that there are.
     #[schema(value_type = Settings, inline)]
     parameters: &'a Parameters,
+    /// What callers call it, to find it by: at most 64. A key is a name as hosts have them, after an optional domain and a slash. In
+    /// a change, those that are not named stay, and null removes one.
+    #[schema(value_type = LabelMap, inline)]
+    labels: &'a Labels,
     /// Its state.
     #[schema(value_type = State, inline)]
     status: &'static str,
@@ -190,6 +206,7 @@ impl<'a> Instance<'a> {
             sync_replica_number: spec.sync_replicas.get(),
             version: version_uri(spec.version),
             parameters: &spec.parameters,
+            labels: &spec.labels,
             status: status.lifecycle.as_str(),
             phase: status.phase,
             reason: &status.reason,
@@ -232,6 +249,26 @@ pub(crate) fn schemas() -> [(&'static str, Object); 3] {
     ]
 }
 
+/// The value of a label, or null.
+fn label(raw: &RawValue) -> Result<Option<String>, String> {
+    match raw.get() {
+        "null" => Ok(None),
+        _ => text(|text| Ok::<_, String>(Some(text.to_owned())))(raw),
+    }
+}
+
+/// `key:value` of a filter.
+fn label_filter(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once(':')
+        .ok_or("must be the key of a label, a colon and its value")?;
+    let one: Labels = [(key, value)].into_iter().collect();
+    match one.check() {
+        Ok(()) => Ok((key.to_owned(), value.to_owned())),
+        Err(wrong) => Err(wrong.into_iter().map(|wrong| wrong.rule).collect()),
+    }
+}
+
 pub(crate) fn create(body: Body<'_>, caller: Caller) -> Result<CreateInstance, Problem> {
     let mut d = Decoder::new("an instance", body);
     let id = d.or_null("uuid", parsed::<InstanceId>);
@@ -246,6 +283,7 @@ pub(crate) fn create(body: Body<'_>, caller: Caller) -> Result<CreateInstance, P
     let version = d.required("version", text(parse_version));
     not_set(&mut d, &SET_BY_SERVER[1..]);
     let parameters = d.map("parameters", setting);
+    let labels = d.map("labels", label);
     let own = match caller {
         Caller::Admin => ProjectId::DEFAULT,
         Caller::Project(own) => own,
@@ -265,6 +303,10 @@ pub(crate) fn create(body: Body<'_>, caller: Caller) -> Result<CreateInstance, P
             parameters: parameters
                 .into_iter()
                 .filter_map(|(name, value)| Some((name, value?)))
+                .collect(),
+            labels: labels
+                .into_iter()
+                .filter_map(|(key, value)| Some((key, value?)))
                 .collect(),
             idempotency_key: None,
         })
@@ -290,6 +332,7 @@ pub(crate) fn update(body: Body<'_>, present: &Present) -> Result<UpdateInstance
         sync_replicas: d.optional("sync_replica_number", whole::<SyncReplicas>),
         version: d.optional("version", text(parse_version)),
         parameters: d.map("parameters", setting),
+        labels: d.map("labels", label),
         expected: None,
     };
     d.unchanged("project_id", present.get("project_id"), PROJECT_IS_FIXED);
@@ -297,6 +340,26 @@ pub(crate) fn update(body: Body<'_>, present: &Present) -> Result<UpdateInstance
         d.unchanged(field, present.get(field), READ_ONLY);
     }
     d.finish(|| Some(update))
+}
+
+/// The parameter `label`.
+fn labelled() -> Parameter {
+    let (host, value) = (
+        "[a-z0-9]([a-z0-9-]*[a-z0-9])?",
+        "([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?",
+    );
+    let pattern = format!("^({host}(\\.{host})*/)?{host}:{value}$");
+    ParameterBuilder::new()
+        .name("label")
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(
+            "Only with this label, as key:value. Given several times: only with all of them.",
+        ))
+        .schema(Some(
+            array(described_text().pattern(Some(pattern))).max_items(Some(FILTER_VALUES_MAX)),
+        ))
+        .build()
 }
 
 /// What a list is filtered by.
@@ -315,6 +378,7 @@ impl Filters {
                 names: query.many("name", filtered),
                 versions: query.many("version", parse_version),
                 lifecycles: query.many("status", |text| one_of(text, &LIFECYCLES)),
+                labels: query.many("label", label_filter),
             },
             rest: Rest::read(query),
         }
@@ -335,6 +399,7 @@ impl Filters {
             number_filter("disk_size"),
             number_filter("nodes_number"),
             number_filter("sync_replica_number"),
+            labelled(),
         ]
     }
 }

@@ -57,6 +57,7 @@ impl Rec {
         let valid = "the model's own values are within bounds";
         let spec = InstanceSpec {
             name: "model".parse().expect(valid),
+            labels: Default::default(),
             parameters: Default::default(),
             description: Default::default(),
             project: ProjectId::DEFAULT,
