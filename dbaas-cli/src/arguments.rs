@@ -246,6 +246,9 @@ pub(crate) struct CreateInstance {
     /// Its project's uuid. [default: the token's, or the default project]
     #[arg(long, value_name = "UUID")]
     pub(crate) project: Option<String>,
+    /// A label, such as team:shop. May be given several times.
+    #[arg(long, value_name = "KEY:VALUE", value_parser = label)]
+    pub(crate) label: Vec<Label>,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
 }
@@ -264,6 +267,9 @@ pub(crate) enum Instances {
         /// Only in this state: NEW, IN_PROGRESS, ACTIVE, ERROR. May be given several times.
         #[arg(long, ignore_case = true)]
         status: Vec<String>,
+        /// Only with this label, such as team:shop. Given several times: with all of them.
+        #[arg(long, value_name = "KEY:VALUE", value_parser = label)]
+        label: Vec<Label>,
     },
     /// Show an instance and its nodes.
     #[command(after_help = "Example: dbaas instances show orders")]
@@ -325,8 +331,29 @@ pub(crate) struct EditInstance {
     /// Free text.
     #[arg(long, value_name = "TEXT")]
     pub(crate) description: Option<String>,
+    /// Set a label, such as team:shop. May be given several times.
+    #[arg(long, value_name = "KEY:VALUE", value_parser = label)]
+    pub(crate) label: Vec<Label>,
+    /// Remove the label with this key. May be given several times.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) remove_label: Vec<String>,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
+}
+
+/// A label of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Label {
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+fn label(text: &str) -> Result<Label, &'static str> {
+    let (key, value) = text.split_once(':').ok_or("must be a key, a colon and a value")?;
+    Ok(Label {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    })
 }
 
 /// Where a user's password comes from: never from the command line, which others on the machine can read.

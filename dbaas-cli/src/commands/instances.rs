@@ -1,9 +1,9 @@
 //! Instances, and what an operator asks of one.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Body, Context};
-use crate::arguments::{Act, CreateInstance, EditInstance, Failover, Instances, Switchover, Waiting};
+use crate::arguments::{Act, CreateInstance, EditInstance, Failover, Instances, Label, Switchover, Waiting};
 use crate::client::ROOT;
 use crate::confirm::confirm;
 use crate::failure::Failure;
@@ -14,7 +14,7 @@ use crate::screen::{Column, last_part, text, time};
 pub(crate) async fn run(context: &Context, command: Instances) -> Result<(), Failure> {
     match command {
         Instances::Create(command) => create(context, command).await,
-        Instances::List { status } => list(context, &status).await,
+        Instances::List { status, label } => list(context, &status, &label).await,
         Instances::Show { instance } => {
             let found = resolve::instance(&context.client, &instance).await?;
             show(context, &found.item).await
@@ -69,7 +69,8 @@ pub(crate) async fn create(context: &Context, command: CreateInstance) -> Result
         .with("disk_size", Some(command.disk))
         .with("nodes_number", Some(command.nodes))
         .with("sync_replica_number", Some(command.sync_replicas))
-        .with("version", Some(version.path));
+        .with("version", Some(version.path))
+        .with("labels", labels(&command.label, &[]));
     let mut made = client.post(&format!("{ROOT}/instances"), &body.whole()).await?;
     if command.waiting.wait {
         let path = format!("{ROOT}/instances/{}", text(&made, "uuid"));
@@ -79,12 +80,26 @@ pub(crate) async fn create(context: &Context, command: CreateInstance) -> Result
     show(context, &made).await
 }
 
-async fn list(context: &Context, states: &[String]) -> Result<(), Failure> {
-    let client = &context.client;
-    let filters: Vec<String> = states
+/// Labels to set and keys to remove; `None` if there is neither.
+fn labels(set: &[Label], remove: &[String]) -> Option<Value> {
+    let set = set
         .iter()
-        .map(|state| format!("status={}", resolve::encoded(&state.to_ascii_uppercase())))
-        .collect();
+        .map(|label| (label.key.clone(), Value::from(label.value.as_str())));
+    let removed = remove.iter().map(|key| (key.clone(), Value::Null));
+    let all: Map<String, Value> = removed.chain(set).collect();
+    (!all.is_empty()).then_some(Value::Object(all))
+}
+
+async fn list(context: &Context, states: &[String], labels: &[Label]) -> Result<(), Failure> {
+    let client = &context.client;
+    let states = states
+        .iter()
+        .map(|state| format!("status={}", resolve::encoded(&state.to_ascii_uppercase())));
+    let labels = labels.iter().map(|label| {
+        let label = format!("{}:{}", label.key, label.value);
+        format!("label={}", resolve::encoded(&label))
+    });
+    let filters: Vec<String> = states.chain(labels).collect();
     let path = match filters.as_slice() {
         [] => format!("{ROOT}/instances"),
         filters => format!("{ROOT}/instances?{}", filters.join("&")),
@@ -151,9 +166,15 @@ async fn show(context: &Context, instance: &Value) -> Result<(), Failure> {
             format!("{runs} (asked for: {asked})")
         }
     };
-    let fields: [Column<'_>; 16] = [
+    let labels = |i: &Value| {
+        let labels = i["labels"].as_object().cloned().unwrap_or_default();
+        let label = |(key, value): (&String, &Value)| format!("{key}:{}", value.as_str().unwrap_or_default());
+        labels.iter().map(label).collect::<Vec<_>>().join(", ")
+    };
+    let fields: [Column<'_>; 17] = [
         ("name", &|i| text(i, "name")),
         ("description", &|i| text(i, "description")),
+        ("labels", &labels),
         ("status", &|i| text(i, "status")),
         ("phase", &|i| text(i, "phase")),
         ("reason", &|i| text(i, "reason")),
@@ -188,6 +209,7 @@ async fn edit(context: &Context, command: EditInstance) -> Result<(), Failure> {
         .with("nodes_number", command.nodes)
         .with("sync_replica_number", command.sync_replicas)
         .with("version", version)
+        .with("labels", labels(&command.label, &command.remove_label))
         .change()?;
     let steps = Steps::from_now(client, &found.path, command.waiting).await?;
     let mut changed = client.patch(&found.path, &body).await?;

@@ -23,6 +23,7 @@ fn a_tour() {
     an_instance_is_made_step_by_step(&server);
     users_and_databases(&server);
     lists_and_single_ones(&server);
+    instances_have_labels(&server);
     programs_read_json_and_yaml(&server);
     postgresql_programs(&server);
     access(&server);
@@ -113,6 +114,40 @@ fn lists_and_single_ones(server: &Server) {
         events.lines().count() > 5 && events.contains("user_active"),
         "{events}"
     );
+}
+
+fn instances_have_labels(server: &Server) {
+    let labels = ["--label", "team:shop", "--label", "example.org/tier:2"];
+    server.ok(&[&["instances", "edit", "orders"][..], &labels].concat());
+    let shown = server.ok(&["instances", "show", "orders"]).stdout;
+    let has = |shown: &str, labels: &str| {
+        let line = shown.lines().find(|line| line.starts_with("labels"));
+        assert_eq!(
+            line.map(|line| line["labels".len()..].trim()),
+            Some(labels),
+            "{shown}"
+        );
+    };
+    has(&shown, "example.org/tier:2, team:shop");
+    let found = |label: &str| {
+        let json = server
+            .ok(&["instances", "list", "--label", label, "-o", "json"])
+            .stdout;
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        json.as_array().unwrap().len()
+    };
+    assert_eq!((found("team:shop"), found("team:stock")), (1, 0));
+    let edited = server.ok(&[
+        "instances",
+        "edit",
+        "orders",
+        "--remove-label",
+        "example.org/tier",
+    ]);
+    has(&edited.stdout, "team:shop");
+    server.ok(&["instances", "edit", "orders", "--remove-label", "team", "--wait"]);
+    let refused = server.run(&["instances", "list", "--label", "team"]);
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
 }
 
 fn programs_read_json_and_yaml(server: &Server) {
