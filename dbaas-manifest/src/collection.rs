@@ -5,6 +5,7 @@ use std::fmt;
 use dbaas_core::access::AccessLevel;
 use dbaas_core::extension::ExtensionName;
 use dbaas_core::id::ProjectId;
+use dbaas_core::instance::Labels;
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
 use dbaas_core::password::Password;
 use dbaas_core::size::{CpuCores, DiskGb, NodeCount, RamMb, SyncReplicas};
@@ -212,6 +213,7 @@ const INSTANCE: &[Field] = &[
     optional("sync_replica_number", size::<SyncReplicas>),
     required("version", version),
     optional("parameters", parameters),
+    optional("labels", labels),
 ];
 const USER: &[Field] = &[
     required("name", user_name),
@@ -346,6 +348,30 @@ fn parameters(value: &Json) -> Result<Json, String> {
         settings.insert(name, Json::String(text));
     }
     Ok(Json::Object(settings))
+}
+
+/// Keys and values of labels.
+fn labels(value: &Json) -> Result<Json, String> {
+    let said = value
+        .as_object()
+        .ok_or("must be a map of labels, such as {team: shop}")?;
+    let labels: Result<Labels, String> = said
+        .iter()
+        .map(|(key, value)| {
+            Ok((
+                key.as_str(),
+                text(value).map_err(|rule| format!("{key}: {rule}"))?,
+            ))
+        })
+        .collect();
+    let labels = labels?;
+    match labels.check() {
+        Ok(()) => Ok(json!(labels)),
+        Err(wrong) => {
+            let rules: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+            Err(rules.join("; "))
+        }
+    }
 }
 
 /// `[{user, level}, …]`, in the order of the users: the order says nothing.

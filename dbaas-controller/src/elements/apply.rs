@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dbaas_core::id::{DatabaseId, InstanceId, ProjectId, UserId, VersionId};
+use dbaas_core::instance::Labels;
 use dbaas_core::lifecycle::{Lifecycle, ObjectLifecycle};
 use dbaas_core::parameters::Parameters;
 use dbaas_core::password::Password;
@@ -385,6 +386,7 @@ impl Apply<'_> {
                     request.sync_replicas = decoded(values, "sync_replica_number")?;
                 }
                 request.parameters = maybe(values, "parameters")?.unwrap_or_default();
+                request.labels = maybe(values, "labels")?.unwrap_or_default();
                 plane.create_instance(request).await.map(|_| ())
             }
             Collection::Users => {
@@ -475,12 +477,18 @@ impl Apply<'_> {
         match key.collection {
             Collection::Instances => {
                 let id = InstanceId::from_uuid(id);
+                let there = plane.instance(id).await?.spec;
                 let parameters = match maybe::<Parameters>(changed, "parameters")? {
                     None => BTreeMap::new(),
-                    Some(wanted) => replaced(&plane.instance(id).await?.spec.parameters, &wanted),
+                    Some(wanted) => replaced(there.parameters.iter(), wanted.iter()),
+                };
+                let labels = match maybe::<Labels>(changed, "labels")? {
+                    None => BTreeMap::new(),
+                    Some(wanted) => replaced(there.labels.iter(), wanted.iter()),
                 };
                 let update = UpdateInstance {
                     parameters,
+                    labels,
                     name: optional(changed, "name")?,
                     description: optional(changed, "description")?,
                     cpu: maybe(changed, "cpu")?,
@@ -556,13 +564,14 @@ impl Apply<'_> {
     }
 }
 
-/// The change from some parameters to others: those that a manifest does not say any more are taken back.
-fn replaced(there: &Parameters, wanted: &Parameters) -> BTreeMap<String, Option<String>> {
-    let gone = there.iter().filter(|(name, _)| wanted.get(name).is_none());
-    let gone = gone.map(|(name, _)| (name.to_owned(), None));
-    let set = wanted
-        .iter()
-        .map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
+/// The change from some parameters or labels to others: those that a manifest does not say any more are taken back.
+fn replaced<'a>(
+    there: impl Iterator<Item = (&'a str, &'a str)>,
+    wanted: impl Iterator<Item = (&'a str, &'a str)>,
+) -> BTreeMap<String, Option<String>> {
+    let gone = there.map(|(name, _)| (name.to_owned(), None));
+    let set = wanted.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
+    // Of two with one name the later one counts.
     gone.chain(set).collect()
 }
 

@@ -300,6 +300,7 @@ fn instance(record: &InstanceRecord) -> Actual {
         ("sync_replica_number", json!(spec.sync_replicas)),
         ("version", json!(spec.version)),
         ("parameters", json!(spec.parameters)),
+        ("labels", json!(spec.labels)),
         ("status", json!(status.lifecycle)),
         ("created_at", json!(record.created_at)),
         ("updated_at", json!(record.updated_at)),

@@ -321,6 +321,33 @@ async fn parameters_and_access_are_as_the_manifest_says() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn labels_are_as_the_manifest_says() {
+    let world = World::new().await;
+    let with = |labels: &str| demo().replace("      ram: 1024\n", &format!("      ram: 1024\n{labels}"));
+    let seen = async || {
+        let instances = world.repository().all::<InstanceRecord>(None).await.unwrap();
+        instances[0].record.spec.labels.to_string()
+    };
+    let first = with("      labels: {team: shop, example.org/tier: two}\n");
+    apply(&world, &first, refused()).await.unwrap();
+    assert_eq!(seen().await, "example.org/tier:two, team:shop");
+    assert!(plan(&world, &first).await.unwrap().is_empty());
+
+    // What is not said any more goes; left out altogether, labels stay as they are.
+    let second = with("      labels: {team: stock}\n");
+    apply(&world, &second, refused()).await.unwrap();
+    assert_eq!(seen().await, "team:stock");
+    assert!(plan(&world, &demo()).await.unwrap().is_empty());
+
+    let wrong = with("      labels: {Team: shop, tier: '-'}\n");
+    let Err(ControlError::Manifest { refused: findings }) = plan(&world, &wrong).await else {
+        panic!()
+    };
+    assert_eq!(findings.errors.len(), 1, "{findings:?}");
+    assert!(findings.errors[0].message.contains("Team"), "{findings:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_wrong_is_told_before_anything_is_made() {
     let world = World::new().await;
     let documents = world.store.document_count();
