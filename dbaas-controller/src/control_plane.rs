@@ -32,26 +32,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dbaas_core::id::{InstanceId, NodeId};
-use dbaas_core::infrastructure::{Capabilities, Endpoint, Infrastructure};
+use dbaas_core::infrastructure::{Capabilities, Endpoint};
 use dbaas_core::instance::{DesiredState, InstanceRecord};
 use dbaas_core::limits;
-use dbaas_core::secret::SecretSealer;
-use dbaas_core::sql_executor::SqlExecutor;
-use dbaas_core::steady::Steady;
-use dbaas_core::store::{StoreError, StoredEvent};
-use dbaas_core::time::Timestamp;
+use dbaas_core::store::StoredEvent;
 use tokio::sync::broadcast;
 
 pub use builder::{ControlPlaneBuilder, StartError};
 
-use crate::clock::Clock;
 use crate::elements::locks::ElementLocks;
 use crate::engine::EngineHandle;
 use crate::error::ControlError;
-use crate::randomness::Randomness;
-use crate::repository::{Record, Repository, Versioned};
+use crate::ports::Ports;
+use crate::repository::{Record, Versioned};
 use crate::request::{Listed, ResourceRef};
-use crate::settings::ControllerSettings;
 use crate::view::Node;
 
 /// A control plane: instances, their databases and users, and the catalogue of versions. Cheap to clone; the clones are one.
@@ -65,44 +59,6 @@ pub(crate) struct Inner {
     pub(crate) engine: EngineHandle,
     /// Elements that are being changed.
     pub(crate) elements: ElementLocks,
-}
-
-/// Everything outside that the façade and the engine reach through traits, and what they share.
-pub(crate) struct Ports {
-    pub(crate) infrastructure: Arc<dyn Infrastructure>,
-    #[allow(dead_code)] // The engine's.
-    pub(crate) sql: Arc<dyn SqlExecutor>,
-    pub(crate) sealer: Arc<dyn SecretSealer>,
-    pub(crate) repository: Repository,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) started: tokio::time::Instant,
-    pub(crate) settings: ControllerSettings,
-    pub(crate) randomness: Randomness,
-    /// Says which instance changed, after the change is in the store. Hints only: a reader that lags looks at everything.
-    pub(crate) hints: broadcast::Sender<InstanceId>,
-}
-
-impl Ports {
-    /// Tells those who wait that something of this instance was written. Nobody may be listening.
-    pub(crate) fn hint(&self, instance: InstanceId) {
-        let _ = self.hints.send(instance);
-    }
-
-    pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    /// A time that only goes forward, whatever somebody sets the clock to: for waiting and for judging how long something takes. It has
-    /// nothing to do with what other machines, or records, call the time.
-    pub(crate) fn steady(&self) -> Steady {
-        let elapsed = self.started.elapsed();
-        Steady::from_ms(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// The error of a store call whose preconditions cannot have failed.
-    pub(crate) fn store_error(&self, error: StoreError) -> ControlError {
-        ControlError::from_store(error, self.now())
-    }
 }
 
 /// Where clients connect to.

@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::control_plane::Ports;
+use crate::ports::Ports;
 use memory::InstanceMemory;
 use pass::Next;
 use queue::Queue;

@@ -45,6 +45,7 @@ pub mod view;
 
 mod credentials;
 mod engine;
+mod ports;
 mod randomness;
 mod repository;
 mod tokens;

@@ -9,11 +9,12 @@ use dbaas_core::store::Store;
 use tokio::sync::broadcast;
 
 use super::elements::keep_resuming;
-use super::{ControlPlane, Inner, Ports};
+use super::{ControlPlane, Inner};
 use crate::clock::{Clock, SystemClock};
 use crate::elements::locks::ElementLocks;
 use crate::engine::Engine;
 use crate::error::ControlError;
+use crate::ports::Ports;
 use crate::randomness::Randomness;
 use crate::repository::Repository;
 use crate::settings::ControllerSettings;

@@ -7,8 +7,9 @@ use dbaas_core::instance::{DesiredState, InstanceRecord};
 use dbaas_core::store::{DocumentVersion, StoreError, StoreErrorKind};
 use uuid::Uuid;
 
-use super::{Inner, Ports};
+use super::Inner;
 use crate::error::ControlError;
+use crate::ports::Ports;
 use crate::repository::{Change, Record, Versioned};
 use crate::request::ResourceRef;
 

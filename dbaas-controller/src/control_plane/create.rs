@@ -8,8 +8,9 @@ use dbaas_core::store::{DocumentVersion, StoreErrorKind};
 use uuid::Uuid;
 
 use super::changes::{before_try, too_much_contention};
-use super::{Inner, Ports, invalid};
+use super::{Inner, invalid};
 use crate::error::ControlError;
+use crate::ports::Ports;
 use crate::repository::{Change, IdempotencyRecord, Record, Versioned, written};
 use crate::request::IdempotencyKey;
 

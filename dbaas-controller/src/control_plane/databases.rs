@@ -14,8 +14,9 @@ use uuid::Uuid;
 
 use super::changes::{Object, Wanted, check, object_not_found, unless_lost, until_written};
 use super::create::{ACCEPTED, Creation};
-use super::{ControlPlane, Ports, field_error, instance_not_found, invalid, refuse_deleted, refuse_dropped};
+use super::{ControlPlane, field_error, instance_not_found, invalid, refuse_deleted, refuse_dropped};
 use crate::error::ControlError;
+use crate::ports::Ports;
 use crate::repository::{Change, Versioned, child_name};
 use crate::request::{CreateDatabase, Listed, Page, ResourceRef, UpdateDatabase};
 use crate::view::Database;

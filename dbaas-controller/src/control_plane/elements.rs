@@ -13,9 +13,10 @@ use uuid::Uuid;
 
 pub(crate) use resume::keep_resuming;
 
-use super::{ControlPlane, Ports};
+use super::ControlPlane;
 use crate::elements::{ApplyOptions, ElementPlan, ManifestRequest};
 use crate::error::ControlError;
+use crate::ports::Ports;
 use crate::view::Element;
 
 impl ControlPlane {

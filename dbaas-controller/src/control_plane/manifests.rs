@@ -8,14 +8,15 @@ use dbaas_core::store::DocumentVersion;
 use dbaas_manifest::check;
 use uuid::Uuid;
 
+use super::ControlPlane;
 use super::create::Creation;
 use super::elements::seal_text;
 use super::kept::kept_not_found;
-use super::{ControlPlane, Ports};
 use crate::elements::ManifestRequest;
 use crate::elements::facts::opened;
 use crate::elements::record::ManifestRecord;
 use crate::error::ControlError;
+use crate::ports::Ports;
 use crate::repository::Change;
 use crate::request::{Listed, Page};
 use crate::view::StoredManifest;

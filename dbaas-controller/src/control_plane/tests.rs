@@ -22,10 +22,11 @@ use dbaas_core::lifecycle::Lifecycle;
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
 use dbaas_core::node::{NodeRecord, NodeRole, Rejoin};
 use dbaas_core::password::Password;
-use dbaas_core::secret::UnsealError;
+use dbaas_core::secret::{SecretSealer, UnsealError};
 use dbaas_core::size::{CpuCores, DiskGb, NodeCount, RamMb, SyncReplicas};
 use dbaas_core::sql_executor::{MockSqlExecutor, SqlError, SqlErrorKind};
-use dbaas_core::store::{DocumentKey, DocumentVersion, Store};
+use dbaas_core::store::{DocumentKey, DocumentVersion, Store, StoreError};
+use dbaas_core::time::Timestamp;
 use dbaas_core::user::UserRecord;
 use dbaas_testkit::memory_store::{Fault, MemoryStore, StoreCall};
 use futures_util::FutureExt as _;
@@ -34,8 +35,9 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::clock::Clock;
 use crate::error::FieldError;
-use crate::repository::Change;
+use crate::repository::{Change, Repository};
 use crate::request::{CreateDatabase, CreateInstance, CreateUser, CreateVersion, IdempotencyKey, Page};
 
 /// Ties a text to its context and hides nothing.

@@ -19,8 +19,9 @@ use uuid::Uuid;
 
 use super::changes::{Object, Wanted, check, object_not_found, unless_lost, until_written};
 use super::create::{ACCEPTED, Creation};
-use super::{ControlPlane, Inner, Ports, instance_not_found, invalid, refuse_deleted, refuse_dropped};
+use super::{ControlPlane, Inner, instance_not_found, invalid, refuse_deleted, refuse_dropped};
 use crate::error::ControlError;
+use crate::ports::Ports;
 use crate::repository::{Change, child_name};
 use crate::request::{CreateUser, Listed, Page, ResourceRef, UpdateUser};
 use crate::view::User;

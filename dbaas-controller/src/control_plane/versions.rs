@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use super::changes::{check, unless_lost, until_written};
 use super::create::Creation;
-use super::{ControlPlane, Inner, Ports, invalid};
+use super::{ControlPlane, Inner, invalid};
 use crate::error::ControlError;
+use crate::ports::Ports;
 use crate::repository::{Change, RemovedVersion, Versioned, written};
 use crate::request::{CreateVersion, Listed, Page, ResourceRef, UpdateVersion};
 use crate::view::Version;

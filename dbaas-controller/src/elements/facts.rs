@@ -22,8 +22,8 @@ use uuid::Uuid;
 
 use super::record::{ConfigRecord, ElementRecord, MemberRecord, PasswordRecord, VariableRecord};
 use super::secret;
-use crate::control_plane::Ports;
 use crate::error::ControlError;
+use crate::ports::Ports;
 
 /// The version that the built-in elements `core` and `dbaas` have.
 const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::control_plane::Ports;
 use crate::error::ControlError;
+use crate::ports::Ports;
 
 type Name = (ProjectId, String);
 

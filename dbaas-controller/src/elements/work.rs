@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::facts::opened;
 use super::secret::seal;
 use super::{ApplyOptions, ManifestRequest, Reach};
-use crate::control_plane::Ports;
 use crate::error::ControlError;
+use crate::ports::Ports;
 use crate::repository::Record;
 
 /// How often a change that was cut short is gone on with by itself.

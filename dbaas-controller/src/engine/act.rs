@@ -18,8 +18,8 @@ use rand::Rng as _;
 use uuid::Uuid;
 
 use super::observe::{node_ref, target};
-use crate::control_plane::Ports;
 use crate::credentials::Credentials;
+use crate::ports::Ports;
 
 mod drop;
 mod extensions;

@@ -19,8 +19,8 @@ use uuid::Uuid;
 
 use super::memory::InstanceMemory;
 use super::observe::target;
-use crate::control_plane::Ports;
 use crate::credentials::Credentials;
+use crate::ports::Ports;
 use crate::repository::Loaded;
 
 /// Databases that one round looks into.

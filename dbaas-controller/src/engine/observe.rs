@@ -14,8 +14,8 @@ use dbaas_core::steady::Steady;
 use futures_util::future::join_all;
 
 use super::{LiveNode, LiveView};
-use crate::control_plane::Ports;
 use crate::credentials::Credentials;
+use crate::ports::Ports;
 
 /// Where and as whom the control plane logs in.
 pub(super) fn target(endpoint: &Endpoint, password: &Secret) -> SqlTarget {

@@ -11,11 +11,12 @@ use uuid::Uuid;
 
 use super::kept_not_found;
 use crate::control_plane::create::Creation;
-use crate::control_plane::{ControlPlane, Ports, invalid};
+use crate::control_plane::{ControlPlane, invalid};
 use crate::elements::facts::opened;
 use crate::elements::record::ConfigRecord;
 use crate::elements::secret;
 use crate::error::ControlError;
+use crate::ports::Ports;
 use crate::repository::Change;
 use crate::request::{CreateConfig, Listed, Page, UpdateConfig};
 use crate::view::StoredConfig;

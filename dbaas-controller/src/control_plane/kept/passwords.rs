@@ -10,11 +10,12 @@ use uuid::Uuid;
 
 use super::kept_not_found;
 use crate::control_plane::create::Creation;
-use crate::control_plane::{ControlPlane, Ports, invalid};
+use crate::control_plane::{ControlPlane, invalid};
 use crate::elements::facts::opened;
 use crate::elements::record::{Method, PasswordRecord};
 use crate::elements::secret;
 use crate::error::ControlError;
+use crate::ports::Ports;
 use crate::repository::Change;
 use crate::request::{CreatePassword, Listed, Page, UpdatePassword};
 use crate::view::StoredPassword;

@@ -6,11 +6,12 @@ use dbaas_core::store::DocumentVersion;
 use uuid::Uuid;
 
 use super::kept_not_found;
+use crate::control_plane::ControlPlane;
 use crate::control_plane::create::Creation;
-use crate::control_plane::{ControlPlane, Ports};
 use crate::elements::record::Method;
 use crate::elements::secret;
 use crate::error::ControlError;
+use crate::ports::Ports;
 use crate::repository::Change;
 use crate::request::{CreateToken, Listed, Page, UpdateToken};
 use crate::tokens::TokenRecord;

@@ -7,10 +7,11 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::kept_not_found;
+use crate::control_plane::ControlPlane;
 use crate::control_plane::create::Creation;
-use crate::control_plane::{ControlPlane, Ports};
 use crate::elements::record::VariableRecord;
 use crate::error::ControlError;
+use crate::ports::Ports;
 use crate::repository::{Change, id_from};
 use crate::request::{CreateVariable, Listed, Page, UpdateVariable};
 use crate::view::Variable;
