@@ -24,6 +24,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod name;
 pub mod node;
+pub mod object_change;
 pub mod observation;
 pub mod parameters;
 pub mod password;

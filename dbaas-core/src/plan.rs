@@ -14,15 +14,12 @@ use crate::boot_plan::BootPlan;
 use crate::cluster::{ClusterPhase, Epoch};
 use crate::config::{Configuration, HbaRules};
 use crate::database::DatabaseRecord;
-use crate::extension::ExtensionName;
 use crate::id::{DatabaseId, NodeId};
 use crate::infrastructure::{Capabilities, DataDisposal, NodeSpec, PowerOff};
 use crate::instance::InstanceRecord;
 use crate::kinds::{ActionKind, EventKind};
 use crate::name::{DatabaseName, UserName};
-use crate::observation::{
-    AccessMember, AccessObject, ExtensionPlace, ForeignGrant, Observation, SettingFacts,
-};
+use crate::observation::Observation;
 use crate::patience as time_limits;
 use crate::user::UserRecord;
 
@@ -39,8 +36,11 @@ mod patience;
 mod rolling;
 mod status;
 
+pub use crate::object_change::{
+    AccessChange, DatabaseSource, ExtensionChange, GoneObject, Heir, Inheritance, Lockout, Registered,
+    RoleRef, Transfer,
+};
 pub use draft::desired_configuration;
-pub use objects::{Heir, Inheritance, Registered, RoleRef, Transfer};
 pub use patience::Outcome;
 
 /// How to judge: by default with the limits of [`crate::patience`], which says why each is what it is. Times are in milliseconds.
@@ -159,79 +159,6 @@ impl Plan {
     }
 }
 
-/// What a database is made from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DatabaseSource {
-    /// PostgreSQL's `template0`.
-    Template,
-    /// Itself: it is there already under its staging name, left over from a crash.
-    Staged,
-    /// The [spare database](crate::command::SPARE_DATABASE) that came with the data directory.
-    Spare,
-}
-
-/// What is to change of a database's access, in this order. Each part converges by itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AccessChange {
-    /// Make the roles of its levels, and give them what they have on the database itself.
-    pub prepare: bool,
-    /// Who gets a level.
-    pub join: Vec<AccessMember>,
-    /// Who loses one.
-    pub leave: Vec<AccessMember>,
-    /// What else is taken from those who lost one.
-    pub foreign: Vec<ForeignGrant>,
-    /// PUBLIC is not to create in the schema `public`.
-    pub close_public: bool,
-    /// Whose sessions end.
-    pub evict: Vec<String>,
-    /// Whose objects are to be accessible from when they are made.
-    pub creators: Vec<String>,
-    /// What is there already and is not accessible.
-    pub objects: Vec<AccessObject>,
-}
-
-/// A change of one of a database's extensions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ExtensionChange {
-    /// Make it.
-    Create {
-        /// Which one.
-        name: ExtensionName,
-        /// Whose it is to be: the database's owner's.
-        owner: RoleRef,
-        /// Where it can be made.
-        place: ExtensionPlace,
-    },
-    /// Bring it to the version that the server offers.
-    Update {
-        /// Which one.
-        name: ExtensionName,
-        /// Whose it is.
-        owner: String,
-        /// The schema that it is in, and stays in.
-        schema: String,
-    },
-    /// Drop it, unless something depends on it.
-    Drop {
-        /// Which one.
-        name: ExtensionName,
-        /// Whose it is.
-        owner: String,
-    },
-}
-
-impl ExtensionChange {
-    /// Which one is changed.
-    pub fn name(&self) -> &ExtensionName {
-        match self {
-            ExtensionChange::Create { name, .. }
-            | ExtensionChange::Update { name, .. }
-            | ExtensionChange::Drop { name, .. } => name,
-        }
-    }
-}
-
 /// Whose access is to be repaired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RepairTarget {
@@ -251,40 +178,6 @@ pub enum RepairTarget {
         /// Its name.
         name: UserName,
     },
-}
-
-/// Something that locks people out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lockout {
-    /// The database accepts no connections; the role may not log in.
-    Connections,
-    /// There is a limit of connections.
-    Limit,
-    /// The owner lacks a privilege on the database.
-    Privileges,
-    /// The role's password expires.
-    ValidUntil,
-    /// A setting that sessions begin with.
-    Setting(SettingFacts),
-}
-
-/// A user or database: one whose record is to be removed, or that an action is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GoneObject {
-    /// A user.
-    User(crate::id::UserId),
-    /// A database.
-    Database(crate::id::DatabaseId),
-}
-
-impl GoneObject {
-    /// Its id.
-    pub fn uuid(&self) -> uuid::Uuid {
-        match self {
-            GoneObject::User(id) => id.uuid(),
-            GoneObject::Database(id) => id.uuid(),
-        }
-    }
 }
 
 /// An entry for the event log.

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use crate::access::AccessLevel;
 use crate::name::{DatabaseName, UserName};
+use crate::object_change::AccessChange;
 use crate::observation::{AccessObject, ForeignGrant, InsideFacts, ObjectKind, ObjectName};
-use crate::plan::AccessChange;
 use crate::sql::Statement;
 use crate::sql_executor::{Rows, Script};
 

@@ -9,8 +9,8 @@
 //! `CREATE EXTENSION` and its kin run as the tenant's role (`SET LOCAL ROLE`), so that PostgreSQL decides what is trusted, and the tenant's is what they make.
 
 use crate::extension::ExtensionName;
+use crate::object_change::{ExtensionChange, RoleRef};
 use crate::observation::{ExtensionFacts, ExtensionPlace};
-use crate::plan::{ExtensionChange, RoleRef};
 use crate::sql::Statement;
 use crate::sql_executor::{Rows, Script};
 

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::id::{DatabaseId, UserId};
 use crate::name::{DatabaseName, UserName};
-use crate::plan::{DatabaseSource, GoneObject};
+use crate::object_change::{DatabaseSource, GoneObject};
 use crate::scram::ScramVerifier;
 use crate::sql::Statement;
 use crate::sql_executor::Script;

@@ -6,7 +6,7 @@
 use uuid::Uuid;
 
 use crate::boot::HEIR_ROLE;
-use crate::plan::{Heir, Inheritance, RoleRef, Transfer};
+use crate::object_change::{Heir, Inheritance, RoleRef, Transfer};
 use crate::sql::Statement;
 use crate::sql_executor::Script;
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::boot::HEIR_ROLE;
 use crate::id::{DatabaseId, UserId};
-use crate::plan::{GoneObject, Registered};
+use crate::object_change::{GoneObject, Registered};
 use crate::sql::Statement;
 use crate::sql_executor::Script;
 

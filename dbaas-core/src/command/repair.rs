@@ -4,8 +4,8 @@
 use uuid::Uuid;
 
 use crate::name::{DatabaseName, UserName};
+use crate::object_change::Lockout;
 use crate::observation::{LockoutFacts, SettingFacts};
-use crate::plan::Lockout;
 use crate::sql::Statement;
 use crate::sql_executor::{Rows, Script};
 

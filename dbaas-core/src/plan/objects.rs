@@ -12,6 +12,7 @@ use crate::database::DatabaseRecord;
 use crate::id::{NodeId, UserId};
 use crate::kinds::EventKind;
 use crate::lifecycle::{LifecycleEvent, ObjectLifecycle};
+use crate::object_change::{Registered, RoleRef};
 use crate::observation::{CatalogueFacts, DatabaseFacts, NodeFacts};
 use crate::reason::Reason;
 use crate::user::UserRecord;
@@ -31,8 +32,6 @@ mod going;
 mod inheritance;
 mod leftovers;
 mod repair;
-
-pub use inheritance::{Heir, Inheritance, Registered, RoleRef, Transfer};
 
 pub(super) fn plan(draft: &mut Draft<'_>, primary: Serving) {
     going::warn(draft);
@@ -523,7 +522,7 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
             Some(found) => {
                 repair::of_database(draft, primary, index);
                 let told = access::of_database(draft, primary, index, found, catalogue, (event, why));
-                match owner_role.map(inheritance::RoleRef::of) {
+                match owner_role.map(RoleRef::of) {
                     Some(owner) => extensions::of_database(draft, primary, index, found, &owner, told),
                     None => told,
                 }

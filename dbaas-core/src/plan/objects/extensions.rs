@@ -11,7 +11,8 @@ use crate::plan::draft::Draft;
 use crate::plan::{Action, ExtensionChange};
 use crate::reason::Reason;
 
-use super::{MOST_AT_ONCE, RoleRef, Told};
+use super::{MOST_AT_ONCE, Told};
+use crate::object_change::RoleRef;
 
 /// A database that could not be looked into so often in a row is in error.
 const LOOKS_TRIED: u32 = 3;

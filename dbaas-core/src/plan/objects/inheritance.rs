@@ -6,76 +6,11 @@
 use crate::id::{DatabaseId, NodeId, UserId};
 use crate::kinds::EventKind;
 use crate::observation::{CatalogueFacts, DatabaseFacts, RoleFacts};
+use crate::plan::Action;
 use crate::plan::draft::Draft;
-use crate::plan::{Action, GoneObject};
 
 use super::MOST_AT_ONCE;
-
-/// A role as the register and PostgreSQL know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoleRef {
-    /// What it is called.
-    pub name: String,
-    /// Its OID.
-    pub oid: u32,
-}
-
-impl RoleRef {
-    pub(super) fn of(role: &RoleFacts) -> Self {
-        RoleRef {
-            name: role.name.clone(),
-            oid: role.oid,
-        }
-    }
-}
-
-/// Who inherits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heir {
-    /// The owner of the database.
-    Owner(RoleRef),
-    /// The role that has no rights and cannot log in.
-    Nobody,
-}
-
-/// A database in which a role that is dropped owns something, or has been granted something.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inheritance {
-    /// Its name.
-    pub database: String,
-    /// Its OID.
-    pub oid: u32,
-    /// Who gets what it owns there.
-    pub heir: Heir,
-    /// Nobody can connect to it, as its owner has it: it has to be opened meanwhile.
-    pub closed: bool,
-}
-
-/// A database's objects that change hands with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transfer {
-    /// The database.
-    pub name: String,
-    /// Its OID.
-    pub oid: u32,
-    /// Who owned it before.
-    pub from: RoleRef,
-    /// Who owns it.
-    pub to: RoleRef,
-    /// The other databases of the former owner, which stay.
-    pub others: Vec<String>,
-    /// Nobody can connect to it, as its owner has it: it has to be opened meanwhile.
-    pub closed: bool,
-}
-
-/// A user or database by the name in its record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registered {
-    /// Its id.
-    pub id: GoneObject,
-    /// Its name.
-    pub name: String,
-}
+use crate::object_change::{Heir, Inheritance, RoleRef, Transfer};
 
 /// Drops a role, or says what that waits for.
 pub(super) fn drop_role(
