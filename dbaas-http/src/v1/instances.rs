@@ -345,10 +345,11 @@ pub(crate) fn update(body: Body<'_>, present: &Present) -> Result<UpdateInstance
 /// The parameter `label`.
 fn labelled() -> Parameter {
     let (host, value) = (
-        "[a-z0-9]([a-z0-9-]*[a-z0-9])?",
-        "([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?",
+        "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
+        "([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?",
     );
-    let pattern = format!("^({host}(\\.{host})*/)?{host}:{value}$");
+    // A domain may have more parts; how long it is at most no pattern can say.
+    let pattern = format!("^({host}(\\.{host}){{0,2}}/)?{host}:{value}$");
     ParameterBuilder::new()
         .name("label")
         .parameter_in(ParameterIn::Query)
@@ -357,7 +358,9 @@ fn labelled() -> Parameter {
             "Only with this label, as key:value. Given several times: only with all of them.",
         ))
         .schema(Some(
-            array(described_text().pattern(Some(pattern))).max_items(Some(FILTER_VALUES_MAX)),
+            array(described_text().pattern(Some(pattern)))
+                .min_items(Some(1))
+                .max_items(Some(FILTER_VALUES_MAX)),
         ))
         .build()
 }
