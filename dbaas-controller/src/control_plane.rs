@@ -20,7 +20,6 @@ mod logs;
 mod manifests;
 #[cfg(feature = "proof")]
 mod proof;
-mod updates;
 mod users;
 mod versions;
 mod wait;
@@ -42,7 +41,7 @@ pub use builder::{ControlPlaneBuilder, StartError};
 
 use crate::elements::locks::ElementLocks;
 use crate::engine::EngineHandle;
-use crate::error::ControlError;
+use crate::error::{ControlError, FieldError};
 use crate::ports::Ports;
 use crate::repository::{Record, Versioned};
 use crate::request::{Listed, ResourceRef};
@@ -268,14 +267,7 @@ fn refuse_dropped(instance: &InstanceRecord, id: uuid::Uuid, what: &str) -> Resu
 
 fn invalid(pointer: &str, detail: impl Into<String>) -> ControlError {
     ControlError::Invalid {
-        errors: vec![field_error(pointer, detail)],
-    }
-}
-
-fn field_error(pointer: &str, detail: impl Into<String>) -> crate::error::FieldError {
-    crate::error::FieldError {
-        pointer: pointer.to_owned(),
-        detail: detail.into(),
+        errors: vec![FieldError::new(pointer, detail)],
     }
 }
 

@@ -3,16 +3,9 @@
 use dbaas_core::store::{StoreError, StoreErrorKind};
 use dbaas_core::time::Timestamp;
 
-use crate::request::ResourceRef;
+pub use dbaas_core::field_error::FieldError;
 
-/// A field that is wrong, and the rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldError {
-    /// JSON pointer of the field: `/owner`.
-    pub pointer: String,
-    /// The rule, for people.
-    pub detail: String,
-}
+use crate::request::ResourceRef;
 
 /// Why a call was refused. `Display` is for people and holds no secrets.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -5,7 +5,8 @@
 mod instance;
 mod kept;
 
-pub use instance::{ActOnInstance, CreateInstance, InstanceAction, InstanceFilter, UpdateInstance};
+pub use dbaas_core::instance::UpdateInstance;
+pub use instance::{ActOnInstance, CreateInstance, InstanceAction, InstanceFilter};
 pub use kept::{
     CreateConfig, CreatePassword, CreateToken, CreateVariable, UpdateConfig, UpdatePassword, UpdateToken,
     UpdateVariable,

@@ -2,6 +2,7 @@
 //! ([`InstanceStatus`]).
 
 mod labels;
+mod update;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,7 @@ use crate::time::Timestamp;
 use crate::version::ImageRef;
 
 pub use labels::{InvalidLabel, LABEL_CHARS_MAX, LABELS_MAX, Labels};
+pub use update::{NewVersion, UpdateInstance, apply_update, spec_errors};
 
 /// What a user asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

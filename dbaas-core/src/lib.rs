@@ -15,6 +15,7 @@ pub mod database;
 pub mod detector;
 mod endpoint;
 pub mod extension;
+pub mod field_error;
 pub mod id;
 pub mod infrastructure;
 mod infrastructure_error;

@@ -4,6 +4,7 @@
 //! it at once.
 
 pub(crate) mod actions;
+mod conditions;
 pub(crate) mod databases;
 pub(crate) mod elements;
 pub(crate) mod events;

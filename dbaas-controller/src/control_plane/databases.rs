@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use super::changes::{Object, Wanted, check, object_not_found, unless_lost, until_written};
 use super::create::{ACCEPTED, Creation};
-use super::{ControlPlane, field_error, instance_not_found, invalid, refuse_deleted, refuse_dropped};
-use crate::error::ControlError;
+use super::{ControlPlane, instance_not_found, invalid, refuse_deleted, refuse_dropped};
+use crate::error::{ControlError, FieldError};
 use crate::ports::Ports;
 use crate::repository::{Change, Versioned, child_name};
 use crate::request::{CreateDatabase, Listed, Page, ResourceRef, UpdateDatabase};
@@ -271,7 +271,7 @@ async fn users_with_access(
                 }
             }
         };
-        errors.extend(wrong.map(|detail| field_error(&format!("/access/{index}/user"), detail)));
+        errors.extend(wrong.map(|detail| FieldError::new(format!("/access/{index}/user"), detail)));
         users.extend(found);
     }
     match errors.is_empty() {
@@ -306,7 +306,7 @@ async fn allowed_extensions(
             ),
             _ => return None,
         };
-        Some(field_error(&format!("/extensions/{index}"), detail))
+        Some(FieldError::new(format!("/extensions/{index}"), detail))
     });
     let errors: Vec<_> = errors.collect();
     match errors.is_empty() {

@@ -1,7 +1,9 @@
 //! Calls about instances.
 
 use dbaas_core::id::{InstanceId, VersionId};
-use dbaas_core::instance::{DesiredState, InstancePhase, InstanceRecord, InstanceSpec};
+use dbaas_core::instance::{
+    DesiredState, InstancePhase, InstanceRecord, InstanceSpec, NewVersion, apply_update, spec_errors,
+};
 use dbaas_core::lifecycle::LifecycleEvent;
 use dbaas_core::store::{DocumentVersion, StoreErrorKind};
 use dbaas_core::time::Timestamp;
@@ -10,7 +12,6 @@ use uuid::Uuid;
 use super::actions::{self, Noted};
 use super::changes::{check, unless_lost, until_written};
 use super::create::{Creation, Earlier, Key};
-use super::updates::{self, NewVersion};
 use super::{ControlPlane, Inner, clamp_limit, cut, instance_not_found, invalid, refuse_deleted};
 use crate::error::ControlError;
 use crate::ports::Ports;
@@ -71,7 +72,8 @@ impl ControlPlane {
         update: UpdateInstance,
     ) -> Result<Instance, ControlError> {
         let apply = |record: &mut InstanceRecord, version: NewVersion<'_>, _now| {
-            let said = updates::apply(record, &update, version)?;
+            let said =
+                apply_update(record, &update, version).map_err(|errors| ControlError::Invalid { errors })?;
             Ok(Noted {
                 kind: "update_requested",
                 message: format!("asked for: {}", said.join(", ")),
@@ -321,7 +323,7 @@ impl Creation for CreateInstance {
         let id = InstanceId::from_uuid(id);
         let now = ports.now();
         let spec = self.spec(&version.record.image);
-        let errors = updates::spec_errors(&spec);
+        let errors = spec_errors(&spec);
         if !errors.is_empty() {
             return Err(ControlError::Invalid { errors });
         }

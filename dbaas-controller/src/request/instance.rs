@@ -1,7 +1,5 @@
 //! Instances: what callers ask for.
 
-use std::collections::BTreeMap;
-
 use dbaas_core::id::{InstanceId, NodeId, ProjectId, VersionId};
 use dbaas_core::infrastructure::Resources;
 use dbaas_core::instance::{InstanceRecord, InstanceSpec, Labels};
@@ -86,35 +84,6 @@ impl CreateInstance {
             labels: self.labels.clone(),
         }
     }
-}
-
-/// Changes of an instance; `None` leaves a field as it is.
-#[derive(Debug, Clone, Default)]
-pub struct UpdateInstance {
-    /// A new name.
-    pub name: Option<InstanceName>,
-    /// A new description.
-    pub description: Option<Description>,
-    /// Cores of each node.
-    pub cpu: Option<CpuCores>,
-    /// Memory of each node.
-    pub ram: Option<RamMb>,
-    /// Data disk of each node; may not shrink.
-    pub disk: Option<DiskGb>,
-    /// How many nodes.
-    pub nodes: Option<NodeCount>,
-    /// How many standbys a commit waits for.
-    pub sync_replicas: Option<SyncReplicas>,
-    /// A version of the catalogue: must be the same major as the present one (a minor upgrade), not
-    /// deprecated unless unchanged.
-    pub version: Option<VersionId>,
-    /// Settings of PostgreSQL, by name; `None` takes one back. Those that are not named stay.
-    pub parameters: BTreeMap<String, Option<String>>,
-    /// Labels, by key; `None` removes one. Those that are not named stay.
-    pub labels: BTreeMap<String, Option<String>>,
-    /// Only if this is the version of what was asked for (see
-    /// [`Revision::asked`](crate::view::Revision::asked)).
-    pub expected: Option<DocumentVersion>,
 }
 
 /// What an operator asks of an instance, done once.

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::Object;
 use uuid::Uuid;
 
+use super::conditions::{self, Condition};
 use super::fields::{NAME_IS_FIXED, Parent, Present, READ_ONLY, chosen, not_set};
 use super::schema;
 use super::types::{
@@ -25,12 +26,13 @@ use crate::problem::Problem;
 use crate::reference::{instance_uri, parse_user, user_uri};
 
 /// Fields that nobody sets; the first may be chosen at creation.
-const SET_BY_SERVER: [&str; 9] = [
+const SET_BY_SERVER: [&str; 10] = [
     "uuid",
     "extension_status",
     "status",
     "phase",
     "reason",
+    "conditions",
     "repair",
     "deleting",
     "created_at",
@@ -90,6 +92,9 @@ pub(crate) struct Database<'a> {
     phase: &'static str,
     /// Why it is in that state, and what happens next.
     reason: &'a str,
+    /// The same for programs, and what else is so.
+    #[schema(inline)]
+    conditions: Vec<Condition>,
     /// The last repair of access that was asked for.
     #[schema(inline)]
     repair: Repair<'a>,
@@ -192,6 +197,7 @@ impl<'a> Database<'a> {
             status: found.lifecycle.as_str(),
             phase: found.phase.as_str(),
             reason: &found.reason,
+            conditions: conditions::of(&found.conditions),
             repair: Repair::of(&found.repair),
             deleting: found.deleting,
             created_at: found.created_at,

@@ -21,6 +21,7 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 use uuid::Uuid;
 
+use super::conditions::{self, Condition};
 use super::fields::{Present, READ_ONLY, chosen, not_set};
 use super::schema;
 use super::types::{
@@ -53,11 +54,12 @@ pub(crate) const PHASES: [(&str, InstancePhase); 10] = [
 ];
 
 /// Fields that nobody sets; the first may be chosen at creation.
-const SET_BY_SERVER: [&str; 13] = [
+const SET_BY_SERVER: [&str; 14] = [
     "uuid",
     "status",
     "phase",
     "reason",
+    "conditions",
     "warnings",
     "effective_sync_replicas",
     "ipsv4",
@@ -133,6 +135,9 @@ pub(crate) struct Instance<'a> {
     phase: InstancePhase,
     /// Why it is in that state, and what happens next.
     reason: &'a str,
+    /// The same for programs, and what else is so.
+    #[schema(inline)]
+    conditions: Vec<Condition>,
     /// What to know although all is as asked for: limits that nobody enforces, drift.
     warnings: &'a [String],
     /// How many standbys really have a commit before it is acknowledged. Writes survive the loss of any one
@@ -210,6 +215,7 @@ impl<'a> Instance<'a> {
             status: status.lifecycle.as_str(),
             phase: status.phase,
             reason: &status.reason,
+            conditions: conditions::of(&status.conditions),
             warnings: &status.warnings,
             effective_sync_replicas: spec.effective_sync_replicas(),
             ipsv4: nodes

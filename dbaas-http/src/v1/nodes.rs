@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::Object;
 use uuid::Uuid;
 
+use super::conditions::{self, Condition};
 use super::schema;
 use super::types::{Count, Id, Port, Role, State, Time};
 
@@ -30,6 +31,9 @@ pub(crate) struct Node<'a> {
     status: &'static str,
     /// Why it is in that state, and what happens next.
     reason: &'a str,
+    /// The same for programs, and what else is so.
+    #[schema(inline)]
+    conditions: Vec<Condition>,
     /// It is being removed.
     leaving: bool,
     /// Where it listens.
@@ -59,6 +63,7 @@ impl<'a> Node<'a> {
             sync: node.sync,
             status: node.lifecycle.as_str(),
             reason: &node.reason,
+            conditions: conditions::of(&node.conditions),
             leaving: node.leaving,
             host: node.endpoint.as_ref().map(|endpoint| endpoint.host.as_str()),
             port: node.endpoint.as_ref().map(|endpoint| endpoint.port),

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::Object;
 use uuid::Uuid;
 
+use super::conditions::{self, Condition};
 use super::databases::Repair;
 use super::fields::{NAME_IS_FIXED, Parent, Present, READ_ONLY, chosen, not_set};
 use super::schema;
@@ -24,11 +25,12 @@ use crate::problem::Problem;
 use crate::reference::instance_uri;
 
 /// Fields that nobody sets; the first may be chosen at creation.
-const SET_BY_SERVER: [&str; 8] = [
+const SET_BY_SERVER: [&str; 9] = [
     "uuid",
     "status",
     "phase",
     "reason",
+    "conditions",
     "repair",
     "deleting",
     "created_at",
@@ -72,6 +74,9 @@ pub(crate) struct User<'a> {
     phase: &'static str,
     /// Why it is in that state, and what happens next.
     reason: &'a str,
+    /// The same for programs, and what else is so.
+    #[schema(inline)]
+    conditions: Vec<Condition>,
     /// The last repair of access that was asked for.
     #[schema(inline)]
     repair: Repair<'a>,
@@ -107,6 +112,7 @@ impl<'a> User<'a> {
             status: found.lifecycle.as_str(),
             phase: found.phase.as_str(),
             reason: &found.reason,
+            conditions: conditions::of(&found.conditions),
             repair: Repair::of(&found.repair),
             deleting: found.deleting,
             created_at: found.created_at,

@@ -1,16 +1,48 @@
-//! What an [`UpdateInstance`] means for an instance's record: a pure function.
+//! What a change of an instance means: the rules of what may be changed into what, and what is said of it.
 
-use dbaas_core::instance::{InstanceRecord, InstanceSpec, InvalidLabel};
-use dbaas_core::parameters::{InvalidParameter, Parameters};
-use dbaas_core::version::VersionRecord;
+use std::collections::BTreeMap;
 
-use super::field_error;
-use crate::error::{ControlError, FieldError};
-use crate::request::UpdateInstance;
+use crate::field_error::FieldError;
+use crate::id::VersionId;
+use crate::name::{Description, InstanceName};
+use crate::parameters::{InvalidParameter, Parameters};
+use crate::size::{CpuCores, DiskGb, NodeCount, RamMb, SyncReplicas};
+use crate::store::DocumentVersion;
+use crate::version::VersionRecord;
+
+use super::{InstanceRecord, InstanceSpec, InvalidLabel};
+
+/// Changes of an instance; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateInstance {
+    /// A new name.
+    pub name: Option<InstanceName>,
+    /// A new description.
+    pub description: Option<Description>,
+    /// Cores of each node.
+    pub cpu: Option<CpuCores>,
+    /// Memory of each node.
+    pub ram: Option<RamMb>,
+    /// Data disk of each node; may not shrink.
+    pub disk: Option<DiskGb>,
+    /// How many nodes.
+    pub nodes: Option<NodeCount>,
+    /// How many standbys a commit waits for.
+    pub sync_replicas: Option<SyncReplicas>,
+    /// A version of the catalogue: must be the same major as the present one (a minor upgrade), not
+    /// deprecated unless unchanged.
+    pub version: Option<VersionId>,
+    /// Settings of PostgreSQL, by name; `None` takes one back. Those that are not named stay.
+    pub parameters: BTreeMap<String, Option<String>>,
+    /// Labels, by key; `None` removes one. Those that are not named stay.
+    pub labels: BTreeMap<String, Option<String>>,
+    /// Only if this is the version of what was asked for.
+    pub expected: Option<DocumentVersion>,
+}
 
 /// The version that an update names, looked up.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum NewVersion<'a> {
+pub enum NewVersion<'a> {
     /// The update leaves it as it is.
     Unchanged,
     /// There is no such version.
@@ -21,11 +53,11 @@ pub(super) enum NewVersion<'a> {
 
 /// Writes the changes into the record, and says what they are. All fields that are wrong are reported, and nothing is
 /// written then.
-pub(super) fn apply(
+pub fn apply_update(
     record: &mut InstanceRecord,
     update: &UpdateInstance,
     version: NewVersion<'_>,
-) -> Result<Vec<String>, ControlError> {
+) -> Result<Vec<String>, Vec<FieldError>> {
     let mut errors = Vec::new();
     let spec = &record.spec;
     if let Some(disk) = update.disk
@@ -35,7 +67,7 @@ pub(super) fn apply(
             "a disk never shrinks; it has {} GB now",
             spec.resources.disk.get()
         );
-        errors.push(field_error("/disk_size", detail));
+        errors.push(FieldError::new("/disk_size", detail));
     }
     errors.extend(version_error(record, version));
     let mut changed = spec.clone();
@@ -58,7 +90,7 @@ pub(super) fn apply(
         errors.extend(label_errors(&changed));
     }
     if !errors.is_empty() {
-        return Err(ControlError::Invalid { errors });
+        return Err(errors);
     }
 
     let mut said = Vec::new();
@@ -136,7 +168,7 @@ fn shown(parameters: &Parameters) -> String {
 }
 
 /// What is wrong with what a new instance asks for, besides what its types rule out.
-pub(super) fn spec_errors(spec: &InstanceSpec) -> Vec<FieldError> {
+pub fn spec_errors(spec: &InstanceSpec) -> Vec<FieldError> {
     let mut errors = parameter_errors(spec);
     errors.extend(label_errors(spec));
     errors
@@ -155,7 +187,7 @@ fn parameter_errors(spec: &InstanceSpec) -> Vec<FieldError> {
     }
     let Some(major) = spec.image.major() else {
         let detail = "cannot be checked: the image's tag does not say which major version it is";
-        return vec![field_error("/parameters", detail)];
+        return vec![FieldError::new("/parameters", detail)];
     };
     let wrong = spec.parameters.check(major).err().unwrap_or_default();
     let field = |wrong: InvalidParameter| entry_error("/parameters", &wrong.name, wrong.rule);
@@ -166,15 +198,15 @@ fn parameter_errors(spec: &InstanceSpec) -> Vec<FieldError> {
 fn entry_error(map: &str, key: &str, rule: String) -> FieldError {
     let key = key.replace('~', "~0").replace('/', "~1");
     match key.as_str() {
-        "" => field_error(map, rule),
-        key => field_error(&format!("{map}/{key}"), rule),
+        "" => FieldError::new(map, rule),
+        key => FieldError::new(format!("{map}/{key}"), rule),
     }
 }
 
 fn version_error(record: &InstanceRecord, version: NewVersion<'_>) -> Option<FieldError> {
     let version = match version {
         NewVersion::Unchanged => return None,
-        NewVersion::Missing => return Some(field_error("/version", "there is no such version")),
+        NewVersion::Missing => return Some(FieldError::new("/version", "there is no such version")),
         NewVersion::Found(version) => version,
     };
     if version.deprecated {
@@ -182,18 +214,18 @@ fn version_error(record: &InstanceRecord, version: NewVersion<'_>) -> Option<Fie
             "{} is deprecated and takes no new instances; choose another version",
             version.name
         );
-        return Some(field_error("/version", detail));
+        return Some(FieldError::new("/version", detail));
     }
     match (record.spec.image.major(), version.major()) {
         (Some(present), Some(wanted)) if present == wanted => None,
-        (Some(present), Some(wanted)) => Some(field_error(
+        (Some(present), Some(wanted)) => Some(FieldError::new(
             "/version",
             format!(
                 "the instance has PostgreSQL {present}, and the version is PostgreSQL {wanted}: only another minor release \
                  of the same major can be chosen; for another major, create an instance and move the data"
             ),
         )),
-        (None, _) | (_, None) => Some(field_error(
+        (None, _) | (_, None) => Some(FieldError::new(
             "/version",
             "it cannot be told whether it is the same major release as the present version: the image's tag does not say",
         )),
