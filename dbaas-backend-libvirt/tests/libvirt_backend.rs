@@ -402,6 +402,7 @@ async fn a_pool_that_is_full() {
 
 /// Data disks that were initialised ahead: an instance costs a clone and a boot, and each set is used once.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "the end-to-end core uses it, too; ci/libvirt/run rest runs it"]
 async fn the_warm_pool() {
     let Some(fixture) = Fixture::new() else { return };
     let mut options = fixture.options.clone();

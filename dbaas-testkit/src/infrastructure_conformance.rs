@@ -49,6 +49,8 @@ use dbaas_core::infrastructure::{
 use dbaas_core::secret::Secret;
 use dbaas_core::size::{CpuCores, DiskGb, RamMb};
 use dbaas_core::version::ImageRef;
+use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
 use uuid::Uuid;
 
 /// Where a backend runs: how to get at it, and how to do to its nodes what nobody should.
@@ -101,23 +103,75 @@ pub trait Site: Send + Sync {
 /// # Panics
 /// When the backend does not do what the contract says; the message says what was expected.
 pub async fn run(site: &dyn Site) {
-    calls::what_does_not_exist(site).await;
-    calls::apply_converges(site).await;
-    calls::sizes_of_a_running_node(site).await;
-    calls::equal_calls_at_the_same_time(site).await;
-    calls::a_caller_that_goes_away(site).await;
-    boots::first_start_and_restarts(site).await;
-    boots::what_may_not_be_started(site).await;
-    boots::stale_epochs(site).await;
-    boots::seeds(site).await;
-    boots::a_failed_preparation(site).await;
-    faults::a_crash_between_any_two_calls(site).await;
-    faults::a_killed_node(site).await;
-    faults::a_frozen_node(site).await;
-    faults::off_in_the_middle_of_a_preparation(site).await;
-    faults::the_program_goes_and_comes_back(site).await;
-    removal::with_and_without_data(site).await;
-    removal::orphans_are_found(site).await;
+    run_part(site, 0, 1).await;
+}
+
+/// Runs each `of`-th case, from the `part`-th (0 is the first): for nodes that take minutes. Parts may run at the same time, each on a site of
+/// its own, as two programs that share a place; all parts together are [`run`].
+///
+/// # Panics
+/// As [`run`].
+pub async fn run_part(site: &dyn Site, part: usize, of: usize) {
+    for (name, case) in CASES.iter().skip(part).step_by(of.max(1)) {
+        let began = Instant::now();
+        case(site).await;
+        say(name, began.elapsed());
+    }
+}
+
+type RunCase = for<'a> fn(&'a dyn Site) -> LocalBoxFuture<'a, ()>;
+
+/// Those that take long beside each other are in different halves.
+const CASES: &[(&str, RunCase)] = &[
+    ("what does not exist", |site| {
+        calls::what_does_not_exist(site).boxed_local()
+    }),
+    ("apply converges", |site| {
+        calls::apply_converges(site).boxed_local()
+    }),
+    ("sizes of a running node", |site| {
+        calls::sizes_of_a_running_node(site).boxed_local()
+    }),
+    ("equal calls at the same time", |site| {
+        calls::equal_calls_at_the_same_time(site).boxed_local()
+    }),
+    ("a caller that goes away", |site| {
+        calls::a_caller_that_goes_away(site).boxed_local()
+    }),
+    ("first start and restarts", |site| {
+        boots::first_start_and_restarts(site).boxed_local()
+    }),
+    ("what may not be started", |site| {
+        boots::what_may_not_be_started(site).boxed_local()
+    }),
+    ("stale epochs", |site| boots::stale_epochs(site).boxed_local()),
+    ("seeds", |site| boots::seeds(site).boxed_local()),
+    ("a failed preparation", |site| {
+        boots::a_failed_preparation(site).boxed_local()
+    }),
+    ("a crash between any two calls", |site| {
+        faults::a_crash_between_any_two_calls(site).boxed_local()
+    }),
+    ("a killed node", |site| faults::a_killed_node(site).boxed_local()),
+    ("a frozen node", |site| faults::a_frozen_node(site).boxed_local()),
+    ("off in the middle of a preparation", |site| {
+        faults::off_in_the_middle_of_a_preparation(site).boxed_local()
+    }),
+    ("the program goes and comes back", |site| {
+        faults::the_program_goes_and_comes_back(site).boxed_local()
+    }),
+    ("with and without data", |site| {
+        removal::with_and_without_data(site).boxed_local()
+    }),
+    ("orphans are found", |site| {
+        removal::orphans_are_found(site).boxed_local()
+    }),
+];
+
+/// For whoever looks on: where the time goes.
+#[allow(clippy::print_stderr, reason = "a test's progress")]
+fn say(name: &str, took: Duration) {
+    eprintln!("conformance: {name}: {took:.1?}");
 }
 
 /// An instance on the place that is tested.

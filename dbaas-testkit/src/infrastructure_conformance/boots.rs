@@ -123,9 +123,8 @@ pub(super) async fn what_may_not_be_started(site: &dyn Site) {
 
 pub(super) async fn stale_epochs(site: &dyn Site) {
     let mut case = Case::new(site).await;
-    let node = case.running().await;
-    case.off(node, PowerOff::Immediate).await;
-    case.backend().start(node, &existing(5)).await.expect("start");
+    let node = case.applied().await;
+    case.backend().start(node, &init(5, vec![])).await.expect("start");
     case.until_answers(node).await;
     refused(
         case.backend().start(node, &existing(4)).await,

@@ -123,8 +123,8 @@ pub(super) async fn a_killed_node(site: &dyn Site) {
 
 pub(super) async fn a_frozen_node(site: &dyn Site) {
     let case = Case::new(site).await;
+    let node = case.running().await;
     for mode in [PowerOff::Immediate, PowerOff::Graceful { deadline_ms: 1_000 }] {
-        let node = case.running().await;
         let running = case.observe(node).await;
         if case.site.freeze(&running).await {
             case.until(node, "frozen", |o| o.power == PowerState::Frozen)

@@ -1,5 +1,6 @@
-//! The core of the main job on virtual machines: three nodes from the warm pool with a user and a database, a primary that is destroyed, a switchover,
-//! fewer nodes, a larger disk, more nodes, more memory for one after the other, stop and start, and an end that leaves nothing.
+//! The main job on virtual machines. Its core, in a few minutes: three nodes from the warm pool with a user and a database, a primary that is destroyed,
+//! and an end that leaves nothing. The whole of it (`ci/libvirt/run rest`): a switchover, fewer nodes, a larger disk, more nodes, more memory for one
+//! after the other, stop and start, too.
 #![allow(clippy::print_stderr, reason = "measurements, and skipped tests say so")]
 
 use std::process::{Command, Stdio};
@@ -13,7 +14,7 @@ use dbaas_controller::request::{
 };
 use dbaas_controller::settings::ControllerSettings;
 use dbaas_controller::view::Node;
-use dbaas_core::id::InstanceId;
+use dbaas_core::id::{InstanceId, NodeId};
 use dbaas_core::lifecycle::Lifecycle;
 use dbaas_core::node::NodeRole;
 use dbaas_core::password::Password;
@@ -129,7 +130,24 @@ impl Case<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn made_failed_over_and_deleted() -> Result {
+    job(Extent::Core).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes some minutes more; ci/libvirt/run rest runs it"]
 async fn the_main_job() -> Result {
+    job(Extent::Whole).await
+}
+
+/// How much of the main job is done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Core,
+    Whole,
+}
+
+async fn job(extent: Extent) -> Result {
     let Some(uri) = std::env::var("DBAAS_LIBVIRT_URI")
         .ok()
         .filter(|uri| !uri.is_empty())
@@ -205,7 +223,35 @@ async fn the_main_job() -> Result {
     let second = case.primary().await?.id;
     assert_ne!(first, second, "another one took over");
     eprintln!("healed after {:?} in all", begin.elapsed());
+    if extent == Extent::Whole {
+        the_rest(&case, first).await?;
+    }
+    let warned = plane.instance(id).await?.status.warnings;
+    let emulated =
+        virsh(&case.uri, &["dumpxml", &format!("dbaas-{id}-{first}")])?.contains("<domain type='qemu'");
+    assert_eq!(
+        warned.iter().any(|warning| warning.contains("emulated")),
+        emulated,
+        "{warned:?}"
+    );
 
+    plane.delete_instance(id, None).await?;
+    let until = Instant::now() + PATIENCE;
+    while plane.instance(id).await.is_ok() {
+        ensure!(Instant::now() < until, "a deleted instance goes");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let left = virsh(&case.uri, &["list", "--all", "--name"])? + &virsh(&case.uri, &["vol-list", "dbaas"])?;
+    assert!(!left.contains(&id.to_string()), "{left}");
+    eprintln!("all of it after {:?}", begin.elapsed());
+    plane.shutdown(Duration::from_secs(10)).await;
+    embedded.backend.remove_warm_pool().await?;
+    Ok(())
+}
+
+/// What day two brings, from three nodes whose first primary was destroyed.
+async fn the_rest(case: &Case<'_>, first: NodeId) -> Result {
+    let (plane, id) = (case.plane, case.id);
     plane
         .act_on_instance(id, InstanceAction::Switchover { to: Some(first) })
         .await?;
@@ -262,26 +308,6 @@ async fn the_main_job() -> Result {
     }
     plane.act_on_instance(id, InstanceAction::Start).await?;
     case.healed(3).await?;
-    let warned = plane.instance(id).await?.status.warnings;
-    let emulated =
-        virsh(&case.uri, &["dumpxml", &format!("dbaas-{id}-{first}")])?.contains("<domain type='qemu'");
-    assert_eq!(
-        warned.iter().any(|warning| warning.contains("emulated")),
-        emulated,
-        "{warned:?}"
-    );
     assert_eq!(case.rows().await?, "1002");
-
-    plane.delete_instance(id, None).await?;
-    let until = Instant::now() + PATIENCE;
-    while plane.instance(id).await.is_ok() {
-        ensure!(Instant::now() < until, "a deleted instance goes");
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    let left = virsh(&case.uri, &["list", "--all", "--name"])? + &virsh(&case.uri, &["vol-list", "dbaas"])?;
-    assert!(!left.contains(&id.to_string()), "{left}");
-    eprintln!("all of it after {:?}", begin.elapsed());
-    plane.shutdown(Duration::from_secs(10)).await;
-    embedded.backend.remove_warm_pool().await?;
     Ok(())
 }
