@@ -116,12 +116,15 @@ pub(crate) async fn apply(context: &Context, command: Plan) -> Result<(), Failur
     let body = body(&command);
     let before = element(client, &kept.name).await;
     let begun = match before {
-        Ok(before) => begin(context, &command, &kept, &body)
-            .await
-            .map(|applied| (before, applied)),
+        Ok(before) => match earlier(context, &command, before.as_ref()).await {
+            Ok(steps) => begin(context, &command, &kept, &body)
+                .await
+                .map(|applied| (before, steps, applied)),
+            Err(failure) => Err(failure),
+        },
         Err(failure) => Err(failure),
     };
-    let (before, applied) = match begun {
+    let (before, steps, applied) = match begun {
         Ok(begun) => begun,
         Err(failure) => {
             kept.forget(client).await;
@@ -131,7 +134,7 @@ pub(crate) async fn apply(context: &Context, command: Plan) -> Result<(), Failur
     let path = format!("{ELEMENTS}/{}", text(&applied["element"], "uuid"));
     let mut now = applied["element"].clone();
     if command.waiting.wait {
-        let steps = Steps::from_the_beginning(client, &path);
+        let steps = steps.unwrap_or_else(|| Steps::from_the_beginning(client, &path));
         now = steps.until_settled(command.waiting.timeout).await?;
     }
     // The text of the time before is nobody's now.
@@ -145,6 +148,21 @@ pub(crate) async fn apply(context: &Context, command: Plan) -> Result<(), Failur
         }
     }
     show_element(context, &now)
+}
+
+/// The steps of an element that is there already, from now on: those of the times before are not told again.
+async fn earlier<'a>(
+    context: &'a Context,
+    command: &Plan,
+    before: Option<&Value>,
+) -> Result<Option<Steps<'a>>, Failure> {
+    match before {
+        None => Ok(None),
+        Some(found) => {
+            let path = format!("{ELEMENTS}/{}", text(found, "uuid"));
+            Steps::from_now(&context.client, &path, command.waiting).await
+        }
+    }
 }
 
 /// Asks where data goes, and begins.
