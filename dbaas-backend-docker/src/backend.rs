@@ -54,11 +54,12 @@ impl Drop for DockerBackend {
 }
 
 impl DockerBackend {
-    /// Connects to an engine, now or when it is there: an engine that is away makes calls fail with `Unavailable`, not this one. Must be
-    /// called within a tokio runtime.
+    /// Connects to an engine, now or when it is there: an engine that is away makes calls fail with
+    /// `Unavailable`, not this one. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// `Unsupported` if the options make no sense, ask for disks of a fixed size where there can be none, or name a file of logins that cannot be used.
+    /// `Unsupported` if the options make no sense, ask for disks of a fixed size where there can be none, or
+    /// name a file of logins that cannot be used.
     pub fn connect(options: DockerOptions) -> Result<DockerBackend, InfraError> {
         let unsupported = |message: &str| Err(InfraError::new(InfraErrorKind::Unsupported, message));
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -115,8 +116,8 @@ impl DockerBackend {
     }
 }
 
-/// For so long a node that is being prepared need not be looked at again, unless something is told of it: each look takes the engine's time
-/// from the preparation.
+/// For so long a node that is being prepared need not be looked at again, unless something is told of it:
+/// each look takes the engine's time from the preparation.
 const PREPARING_FRESH: Duration = Duration::from_secs(1);
 
 /// What was read from a node's volume, and of which life of the container.
@@ -131,7 +132,8 @@ pub(crate) struct Cached {
 }
 
 impl Cached {
-    /// Whether it is true of this life of the container. Where the server had been started, its end changes nothing of it.
+    /// Whether it is true of this life of the container. Where the server had been started, its end changes
+    /// nothing of it.
     pub(crate) fn is_of(&self, life: &Life) -> bool {
         self.life == *life
             || (self.control.up
@@ -254,7 +256,8 @@ impl Handle {
         self.death.lock().as_ref()?.end_of(&found)
     }
 
-    /// From now on the engine, which is busy with it, need not be asked about this node; until the guard is dropped.
+    /// From now on the engine, which is busy with it, need not be asked about this node; until the guard is
+    /// dropped.
     pub(crate) fn starting(self: &Arc<Self>) -> Starting {
         self.starting.store(true, Ordering::SeqCst);
         Starting(Arc::clone(self))

@@ -344,8 +344,8 @@ impl Inner {
         }
     }
 
-    /// Makes the container of a node whose container somebody removed, from what the volume says. `None`: the volume is all that is to be
-    /// there, or there is no volume. The caller holds the node's lock.
+    /// Makes the container of a node whose container somebody removed, from what the volume says. `None`: the
+    /// volume is all that is to be there, or there is no volume. The caller holds the node's lock.
     pub(crate) async fn restore_container(
         self: &Arc<Self>,
         docker: &Docker,

@@ -1,5 +1,6 @@
-//! What the engine tells before it can be asked. It says that a container died as soon as its last process is gone, and then tidies up
-//! (network, mounts) for some hundred milliseconds, in which it answers no question about that container. A failover does not wait for it.
+//! What the engine tells before it can be asked. It says that a container died as soon as its last process is
+//! gone, and then tidies up (network, mounts) for some hundred milliseconds, in which it answers no question
+//! about that container. A failover does not wait for it.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! Disks of a fixed size: an image file per node, ext4 in it, a loop device on it, mounted by the engine as the node's volume.
+//! Disks of a fixed size: an image file per node, ext4 in it, a loop device on it, mounted by the engine as
+//! the node's volume.
 //!
 //! ```text
 //! <directory>/<owner>/
@@ -117,7 +118,8 @@ impl Disks {
             .map_err(|e| failed("making the node's disk", &e))?;
         file.set_len(bytes(size))
             .map_err(|e| failed("making the node's disk", &e))?;
-        // Nothing is kept back for root: PostgreSQL is to have all of it. Tables of inodes are written when they are needed.
+        // Nothing is kept back for root: PostgreSQL is to have all of it. Tables of inodes are written when
+        // they are needed.
         let options = "lazy_itable_init=1,lazy_journal_init=1,nodiscard";
         let arguments: [&OsStr; 8] = [
             "-q".as_ref(),
@@ -135,7 +137,8 @@ impl Disks {
         Ok(self.device(node))
     }
 
-    /// Makes sure that the link leads to a loop device with the node's image; after a reboot it does not. Nothing where the node has none.
+    /// Makes sure that the link leads to a loop device with the node's image; after a reboot it does not.
+    /// Nothing where the node has none.
     pub(crate) async fn attach(&self, node: NodeId) -> Result<(), InfraError> {
         let image = self.image(node);
         if self.is_attached(node, &image) || !image.exists() {
@@ -171,7 +174,8 @@ impl Disks {
         has.is_ok_and(|has| has < bytes(size)) || self.growing(node).exists()
     }
 
-    /// Makes the disk of a node that is off as large as this; it never shrinks. Repeated after a crash it goes on where it was.
+    /// Makes the disk of a node that is off as large as this; it never shrinks. Repeated after a crash it
+    /// goes on where it was.
     pub(crate) async fn grow(&self, node: NodeId, size: DiskGb) -> Result<(), InfraError> {
         if !self.is_smaller(node, size) {
             return Ok(());

@@ -131,7 +131,8 @@ pub(crate) fn shown(what: &str, error: &Error) -> InfraError {
             503 => Kind::Unavailable,
             _ => Kind::Other,
         },
-        // The connection was refused or there is no socket: nothing was sent. Everything else may have reached the engine.
+        // The connection was refused or there is no socket: nothing was sent. Everything else may have
+        // reached the engine.
         Error::HyperLegacyError { err } if err.is_connect() => Kind::Unavailable,
         Error::HyperLegacyError { .. } | Error::HyperResponseError { .. } => Kind::OutcomeUnknown,
         Error::SocketNotFoundError(_) => Kind::Unavailable,

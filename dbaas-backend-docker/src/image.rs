@@ -93,8 +93,9 @@ fn unavailable(message: String) -> InfraError {
     InfraError::new(InfraErrorKind::ImageUnavailable, message)
 }
 
-/// The image for a node of an instance, if the engine has it; otherwise it is pulled in the background, and the error says how far that is.
-/// Once a node of the instance has it, the others get the very same, also when the tag has moved on.
+/// The image for a node of an instance, if the engine has it; otherwise it is pulled in the background, and
+/// the error says how far that is. Once a node of the instance has it, the others get the very same, also
+/// when the tag has moved on.
 pub(crate) async fn ensure(
     inner: &Arc<Inner>,
     image: &ImageRef,

@@ -67,8 +67,9 @@ impl Infrastructure for DockerBackend {
         Capabilities::new(Enforcement::Enforced, Enforcement::Enforced, disk).with_node_events()
     }
 
-    /// Clients and the control plane from everywhere that the published port can be reached from (the engine shows most of them as
-    /// coming from the network's gateway), other nodes from private networks, which Docker's are.
+    /// Clients and the control plane from everywhere that the published port can be reached from (the engine
+    /// shows most of them as coming from the network's gateway), other nodes from private networks, which
+    /// Docker's are.
     fn hba_rules(&self) -> HbaRules {
         let private = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
         HbaRules {
@@ -155,8 +156,8 @@ impl Infrastructure for DockerBackend {
 
     async fn power_off(&self, node: NodeRef, mode: PowerOff) -> Result<(), InfraError> {
         if mode == PowerOff::Immediate {
-            // A fence does not wait behind a call that takes its time: what runs is killed first, and again when nobody else works
-            // on the node.
+            // A fence does not wait behind a call that takes its time: what runs is killed first, and again
+            // when nobody else works on the node.
             let inner = Arc::clone(&self.inner);
             let early = tokio::spawn(async move {
                 let docker = inner.engine.docker().await?;

@@ -1,11 +1,12 @@
 //! PostgreSQL nodes as containers of the stock image on a Docker Engine.
 //!
-//! * One container and one volume per node, one network per instance, each with labels that say whose they are. What lacks the labels of
-//!   [`DockerOptions::owner`] is never touched.
-//! * No image of ours, no agent, no bind mount: the container's command is a short script in the stock image's shell. It starts PostgreSQL
-//!   only with a ticket that [`start`] has put there, once: a container that somebody else starts ends at once.
-//! * Everything that has to be known later lies in the node's volume, in `dbaas/` beside the data directory `pgdata/`. Secrets reach it by
-//!   archive upload only, never by environment, label or command line.
+//! * One container and one volume per node, one network per instance, each with labels that say whose they
+//!   are. What lacks the labels of [`DockerOptions::owner`] is never touched.
+//! * No image of ours, no agent, no bind mount: the container's command is a short script in the stock
+//!   image's shell. It starts PostgreSQL only with a ticket that [`start`] has put there, once: a container
+//!   that somebody else starts ends at once.
+//! * Everything that has to be known later lies in the node's volume, in `dbaas/` beside the data directory
+//!   `pgdata/`. Secrets reach it by archive upload only, never by environment, label or command line.
 //! * Nodes outlive the program. A [`DockerBackend`] that is connected later finds everything again.
 //!
 //! ```no_run
@@ -52,16 +53,17 @@ pub use registry::RegistryLogin;
 /// How nodes are run on an engine.
 #[derive(Debug, Clone)]
 pub struct DockerOptions {
-    /// The engine: `unix:///var/run/docker.sock`, `tcp://host:2376`. `None`: `DOCKER_HOST`, or else the default socket. For `tcp://` with
-    /// TLS the variables of the `docker` program apply: `DOCKER_TLS_VERIFY`, `DOCKER_CERT_PATH`.
+    /// The engine: `unix:///var/run/docker.sock`, `tcp://host:2376`. `None`: `DOCKER_HOST`, or else the
+    /// default socket. For `tcp://` with TLS the variables of the `docker` program apply:
+    /// `DOCKER_TLS_VERIFY`, `DOCKER_CERT_PATH`.
     pub host: Option<String>,
-    /// Whose nodes these are: the value of a label on everything. Two control planes on one engine must have different ones, or each takes
-    /// the other's nodes for its own orphans.
+    /// Whose nodes these are: the value of a label on everything. Two control planes on one engine must have
+    /// different ones, or each takes the other's nodes for its own orphans.
     pub owner: String,
     /// The engine's address that PostgreSQL is published on.
     pub publish_address: IpAddr,
-    /// The host name or address that clients, and the control plane, connect to. `None`: the published address, or the loopback address
-    /// where that is unspecified (`0.0.0.0`).
+    /// The host name or address that clients, and the control plane, connect to. `None`: the published
+    /// address, or the loopback address where that is unspecified (`0.0.0.0`).
     pub advertise_host: Option<String>,
     /// Ports to publish nodes on.
     pub port_range: RangeInclusive<u16>,
@@ -73,9 +75,10 @@ pub struct DockerOptions {
     pub registry_logins: Vec<RegistryLogin>,
     /// More logins: a file as `docker login` writes it (`~/.docker/config.json`). Read before each pull.
     pub registry_login_file: Option<PathBuf>,
-    /// Gives every new node a disk of the size asked for, an image file in this directory: a node then uses no more than its `disk_size`. Only
-    /// for an engine of this machine, on Linux, as root; needs `losetup`, `mkfs.ext4`, `e2fsck` and `resize2fs`. The files take up what is
-    /// written to them, so the directory's file system may be promised more than once. `None`: volumes grow as far as the engine's disk does.
+    /// Gives every new node a disk of the size asked for, an image file in this directory: a node then uses
+    /// no more than its `disk_size`. Only for an engine of this machine, on Linux, as root; needs `losetup`,
+    /// `mkfs.ext4`, `e2fsck` and `resize2fs`. The files take up what is written to them, so the directory's
+    /// file system may be promised more than once. `None`: volumes grow as far as the engine's disk does.
     pub disk_limits: Option<PathBuf>,
     /// How long a single request may take.
     pub request_timeout: Duration,

@@ -16,7 +16,8 @@ pub(crate) const IP: &str = "dbaas.ip";
 /// The network's addresses, to make it again where somebody removed it.
 pub(crate) const SUBNET: &str = "dbaas.subnet";
 pub(crate) const IMAGE: &str = "dbaas.image";
-/// The image's digest in its registry: what the instance's other nodes are made of, also when the tag has moved on.
+/// The image's digest in its registry: what the instance's other nodes are made of, also when the tag has
+/// moved on.
 pub(crate) const DIGEST: &str = "dbaas.digest";
 pub(crate) const CONFIG: &str = "dbaas.config";
 

@@ -42,7 +42,8 @@ impl Inner {
             .await?
             .into_iter()
             .find_map(|(_, v)| v.labels.get(names::SUBNET).cloned());
-        // The engine gives fixed addresses only in networks whose addresses it was told. So it chooses them, and is told what it chose.
+        // The engine gives fixed addresses only in networks whose addresses it was told. So it chooses them,
+        // and is told what it chose.
         for _ in 0..3 {
             match self.find_network(docker, instance).await? {
                 Some(FoundNetwork::Made(network)) => return Ok(network),
@@ -140,7 +141,8 @@ impl Inner {
     }
 }
 
-/// Addresses for nodes in a network: not its own, not the gateway's, not the broadcast address. At most a few hundred of them.
+/// Addresses for nodes in a network: not its own, not the gateway's, not the broadcast address. At most a few
+/// hundred of them.
 pub(crate) fn hosts_of(subnet: &str) -> impl Iterator<Item = Ipv4Addr> {
     let parsed = subnet
         .split_once('/')

@@ -24,7 +24,8 @@ use dbaas_node_start::control::{Control, PrepareKind, Ticket};
 
 /// A container may be replaced while it is looked at.
 const TRIES: usize = 5;
-/// A container that runs uses its ticket at once. One that has not done so for this long runs by another ticket.
+/// A container that runs uses its ticket at once. One that has not done so for this long runs by another
+/// ticket.
 const UNUSED_AT_MOST: Duration = Duration::from_secs(20);
 const LOG_BYTES_MAX: usize = 1024 * 1024;
 
@@ -131,7 +132,8 @@ async fn look(
 }
 
 impl Inner {
-    /// Room in the node's volume, where that is a directory of this machine: while the node runs, for only then is a disk of its own mounted.
+    /// Room in the node's volume, where that is a directory of this machine: while the node runs, for only
+    /// then is a disk of its own mounted.
     fn free_bytes(&self, found: &Found) -> Option<u64> {
         let here = self.engine.is_local() && found.running && !found.source.is_empty();
         here.then(|| disk::free_bytes(Path::new(&found.source)))?
@@ -275,7 +277,8 @@ pub(crate) async fn data_state(
     })
 }
 
-/// The last lines of a container's log, none from before this moment (RFC 3339; any other text: from the beginning).
+/// The last lines of a container's log, none from before this moment (RFC 3339; any other text: from the
+/// beginning).
 pub(crate) async fn log(docker: &Docker, id: &str, lines: usize, since: &str) -> Result<String, InfraError> {
     let since_s = since.parse::<Timestamp>().map_or(0, |at| at.unix_ms() / 1000);
     let options = LogsOptionsBuilder::default()

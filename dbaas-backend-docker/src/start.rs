@@ -79,7 +79,8 @@ pub(crate) async fn apply(
     Ok(())
 }
 
-/// Gives the node's disk its size, if it is off: at the latest before its next start. Nothing may have the volume mounted meanwhile.
+/// Gives the node's disk its size, if it is off: at the latest before its next start. Nothing may have the
+/// volume mounted meanwhile.
 async fn grow_disk(
     inner: &Inner,
     handle: &Arc<Handle>,
@@ -323,7 +324,8 @@ async fn converge(
         )
     })?;
     let network = inner.ensure_network(docker, spec.node.instance).await?;
-    // A container clings to the network that it was made on, also when somebody removed that and there is another of the same name.
+    // A container clings to the network that it was made on, also when somebody removed that and there is
+    // another of the same name.
     let stale = !found.network_id.is_empty() && found.network_id != network.id;
     if !stale && found.labels.get(names::CONFIG) == Some(&inner.config_of(spec, port)) {
         inner.ensure_connected(docker, spec.node, &found).await?;

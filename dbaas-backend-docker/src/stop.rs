@@ -142,7 +142,8 @@ pub(crate) async fn power_off(
     Ok(())
 }
 
-/// Makes the ticket void: what was off by our will is told from what died, and a start that is still under way at the engine starts nothing.
+/// Makes the ticket void: what was off by our will is told from what died, and a start that is still under
+/// way at the engine starts nothing.
 async fn note_off(
     inner: &Inner,
     docker: &Docker,
@@ -154,7 +155,8 @@ async fn note_off(
         return Ok(known);
     }
     let account = inner.account(docker, found).await?;
-    // What else is known stays true meanwhile: the engine answers late about a container that has just ended, and nobody has to wait for that.
+    // What else is known stays true meanwhile: the engine answers late about a container that has just ended,
+    // and nobody has to wait for that.
     let written = inner
         .upload(docker, found, ticket_upload(account, &Ticket::Off)?)
         .await;

@@ -80,7 +80,8 @@ impl Inner {
             .collect())
     }
 
-    /// Makes the node's volume, if it is not there, with a port and an address for the node. Whether it was made now.
+    /// Makes the node's volume, if it is not there, with a port and an address for the node. Whether it was
+    /// made now.
     pub(crate) async fn ensure_volume(
         &self,
         docker: &Docker,
@@ -172,8 +173,8 @@ impl Inner {
             })
     }
 
-    /// A port that no node has, and that nobody listens on as far as can be told from here. Where the search begins is left to chance, so that
-    /// two control planes on one engine seldom meet.
+    /// A port that no node has, and that nobody listens on as far as can be told from here. Where the search
+    /// begins is left to chance, so that two control planes on one engine seldom meet.
     async fn choose_port(&self, docker: &Docker) -> Result<u16, InfraError> {
         let taken: HashSet<u16> = self
             .volumes(docker, None)
@@ -215,7 +216,8 @@ pub(crate) fn volume_mount(owner: &str, node: NodeRef, target: &str) -> Mount {
         volume_options: Some(MountVolumeOptions {
             // The image's own directory has nothing that belongs there.
             no_copy: Some(true),
-            // If it is removed before the container is made, the engine makes one of that name. That is to be known for ours.
+            // If it is removed before the container is made, the engine makes one of that name. That is to be
+            // known for ours.
             labels: Some(names::node_labels(owner, node)),
             ..MountVolumeOptions::default()
         }),

@@ -34,7 +34,8 @@ impl Site for AnEngine {
     async fn running(&self, node: NodeRef) -> Option<usize> {
         let of_node = format!("label=dbaas.node={}", node.node);
         let listed = self.0.docker(&["ps", "-q", "--filter", &of_node]).unwrap();
-        // The list lags behind while the engine tidies up after a container; asked about the one, the engine waits for itself.
+        // The list lags behind while the engine tidies up after a container; asked about the one, the engine
+        // waits for itself.
         let runs = |id: &&str| {
             self.0
                 .docker(&["inspect", "-f", "{{.State.Running}}", id])

@@ -1,4 +1,5 @@
-//! What only an engine can tell: whose things are touched, where secrets show, what happens behind the backend's back.
+//! What only an engine can tell: whose things are touched, where secrets show, what happens behind the
+//! backend's back.
 
 mod fixture;
 mod node;
@@ -176,7 +177,8 @@ async fn initialisation_interrupted() {
     }
 }
 
-/// An engine that answers too late has done it, or not: that is never taken for either. Above all nothing is said to be off that runs.
+/// An engine that answers too late has done it, or not: that is never taken for either. Above all nothing is
+/// said to be off that runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_come_too_late() {
     let Some(fixture) = Fixture::new(15) else { return };
@@ -222,7 +224,8 @@ async fn answers_that_come_too_late() {
     backend.power_off(node, PowerOff::Immediate).await.unwrap();
 }
 
-/// Two controllers, one of which has just ended, ask for a start at the same time. What runs is never taken for what was asked for last.
+/// Two controllers, one of which has just ended, ask for a start at the same time. What runs is never taken
+/// for what was asked for last.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_another_one_overtook() {
     let Some(fixture) = Fixture::new(15) else { return };

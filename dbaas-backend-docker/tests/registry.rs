@@ -1,4 +1,5 @@
-//! Images from a private registry: with the right login, a wrong one, none; what is not there, and what is not what it says.
+//! Images from a private registry: with the right login, a wrong one, none; what is not there, and what is
+//! not what it says.
 #![allow(clippy::print_stderr, reason = "skipped tests say so loudly")]
 
 mod fixture;
@@ -206,7 +207,8 @@ async fn private_images() {
     let error = pulled(&right, &missing).await.unwrap_err();
     assert!(error.contains("holds PostgreSQL 15, not 14"), "{error}");
 
-    // The tag moves on; another node of the instance gets what the first one has, also on an engine that has to pull it again.
+    // The tag moves on; another node of the instance gets what the first one has, also on an engine that has
+    // to pull it again.
     let digest = fixture
         .docker(&[
             "inspect",

@@ -1,10 +1,12 @@
-//! The warm pool: data disks that were initialised ahead and never served, each with a system identifier of its own. An instance then costs a clone
-//! of one, for each of its nodes, and a boot: libvirt clones volumes where they lie, and these are small; a clone is made as large as it is to be, and
-//! its file system follows in the guest.
+//! The warm pool: data disks that were initialised ahead and never served, each with a system identifier of
+//! its own. An instance then costs a clone of one, for each of its nodes, and a boot: libvirt clones volumes
+//! where they lie, and these are small; a clone is made as large as it is to be, and its file system follows
+//! in the guest.
 //!
-//! A set is a node of an instance that does not exist, so that everything that is made of nodes is made of sets, too: whose it is stands on its
-//! control disk, what is left of one that was not finished is found and removed. It is used for one instance, and gone when all nodes of that have
-//! their copies. Nobody knows its superuser's password: the first start of the primary sets the one that was asked for.
+//! A set is a node of an instance that does not exist, so that everything that is made of nodes is made of
+//! sets, too: whose it is stands on its control disk, what is left of one that was not finished is found and
+//! removed. It is used for one instance, and gone when all nodes of that have their copies. Nobody knows its
+//! superuser's password: the first start of the primary sets the one that was asked for.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
@@ -132,7 +134,8 @@ pub(crate) async fn clone_to(
         .await
 }
 
-/// Gives a standby that is off its copy of the set that its source was made of, if there is one. Whether it was given one.
+/// Gives a standby that is off its copy of the set that its source was made of, if there is one. Whether it
+/// was given one.
 pub(crate) async fn give(inner: &Inner, look: &Look, source: NodeId) -> Result<bool, InfraError> {
     let Some(record) = look.record.as_ref().filter(|_| takes_copy(look)) else {
         return Ok(false);

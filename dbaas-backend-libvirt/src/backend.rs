@@ -48,8 +48,8 @@ impl Drop for LibvirtBackend {
 }
 
 impl LibvirtBackend {
-    /// Connects to a libvirt, now or when it is there: one that is away makes calls fail with `Unavailable`, not this one. Must be called
-    /// within a tokio runtime.
+    /// Connects to a libvirt, now or when it is there: one that is away makes calls fail with `Unavailable`,
+    /// not this one. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// `Unsupported` if the options make no sense.
@@ -271,8 +271,8 @@ impl Inner {
         self.events.subscribe()
     }
 
-    /// How machines are run here: by KVM where libvirt offers it, the processor has it and a machine really runs by it, which is tried; a device file alone
-    /// says nothing.
+    /// How machines are run here: by KVM where libvirt offers it, the processor has it and a machine really
+    /// runs by it, which is tried; a device file alone says nothing.
     pub(crate) async fn accelerator(&self) -> Result<Accelerator, InfraError> {
         if let Some(known) = *self.accelerator.lock() {
             return Ok(known);
@@ -307,7 +307,8 @@ impl Inner {
         if kvm.is_empty() {
             return Ok(Err("libvirt does not offer it".to_owned()));
         }
-        // What offers KVM without them emulates a part of it, and small machines run there that larger ones do not follow.
+        // What offers KVM without them emulates a part of it, and small machines run there that larger ones
+        // do not follow.
         let host = String::from_utf8_lossy(host);
         let features = ["<feature name='vmx'/>", "<feature name='svm'/>"];
         if !features.iter().any(|feature| host.contains(feature)) {
@@ -348,7 +349,8 @@ impl Inner {
         })
     }
 
-    /// A machine that KVM ran stands still before it has said anything: KVM does not work here after all. Whether that is new.
+    /// A machine that KVM ran stands still before it has said anything: KVM does not work here after all.
+    /// Whether that is new.
     pub(crate) fn give_kvm_up(&self) -> bool {
         let mut accelerator = self.accelerator.lock();
         if self.options.emulate.is_some() || *accelerator != Some(Accelerator::Kvm) {

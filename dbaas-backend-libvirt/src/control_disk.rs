@@ -1,5 +1,5 @@
-//! The control disk: a raw volume of 1 MiB that the control plane and the guest's boot script tell each other things on. The layout is part of
-//! the contract of an image (`docs/libvirt-image.md`):
+//! The control disk: a raw volume of 1 MiB that the control plane and the guest's boot script tell each other
+//! things on. The layout is part of the contract of an image (`docs/libvirt-image.md`):
 //!
 //! ```text
 //! block of 4096 bytes   written by            what

@@ -1,5 +1,6 @@
-//! What goes on in the background between a start and PostgreSQL: the first node's disk is copied for the first standbys before its first start,
-//! standbys start as soon as they have their copy, and how a preparation ends is told.
+//! What goes on in the background between a start and PostgreSQL: the first node's disk is copied for the
+//! first standbys before its first start, standbys start as soon as they have their copy, and how a
+//! preparation ends is told.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +22,8 @@ use crate::stop;
 const POLL_COPY: Duration = Duration::from_millis(300);
 /// Between two looks at any other one; most of what happens is told by events.
 const POLL: Duration = Duration::from_secs(1);
-/// A machine that is paused so long after its start, and has said nothing, was not paused by somebody who tests us.
+/// A machine that is paused so long after its start, and has said nothing, was not paused by somebody who
+/// tests us.
 const STANDS_STILL: Duration = Duration::from_secs(5);
 /// A preparation that takes longer is seen by asking.
 const FOLLOW_AT_MOST: Duration = Duration::from_secs(3600);

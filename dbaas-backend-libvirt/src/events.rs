@@ -87,7 +87,8 @@ async fn follow(weak: &Weak<Inner>) -> bool {
     }
 }
 
-/// The node that a line is about, such as `event 'lifecycle' for domain 'NAME': Stopped Destroyed`, or `for domain NAME`.
+/// The node that a line is about, such as `event 'lifecycle' for domain 'NAME': Stopped Destroyed`, or
+/// `for domain NAME`.
 fn node_of(line: &str) -> Option<NodeRef> {
     let telling = ["'lifecycle'", "'agent-lifecycle'", "'control-error'", "'io-error"];
     if !telling.iter().any(|kind| line.contains(kind)) {

@@ -56,7 +56,8 @@ impl Infrastructure for LibvirtBackend {
         Capabilities::new(held, held, held).with_node_events()
     }
 
-    /// Clients and the control plane from wherever the network lets them come, other nodes from private networks, which libvirt's are.
+    /// Clients and the control plane from wherever the network lets them come, other nodes from private
+    /// networks, which libvirt's are.
     fn hba_rules(&self) -> HbaRules {
         let private = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
         HbaRules {
@@ -106,8 +107,8 @@ impl Infrastructure for LibvirtBackend {
 
     async fn power_off(&self, node: NodeRef, mode: PowerOff) -> Result<(), InfraError> {
         if mode == PowerOff::Immediate {
-            // A fence does not wait behind a call that takes its time: what runs is destroyed first, and again when nobody else works on the
-            // node.
+            // A fence does not wait behind a call that takes its time: what runs is destroyed first, and
+            // again when nobody else works on the node.
             let inner = Arc::clone(&self.inner);
             let early = tokio::spawn(async move {
                 let handle = inner.handle(node);

@@ -1,12 +1,15 @@
 //! PostgreSQL nodes as virtual machines of libvirt and QEMU.
 //!
-//! * One domain and three volumes of a pool per node: the root disk (an overlay of the version's image), the data disk of exactly the size asked
-//!   for, and a small control disk that the control plane and the guest's boot script tell each other things on. What lacks the metadata of
-//!   [`LibvirtOptions::owner`] is never touched.
-//! * No program of ours in the guest but a boot script, which starts PostgreSQL only for a start that was asked for, once: a machine that somebody
-//!   else starts switches itself off at once. Nothing that safety rests on needs the guest agent.
-//! * What has to be known of a node that is off is kept in the domain's metadata and on the control disk. Secrets travel on the control disk
-//!   only (mode 0600), and are overwritten there as soon as the guest has read them.
+//! * One domain and three volumes of a pool per node: the root disk (an overlay of the version's image), the
+//!   data disk of exactly the size asked for, and a small control disk that the control plane and the guest's
+//!   boot script tell each other things on. What lacks the metadata of [`LibvirtOptions::owner`] is never
+//!   touched.
+//! * No program of ours in the guest but a boot script, which starts PostgreSQL only for a start that was
+//!   asked for, once: a machine that somebody else starts switches itself off at once. Nothing that safety
+//!   rests on needs the guest agent.
+//! * What has to be known of a node that is off is kept in the domain's metadata and on the control disk.
+//!   Secrets travel on the control disk only (mode 0600), and are overwritten there as soon as the guest has
+//!   read them.
 //! * Nodes outlive the program. A [`LibvirtBackend`] that is connected later finds everything again.
 //!
 //! ```no_run
@@ -49,21 +52,24 @@ pub use backend::LibvirtBackend;
 pub struct LibvirtOptions {
     /// Which libvirt: `qemu:///system`, `qemu+ssh://root@host/system`, `qemu+unix:///system?socket=/path`.
     pub uri: String,
-    /// The network that nodes are on. It has IPv4 addresses of its own; nodes get fixed ones outside its DHCP range.
+    /// The network that nodes are on. It has IPv4 addresses of its own; nodes get fixed ones outside its DHCP
+    /// range.
     pub network: String,
     /// The storage pool (a directory) of images and disks.
     pub pool: String,
-    /// Whose nodes these are: stands in the metadata of every domain and on every control disk. Two control planes on one libvirt must have
-    /// different ones, or each takes the other's nodes for its own orphans.
+    /// Whose nodes these are: stands in the metadata of every domain and on every control disk. Two control
+    /// planes on one libvirt must have different ones, or each takes the other's nodes for its own orphans.
     pub owner: String,
     /// The machine's way to run guests. `None`: by KVM where the processor has it, else emulated.
     pub emulate: Option<bool>,
-    /// Where disks of new nodes lie for a moment while they are copied for the first standbys. `None`: the system's directory for such.
+    /// Where disks of new nodes lie for a moment while they are copied for the first standbys. `None`: the
+    /// system's directory for such.
     pub scratch_dir: Option<PathBuf>,
-    /// How many sets of initialised data disks are kept ready for each version that is the newest of the pool or was used since the start: an
-    /// instance then costs a clone and a boot. 0: none.
+    /// How many sets of initialised data disks are kept ready for each version that is the newest of the pool
+    /// or was used since the start: an instance then costs a clone and a boot. 0: none.
     pub warm_sets: usize,
-    /// How long a machine may take from its start until its boot script reports something. One that hangs is destroyed, and has failed.
+    /// How long a machine may take from its start until its boot script reports something. One that hangs is
+    /// destroyed, and has failed.
     pub boot_timeout: Duration,
     /// How long a single request may take.
     pub request_timeout: Duration,

@@ -240,8 +240,8 @@ impl Inner {
         }
     }
 
-    /// Writes the record: in the metadata, and on the control disk of a node that is off. There nothing is to be started by it, and no secret
-    /// is left.
+    /// Writes the record: in the metadata, and on the control disk of a node that is off. There nothing is to
+    /// be started by it, and no secret is left.
     pub(crate) async fn save_off(&self, record: &Record, wipe: bool) -> Result<(), InfraError> {
         let control = names::volume(record.node(), Volume::Control);
         let mut bytes = control_disk::header(record, None, None)?;

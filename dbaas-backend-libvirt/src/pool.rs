@@ -205,8 +205,8 @@ impl Inner {
         Ok(answers.pop().unwrap_or_default())
     }
 
-    /// Copies a volume's data, and none of the room that was never used, by way of this machine: libvirt's own cloning of raw volumes reads
-    /// every byte of them.
+    /// Copies a volume's data, and none of the room that was never used, by way of this machine: libvirt's
+    /// own cloning of raw volumes reads every byte of them.
     pub(crate) async fn download(&self, name: &str, to: &Path) -> Result<(), InfraError> {
         let to = to.to_string_lossy();
         let command = [

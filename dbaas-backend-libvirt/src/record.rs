@@ -1,5 +1,6 @@
-//! [`Record`]: what is known of a node while it is off, kept in its domain's metadata and once more at the beginning of its control disk, so
-//! that a domain that somebody undefined can be made again. It holds no secret.
+//! [`Record`]: what is known of a node while it is off, kept in its domain's metadata and once more at the
+//! beginning of its control disk, so that a domain that somebody undefined can be made again. It holds no
+//! secret.
 
 use dbaas_core::id::NodeId;
 use dbaas_core::infrastructure::{InfraError, InfraErrorKind, NodeRef, NodeSpec};

@@ -165,7 +165,8 @@ fn check_disk(known: &Record, wanted: &Resources) -> Result<(), InfraError> {
     Ok(())
 }
 
-/// Makes the volumes that a node which is off lacks, and gives its data disk its size. Whether nothing was missing.
+/// Makes the volumes that a node which is off lacks, and gives its data disk its size. Whether nothing was
+/// missing.
 async fn complete(inner: &Inner, look: &Look, known: &Record, record: &Record) -> Result<bool, InfraError> {
     let node = record.node();
     let (root, data, control) = (
@@ -337,7 +338,8 @@ pub(crate) async fn start(
     Ok(())
 }
 
-/// A clone of a set of the warm pool in place of the data disk. `None`: there is no set, or it could not be cloned; the disk is an empty one.
+/// A clone of a set of the warm pool in place of the data disk. `None`: there is no set, or it could not be
+/// cloned; the disk is an empty one.
 async fn from_warm_pool(inner: &Inner, record: &Record) -> Option<NodeId> {
     let cloned = async {
         let Some(set) = ahead::take(inner, record).await? else {

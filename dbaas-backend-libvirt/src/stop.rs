@@ -106,8 +106,8 @@ fn may_hold_secrets(look: &Look) -> bool {
         .is_none_or(|report| matches!(report.phase, Phase::Preparing))
 }
 
-/// Presses the power button: the boot script asks PostgreSQL for a fast shutdown and switches the machine off. Whatever comes of it, the
-/// machine is destroyed afterwards if it still runs.
+/// Presses the power button: the boot script asks PostgreSQL for a fast shutdown and switches the machine
+/// off. Whatever comes of it, the machine is destroyed afterwards if it still runs.
 async fn shut_down(inner: &Inner, handle: &Handle, node: NodeRef, deadline: Duration) {
     let until = Instant::now() + deadline;
     let name = names::domain(node);

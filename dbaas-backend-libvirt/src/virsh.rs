@@ -1,9 +1,10 @@
 //! [`Hypervisor`]: what the backend asks of libvirt, and [`Virsh`], which asks by the `virsh` program.
 //!
-//! Why a program and not a binding: the `virt` crate pins `libc` to one version, is LGPL and blocks its thread in C; each of these would be
-//! imposed on every program that embeds the control plane. `virsh` is installed wherever libvirt is, speaks to every kind of remote libvirt,
-//! and can be killed when it does not answer. One process for each question, several questions in one where nothing is changed; events come
-//! from one that stays.
+//! Why a program and not a binding: the `virt` crate pins `libc` to one version, is LGPL and blocks its
+//! thread in C; each of these would be imposed on every program that embeds the control plane. `virsh` is
+//! installed wherever libvirt is, speaks to every kind of remote libvirt, and can be killed when it does not
+//! answer. One process for each question, several questions in one where nothing is changed; events come from
+//! one that stays.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -22,10 +23,12 @@ pub(crate) trait Hypervisor: Send + Sync + 'static {
     /// Runs one command, with something to read for it; gives what it printed.
     async fn run(&self, command: &[&str], input: Option<Vec<u8>>) -> Result<Vec<u8>, InfraError>;
 
-    /// Asks several questions at once, each a line of words without blanks or quotes in them. One that fails has an empty answer.
+    /// Asks several questions at once, each a line of words without blanks or quotes in them. One that fails
+    /// has an empty answer.
     async fn ask(&self, questions: &[String]) -> Result<Vec<Vec<u8>>, InfraError>;
 
-    /// Runs several commands in one line, with something to read for one of them; gives what they printed, and what they complained of.
+    /// Runs several commands in one line, with something to read for one of them; gives what they printed,
+    /// and what they complained of.
     async fn run_line(&self, line: &str, input: Vec<u8>) -> Result<(Vec<u8>, String), InfraError>;
 
     /// A process that tells of events on its standard output, line by line, until it ends.

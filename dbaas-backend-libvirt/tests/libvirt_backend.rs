@@ -1,5 +1,5 @@
-//! What only a libvirt can tell: things done behind the backend's back, and what is in the way. One test after the other, as each boots machines
-//! that take a processor.
+//! What only a libvirt can tell: things done behind the backend's back, and what is in the way. One test
+//! after the other, as each boots machines that take a processor.
 
 mod fixture;
 

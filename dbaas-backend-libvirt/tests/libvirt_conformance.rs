@@ -37,7 +37,8 @@ impl Site for ALibvirt {
     }
 }
 
-/// In two halves at the same time, as two programs that share a libvirt: what takes longest is that machines boot, one processor each.
+/// In two halves at the same time, as two programs that share a libvirt: what takes longest is that machines
+/// boot, one processor each.
 #[tokio::test(flavor = "multi_thread")]
 async fn conforms() {
     let mut halves = Vec::new();

@@ -98,8 +98,8 @@ pub(crate) fn check_major(node: &Node, installation: &Installation) -> Result<()
     )))
 }
 
-/// Reserves a port that no other node has and that nobody listens on. Where the search begins depends on the data directory, so that two of them
-/// on one machine seldom meet.
+/// Reserves a port that no other node has and that nobody listens on. Where the search begins depends on the
+/// data directory, so that two of them on one machine seldom meet.
 fn choose_port(inner: &Inner) -> Result<u16, InfraError> {
     let mut reserved = inner.reserved_ports.lock();
     let taken: std::collections::HashSet<u16> = inner

@@ -181,7 +181,8 @@ impl Inner {
                     node: node_id,
                 };
                 if let Err(e) = self.load_node(id, &running) {
-                    // One broken file must not take every other instance down; `apply` of this node will say what is wrong.
+                    // One broken file must not take every other instance down; `apply` of this node will say
+                    // what is wrong.
                     tracing::error!(node = %id.node, error = %e, "cannot read a node, it is left alone");
                 }
             }
@@ -203,7 +204,8 @@ impl Inner {
         let stored = read_json::<StoredProcess>(&node.dir.process()).unwrap_or_default();
         let process = adopt(&node.dir, stored.as_ref(), running)?;
         if process.is_none() {
-            // Children of a server that died while nobody looked, and programs of a preparation that nobody waits for any more.
+            // Children of a server that died while nobody looked, and programs of a preparation that nobody
+            // waits for any more.
             kill_all(node.dir.path(), KILL_AT_MOST)?;
         }
         let exit = match (&process, record.wanted) {
@@ -413,7 +415,8 @@ impl Inner {
             .unwrap_or_else(|| self.root.join("postgresql"))
     }
 
-    /// The installation that runs an image: its very version if that is here, else what its major version is served by.
+    /// The installation that runs an image: its very version if that is here, else what its major version is
+    /// served by.
     pub(crate) fn installation_for(&self, image: &ImageRef) -> Result<Installation, InfraError> {
         let Some(major) = image.major() else {
             let message = format!(
@@ -465,8 +468,8 @@ impl Inner {
     }
 }
 
-/// The server of a node that runs already, if it does: by what was written down about it, else by where it works and what
-/// PostgreSQL itself wrote down.
+/// The server of a node that runs already, if it does: by what was written down about it, else by where it
+/// works and what PostgreSQL itself wrote down.
 fn adopt(
     dir: &NodeDir,
     stored: Option<&StoredProcess>,

@@ -1,5 +1,6 @@
-//! Limits of cpu and ram by cgroup v2 (Linux, Documentation/admin-guide/cgroup-v2.rst): one group for each node, below a directory that was
-//! delegated to us. Nothing outside that directory is ever touched: no controller is moved, no process of somebody else's.
+//! Limits of cpu and ram by cgroup v2 (Linux, Documentation/admin-guide/cgroup-v2.rst): one group for each
+//! node, below a directory that was delegated to us. Nothing outside that directory is ever touched: no
+//! controller is moved, no process of somebody else's.
 
 use std::fs;
 use std::io;
@@ -40,8 +41,8 @@ pub(crate) struct Cgroups {
 }
 
 impl Cgroups {
-    /// Takes a delegated directory into use: `explicit`, else the one that the service manager gave us. Where there is none, everything
-    /// works without, and says so.
+    /// Takes a delegated directory into use: `explicit`, else the one that the service manager gave us. Where
+    /// there is none, everything works without, and says so.
     pub(crate) fn open(explicit: Option<&Path>) -> Cgroups {
         let parent = match explicit {
             Some(parent) => Ok(parent.to_owned()),
@@ -122,8 +123,8 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Puts the node's server into its group: called as soon as it is started, before it has children; those that it has all the same, and
-    /// those of an adopted server, are put there, too.
+    /// Puts the node's server into its group: called as soon as it is started, before it has children; those
+    /// that it has all the same, and those of an adopted server, are put there, too.
     pub(crate) fn place(&self, node: NodeId, dir: &Path, server: u32) -> io::Result<()> {
         let Some(group) = self.group(node) else {
             return Ok(());
@@ -165,8 +166,8 @@ fn at(path: &Path, e: &io::Error) -> io::Error {
     io::Error::new(e.kind(), format!("{}: {e}", path.display()))
 }
 
-/// The directory above our own group, where the service manager says that it is ours: as systemd does with `Delegate=yes` and
-/// `DelegateSubgroup=`. Our own group cannot be it, because it holds a process: us.
+/// The directory above our own group, where the service manager says that it is ours: as systemd does with
+/// `Delegate=yes` and `DelegateSubgroup=`. Our own group cannot be it, because it holds a process: us.
 fn discover(mountinfo: &str, own: &str, is_delegated: &dyn Fn(&Path) -> bool) -> Result<PathBuf, String> {
     // proc(5): id parent major:minor root mount-point options … - type source options.
     let mounted = mountinfo.lines().find_map(|line| {

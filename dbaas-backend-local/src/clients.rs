@@ -6,7 +6,8 @@ use dbaas_core::config::{Cidr, HbaRules};
 
 use crate::LocalOptions;
 
-/// Who may connect to nodes: this machine, also by the address that nodes have, and the clients that were allowed.
+/// Who may connect to nodes: this machine, also by the address that nodes have, and the clients that were
+/// allowed.
 pub(crate) fn hba_rules(options: &LocalOptions) -> HbaRules {
     let mut rules = HbaRules::loopback();
     let mut own: Vec<IpAddr> = Vec::new();

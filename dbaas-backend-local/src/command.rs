@@ -1,5 +1,6 @@
-//! Starts PostgreSQL's programs: as the right user, in a directory by which they are found again, with an environment that holds
-//! nothing of ours but a mark, writing to a file and never to a pipe that could break or fill.
+//! Starts PostgreSQL's programs: as the right user, in a directory by which they are found again, with an
+//! environment that holds nothing of ours but a mark, writing to a file and never to a pipe that could break
+//! or fill.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -72,7 +73,8 @@ impl From<io::Error> for ToolFailure {
     }
 }
 
-/// Runs a program to its end. `dir` is the directory that it was prepared with, `log` the file that it writes to.
+/// Runs a program to its end. `dir` is the directory that it was prepared with, `log` the file that it writes
+/// to.
 pub(crate) fn run(
     mut command: Command,
     dir: &Path,

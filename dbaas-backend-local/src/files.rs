@@ -36,8 +36,8 @@ pub(crate) fn write(
     }
 }
 
-/// Replaces several files of one directory, each by rename. Mode 0600. Waits for the disk twice, however many they are: once for all
-/// contents, and once for this directory and `also`.
+/// Replaces several files of one directory, each by rename. Mode 0600. Waits for the disk twice, however many
+/// they are: once for all contents, and once for this directory and `also`.
 pub(crate) fn write_all(
     dir: &Path,
     contents: &[(&str, &[u8])],
@@ -147,8 +147,8 @@ pub(crate) fn is_empty_dir(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Copies a tree of plain files and directories, owner and modes included; sharing the blocks where the file system can. The target
-/// must not exist. Stops with an error as soon as `cancelled` says so.
+/// Copies a tree of plain files and directories, owner and modes included; sharing the blocks where the file
+/// system can. The target must not exist. Stops with an error as soon as `cancelled` says so.
 pub(crate) fn copy_tree(
     from: &Path,
     to: &Path,
@@ -242,7 +242,8 @@ pub(crate) fn has_entries(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
 }
 
-/// Moves a tree into the trash directory (same file system) under a name of its own; what it was called is free at once.
+/// Moves a tree into the trash directory (same file system) under a name of its own; what it was called is
+/// free at once.
 pub(crate) fn to_trash(path: &Path, trash: &Path) -> io::Result<Option<PathBuf>> {
     make_dir(trash, 0o700)?;
     let target = trash.join(uuid::Uuid::new_v4().to_string());

@@ -56,7 +56,8 @@ impl LocalBackend {
     /// Opens a data directory, makes it if it is not there, and adopts the servers that run from it.
     ///
     /// # Errors
-    /// `Collision` if another process works on the directory; `Unsupported` if PostgreSQL cannot be run there as an unprivileged user.
+    /// `Collision` if another process works on the directory; `Unsupported` if PostgreSQL cannot be run there
+    /// as an unprivileged user.
     pub fn open(data_dir: &Path, options: LocalOptions) -> Result<LocalBackend, InfraError> {
         let shown = |e: io::Error| io_error(&format!("data directory {}", data_dir.display()), &e);
         fs::create_dir_all(data_dir).map_err(shown)?;
@@ -109,8 +110,8 @@ impl LocalBackend {
         futures_util::future::join_all(all).await.into_iter().collect()
     }
 
-    /// What of a node's resources nothing holds, and why not: `cpu` and `ram` where there is no delegated cgroup v2 directory
-    /// ([`LocalOptions::cgroup`]), `disk_size` always.
+    /// What of a node's resources nothing holds, and why not: `cpu` and `ram` where there is no delegated
+    /// cgroup v2 directory ([`LocalOptions::cgroup`]), `disk_size` always.
     pub fn not_enforced(&self) -> Vec<(&'static str, String)> {
         let lacks = self.inner.cgroups.lacks();
         let disk = ("disk_size", "a directory has no size of its own");
@@ -239,8 +240,8 @@ impl Infrastructure for LocalBackend {
     async fn power_off(&self, node: NodeRef, mode: PowerOff) -> Result<(), InfraError> {
         let node = self.inner.handle(node);
         if mode == PowerOff::Immediate {
-            // A fence does not wait behind a call that takes its time: what runs is killed first, and again when nobody else works
-            // on the node.
+            // A fence does not wait behind a call that takes its time: what runs is killed first, and again
+            // when nobody else works on the node.
             let early = Arc::clone(&node);
             blocking(move || {
                 cancel_preparation(&early);

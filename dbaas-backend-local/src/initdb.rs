@@ -75,8 +75,8 @@ pub(crate) fn initdb(
     result.map_err(|failure| tool_failure("initdb", failure, &preparation_failure))
 }
 
-/// Makes the spare database in a data directory that has just been made, with a server of its own that ends with the statement. Nothing is
-/// waited for on the disk here either.
+/// Makes the spare database in a data directory that has just been made, with a server of its own that ends
+/// with the statement. Nothing is waited for on the disk here either.
 pub(crate) fn make_spare_database(
     inner: &Inner,
     installation: &Installation,

@@ -1,11 +1,13 @@
-//! PostgreSQL nodes as processes and data directories of this machine: the embedded default [`Infrastructure`].
+//! PostgreSQL nodes as processes and data directories of this machine: the embedded default
+//! [`Infrastructure`].
 //!
-//! * Server processes outlive the program that embeds this: a [`LocalBackend`] that is opened on the same data directory later adopts
-//!   what runs. Nothing stops them but [`Infrastructure::power_off`] and [`LocalBackend::stop_all`].
-//!   (A service manager must be told: systemd ends them with its own unless the unit says `KillMode=process`.)
+//! * Server processes outlive the program that embeds this: a [`LocalBackend`] that is opened on the same
+//!   data directory later adopts what runs. Nothing stops them but [`Infrastructure::power_off`] and
+//!   [`LocalBackend::stop_all`]. (A service manager must be told: systemd ends them with its own unless the
+//!   unit says `KillMode=process`.)
 //! * As root, PostgreSQL runs as an unprivileged user, never as root.
-//! * Every process that this crate starts is found again by its working directory, and killed by pidfd: a pid that was given to another
-//!   process can hit nobody.
+//! * Every process that this crate starts is found again by its working directory, and killed by pidfd: a pid
+//!   that was given to another process can hit nobody.
 //! * Linux only (5.4 or newer): it rests on `/proc` and pidfd.
 //!
 //! ```no_run
@@ -60,22 +62,23 @@ pub use pool::WarmPool;
 /// How nodes are run on this machine.
 #[derive(Debug, Clone)]
 pub struct LocalOptions {
-    /// Directories of PostgreSQL's programs to look at first: a `bin` directory or the one above it. Of a major that one of them holds, only what they hold
-    /// counts.
+    /// Directories of PostgreSQL's programs to look at first: a `bin` directory or the one above it. Of a
+    /// major that one of them holds, only what they hold counts.
     pub postgres_dirs: Vec<PathBuf>,
     /// As root: the user that PostgreSQL runs as. `None`: `postgres` if there is one, else `nobody`.
     pub run_as: Option<String>,
     /// Where servers listen.
     pub listen_address: IpAddr,
-    /// The host name or address that clients and the other nodes are told. `None`: the listen address, or the loopback address where
-    /// that is unspecified (`0.0.0.0`).
+    /// The host name or address that clients and the other nodes are told. `None`: the listen address, or the
+    /// loopback address where that is unspecified (`0.0.0.0`).
     pub advertise_host: Option<String>,
     /// Networks that clients may come from, besides this machine. Nodes have to listen there, too.
     pub allow_clients: Vec<Cidr>,
     /// Ports for nodes. The default lies outside the range that Linux takes for outgoing connections.
     pub port_range: RangeInclusive<u16>,
-    /// A cgroup v2 directory that was delegated to this program and holds no process: nodes get groups below it that hold their cpu and ram.
-    /// `None`: the one that systemd gave us with `Delegate=yes` and `DelegateSubgroup=`, if it did; else nothing holds them.
+    /// A cgroup v2 directory that was delegated to this program and holds no process: nodes get groups below
+    /// it that hold their cpu and ram. `None`: the one that systemd gave us with `Delegate=yes` and
+    /// `DelegateSubgroup=`, if it did; else nothing holds them.
     pub cgroup: Option<PathBuf>,
     /// Data directories that are initialised ahead.
     pub warm_pool: WarmPool,

@@ -269,7 +269,8 @@ pub(crate) fn read_exit(dir: &NodeDir) -> Option<Exit> {
     })
 }
 
-/// Writes or removes `exit.json`. It is for people and for choosing what to try next: that it cannot be written changes nothing else.
+/// Writes or removes `exit.json`. It is for people and for choosing what to try next: that it cannot be
+/// written changes nothing else.
 pub(crate) fn write_exit(dir: &NodeDir, exit: Option<&Exit>) {
     let result = match exit {
         Some(exit) => {
@@ -336,7 +337,8 @@ pub(crate) struct State {
     pub(crate) record: Option<Record>,
     pub(crate) process: Option<Arc<Process>>,
     pub(crate) preparing: Option<Arc<Preparation>>,
-    /// A start is under way that has neither a preparation nor a process yet: the node is not taken for one that has died.
+    /// A start is under way that has neither a preparation nor a process yet: the node is not taken for one
+    /// that has died.
     pub(crate) starting: bool,
     /// Why it is off, where it is off by itself.
     pub(crate) exit: Option<Exit>,

@@ -1,6 +1,7 @@
-//! The warm pool: data directories that were initialised ahead and never served, each with a system identifier and a superuser's
-//! password of its own, with a spare database for the first tenant's, and with byte copies for the first standbys. An instance then costs a
-//! rename and a start, and its first database another rename.
+//! The warm pool: data directories that were initialised ahead and never served, each with a system
+//! identifier and a superuser's password of its own, with a spare database for the first tenant's, and with
+//! byte copies for the first standbys. An instance then costs a rename and a start, and its first database
+//! another rename.
 //!
 //! ```text
 //! <data dir>/pool/<version>/<set>/{primary/, seed-0/, seed-1/, …, password}
@@ -118,7 +119,8 @@ impl Pool {
             .collect()
     }
 
-    /// Moves a set to `target` and gives the superuser's password of its directories. `None` if there is none.
+    /// Moves a set to `target` and gives the superuser's password of its directories. `None` if there is
+    /// none.
     pub(crate) fn take(&self, installation: &Installation, target: &Path) -> Option<Secret> {
         if self.size.sets == 0 {
             return None;

@@ -1,5 +1,6 @@
-//! Makes a node's data directory what its [`Prepare`] says, on a thread of its own. Everything is crash-safe by one mark: a directory
-//! that a preparation has touched and not finished is [`DataState::Incomplete`] and never started.
+//! Makes a node's data directory what its [`Prepare`] says, on a thread of its own. Everything is crash-safe
+//! by one mark: a directory that a preparation has touched and not finished is [`DataState::Incomplete`] and
+//! never started.
 
 use std::cell::OnceCell;
 use std::io;
@@ -130,8 +131,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The set lies in the node's own directory already; it is on the disk for good since it was made. No mark is needed: the data
-    /// directory appears by rename, and last.
+    /// The set lies in the node's own directory already; it is on the disk for good since it was made. No
+    /// mark is needed: the data directory appears by rename, and last.
     fn init_from_set(&self, password: Secret, seeds: &[Arc<Node>]) -> Result<(), Failure> {
         let dir = &self.node.dir;
         let set = dir.set();
@@ -306,7 +307,8 @@ impl Work<'_> {
                 "-d",
             ])
             .arg(source.conninfo(None));
-        // What is there is given up as soon as the source sends, so that there is room for no more than one copy; and not before, as it may be the last one.
+        // What is there is given up as soon as the source sends, so that there is room for no more than one
+        // copy; and not before, as it may be the last one.
         let mut given_up = OnceCell::new();
         let looking = || {
             if given_up.get().is_none() && files::has_entries(&backup) {
@@ -345,7 +347,8 @@ impl Work<'_> {
         let dir = &self.node.dir;
         let data = dir.data();
         dir.mark_incomplete()?;
-        // The node is off. What is left of its last life would make the single-user server that pg_rewind needs refuse to recover.
+        // The node is off. What is left of its last life would make the single-user server that pg_rewind
+        // needs refuse to recover.
         for name in ["postmaster.pid", "standby.signal", "recovery.signal"] {
             files::remove_if_there(&data.join(name))?;
         }

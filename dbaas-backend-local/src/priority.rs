@@ -1,5 +1,5 @@
-//! What may wait for the processor: initdb keeps one busy for a second, and must slow down neither instances that serve nor the control
-//! plane's answers. On a machine with nothing else to do it takes as long as ever.
+//! What may wait for the processor: initdb keeps one busy for a second, and must slow down neither instances
+//! that serve nor the control plane's answers. On a machine with nothing else to do it takes as long as ever.
 
 use std::thread;
 
@@ -8,7 +8,8 @@ const SOMEBODY_WAITS: i32 = 10;
 /// For the warm pool.
 pub(crate) const AHEAD_OF_NEED: i32 = 15;
 
-/// Lowers the priority of this thread for good, unless it is lower already; on Linux it is the thread's own, and what it starts inherits it.
+/// Lowers the priority of this thread for good, unless it is lower already; on Linux it is the thread's own,
+/// and what it starts inherits it.
 pub(crate) fn lower_to(nice: i32) {
     if rustix::process::getpriority_process(None).is_ok_and(|now| now >= nice) {
         return;

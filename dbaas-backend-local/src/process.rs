@@ -1,5 +1,6 @@
-//! Processes by identity, not by number: a [`Process`] is a pidfd, so that neither a signal nor a look at it can ever hit another
-//! process that got the same pid. [`find`] sees every process of a directory through `/proc`.
+//! Processes by identity, not by number: a [`Process`] is a pidfd, so that neither a signal nor a look at it
+//! can ever hit another process that got the same pid. [`find`] sees every process of a directory through
+//! `/proc`.
 
 use std::fs;
 use std::io;
@@ -19,7 +20,8 @@ use serde::{Deserialize, Serialize};
 /// The environment variable that marks every process that this backend starts, and what they start.
 pub(crate) const MARKER: &str = "DBAAS_NODE";
 
-/// What tells a process from every other one that ever ran: its pid, when it started, and the machine's boot in which it did.
+/// What tells a process from every other one that ever ran: its pid, when it started, and the machine's boot
+/// in which it did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProcessId {
     pub(crate) pid: u32,
@@ -55,7 +57,8 @@ pub(crate) fn stat(pid: u32) -> Option<Stat> {
     parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The second field is the command's name in parentheses and may itself hold spaces and parentheses: what counts comes after the last.
+/// The second field is the command's name in parentheses and may itself hold spaces and parentheses: what
+/// counts comes after the last.
 fn parse_stat(text: &[u8]) -> Option<Stat> {
     let after_name = text.iter().rposition(|&b| b == b')')? + 1;
     let mut fields = std::str::from_utf8(text.get(after_name..)?)
@@ -219,8 +222,8 @@ impl Process {
     }
 }
 
-/// Every living process of ours that works in `dir` or below. Ours: a PostgreSQL program, or marked by our environment variable; a
-/// shell that an operator left standing in the directory is not.
+/// Every living process of ours that works in `dir` or below. Ours: a PostgreSQL program, or marked by our
+/// environment variable; a shell that an operator left standing in the directory is not.
 pub(crate) fn find(dir: &Path) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
     for (pid, cwd) in working_directories()? {
@@ -266,7 +269,8 @@ pub(crate) fn is_ours(pid: u32) -> bool {
                 return true;
             }
         }
-        // In the middle of its end: no program any more, but files and sockets still. Whatever it was, it is to be waited for.
+        // In the middle of its end: no program any more, but files and sockets still. Whatever it was, it is
+        // to be waited for.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return true,
         Err(_) => {}
     }
@@ -278,7 +282,8 @@ pub(crate) fn is_ours(pid: u32) -> bool {
     })
 }
 
-/// Kills what [`find`] finds, until it finds nothing. `Ok` is positive confirmation; `Err` names what is left.
+/// Kills what [`find`] finds, until it finds nothing. `Ok` is positive confirmation; `Err` names what is
+/// left.
 pub(crate) fn kill_all(dir: &Path, at_most: Duration) -> io::Result<()> {
     kill_in_rounds(dir, at_most, || kill_found(dir))
 }
@@ -333,7 +338,8 @@ pub(crate) fn kill_in_rounds(
     Ok(())
 }
 
-/// Names of the POSIX shared memory that a process has mapped (`/dev/shm/PostgreSQL.*`); a killed server leaves them behind.
+/// Names of the POSIX shared memory that a process has mapped (`/dev/shm/PostgreSQL.*`); a killed server
+/// leaves them behind.
 pub(crate) fn shared_memory_of(pid: u32) -> Vec<PathBuf> {
     let Ok(maps) = fs::read(format!("/proc/{pid}/maps")) else {
         return Vec::new();

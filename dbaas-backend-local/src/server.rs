@@ -159,8 +159,9 @@ pub(crate) fn launch(
     Ok(())
 }
 
-/// What the command line says again in a file that includes `postgresql.conf`, which listens nowhere: PostgreSQL compares its files with
-/// what it runs with at every reload, the command line notwithstanding, and would complain of an address that it cannot change.
+/// What the command line says again in a file that includes `postgresql.conf`, which listens nowhere:
+/// PostgreSQL compares its files with what it runs with at every reload, the command line notwithstanding,
+/// and would complain of an address that it cannot change.
 fn write_server_conf(inner: &Inner, node: &Node, address: IpAddr, port: u16) -> io::Result<()> {
     let included = node.dir.data().join("postgresql.conf");
     let included = included
@@ -193,12 +194,12 @@ fn write_files(inner: &Inner, node: &Node, recipe: &BootRecipe) -> io::Result<()
     files::write_all(&data, &contents, &inner.account, node.dir.path())
 }
 
-/// A server has ended: makes sure that nothing of it is left, and only then says so. A child that lives on without its postmaster
-/// could still answer a client.
+/// A server has ended: makes sure that nothing of it is left, and only then says so. A child that lives on
+/// without its postmaster could still answer a client.
 pub(crate) fn settle(inner: &Inner, node: &Node, process: &Arc<Process>) -> io::Result<()> {
     let is_current = |state: &State| state.process.as_ref().is_some_and(|p| Arc::ptr_eq(p, process));
-    // It may be late: the node may have been switched off and started again meanwhile. A server is started under this lock, so that what
-    // is killed under it is of the server that has ended.
+    // It may be late: the node may have been switched off and started again meanwhile. A server is started
+    // under this lock, so that what is killed under it is of the server that has ended.
     kill_in_rounds(node.dir.path(), KILL_AT_MOST, || {
         let state = node.state.lock();
         if is_current(&state) {
@@ -235,7 +236,8 @@ fn last_lines(log: &str) -> String {
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
-/// Why a server has ended. `log`: the last that it wrote itself. One that was killed has not said why: its last complaint is about something else.
+/// Why a server has ended. `log`: the last that it wrote itself. One that was killed has not said why: its
+/// last complaint is about something else.
 fn exit_of(ending: Ending, log: &str) -> Exit {
     let reason = server_exit(log);
     let line = match ending {

@@ -1,6 +1,6 @@
-//! Shared memory of the kernel that a killed server leaves behind. A later start of the same server recycles it; when there will be
-//! none, because the node is removed, it is released here. Only what is provably the node's: no process is attached to it, and the
-//! server that made it is the one that is written down.
+//! Shared memory of the kernel that a killed server leaves behind. A later start of the same server recycles
+//! it; when there will be none, because the node is removed, it is released here. Only what is provably the
+//! node's: no process is attached to it, and the server that made it is the one that is written down.
 
 use std::fs;
 use std::path::Path;

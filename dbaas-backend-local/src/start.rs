@@ -1,4 +1,5 @@
-//! `start`: refuses what must not be started, prepares the data directory if need be, and launches the server.
+//! `start`: refuses what must not be started, prepares the data directory if need be, and launches the
+//! server.
 
 use std::io;
 use std::sync::Arc;
@@ -77,7 +78,8 @@ pub(crate) fn start(inner: &Arc<Inner>, node: &Arc<Node>, recipe: BootRecipe) ->
     }
 }
 
-/// A start under way: `observe` is not held up by it, and must not find a node that is to be on and has no process.
+/// A start under way: `observe` is not held up by it, and must not find a node that is to be on and has no
+/// process.
 struct Starting<'a>(&'a Node);
 
 impl<'a> Starting<'a> {
@@ -93,7 +95,8 @@ impl Drop for Starting<'_> {
     }
 }
 
-/// Whether there is something to do before the server is started; an error if the recipe does not fit what is there.
+/// Whether there is something to do before the server is started; an error if the recipe does not fit what is
+/// there.
 fn needs_preparation(node: &Node, record: &Record, recipe: &BootRecipe) -> Result<bool, InfraError> {
     let shown = |e: io::Error| io_error("looking at the data directory", &e);
     let data = node.dir.data_state().map_err(shown)?;

@@ -1,5 +1,5 @@
-//! Tells what happens to servers: their end by pidfd, at once; that they are frozen by looking a few times a second. One thread for all
-//! of them, which sleeps while none runs.
+//! Tells what happens to servers: their end by pidfd, at once; that they are frozen by looking a few times a
+//! second. One thread for all of them, which sleeps while none runs.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -86,7 +86,8 @@ impl Watch {
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
-    /// The thread. It outlives the backend as long as a server runs, so that a child of this program never stays a zombie.
+    /// The thread. It outlives the backend as long as a server runs, so that a child of this program never
+    /// stays a zombie.
     pub(crate) fn run(&self, inner: &Weak<Inner>) {
         let mut round: u32 = 0;
         let mut next_look = Instant::now();

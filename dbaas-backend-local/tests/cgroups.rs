@@ -1,5 +1,5 @@
-//! Limits of cpu and ram: on a directory that imitates a cgroup v2 hierarchy, and on a real one where there is one (`ci/cgroups` brings
-//! one, in a virtual machine).
+//! Limits of cpu and ram: on a directory that imitates a cgroup v2 hierarchy, and on a real one where there
+//! is one (`ci/cgroups` brings one, in a virtual machine).
 
 mod fixture;
 
@@ -92,8 +92,8 @@ async fn an_imitated_hierarchy_is_written_as_a_real_one() {
     .await;
 }
 
-/// A directory of our own below a v2 hierarchy that gives cpu and memory to groups at its top; `None` where there is none. Nothing of the
-/// hierarchy's own is changed.
+/// A directory of our own below a v2 hierarchy that gives cpu and memory to groups at its top; `None` where
+/// there is none. Nothing of the hierarchy's own is changed.
 fn real_parent() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let line = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;

@@ -1,4 +1,5 @@
-//! What a warm and a cold start cost, beside the floor: the same by hand. `cargo test --test latency -- --ignored --nocapture`
+//! What a warm and a cold start cost, beside the floor: the same by hand.
+//! `cargo test --test latency -- --ignored --nocapture`
 #![allow(clippy::print_stderr, reason = "measurements for whoever looks")]
 
 mod fixture;

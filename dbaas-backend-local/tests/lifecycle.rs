@@ -284,7 +284,8 @@ async fn a_start_under_way_is_not_taken_for_a_death() {
     }
 }
 
-/// What is left of a server that has ended is killed by a thread that may come late: it must not meet the next server.
+/// What is left of a server that has ended is killed by a thread that may come late: it must not meet the
+/// next server.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_server_does_not_end_the_next_one() {
     let Some(fixture) = Fixture::new(15) else { return };

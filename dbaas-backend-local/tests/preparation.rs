@@ -418,7 +418,8 @@ async fn a_backend_that_is_reopened_ends_what_a_preparation_left() {
     assert_eq!(fixture.observe(&backend, node).await.data, DataState::Incomplete);
 }
 
-/// A program that was killed cannot end what it started: the next one does, and nothing else that happens to be there.
+/// A program that was killed cannot end what it started: the next one does, and nothing else that happens to
+/// be there.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_program_left_running_is_ended() {
     let Some(fixture) = Fixture::new(15) else { return };

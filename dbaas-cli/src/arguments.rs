@@ -681,7 +681,8 @@ pub(crate) struct Psql {
 pub(crate) struct Dump {
     /// The instance: name or uuid.
     pub(crate) instance: String,
-    /// Where to write; it must not exist. A directory's worth of tables in one file, in pg_dump's custom format.
+    /// Where to write; it must not exist. A directory's worth of tables in one file, in pg_dump's custom
+    /// format.
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) target: Target,

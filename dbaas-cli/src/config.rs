@@ -1,4 +1,5 @@
-//! Which server, and the token for it: options and environment first, then a context of the configuration file.
+//! Which server, and the token for it: options and environment first, then a context of the configuration
+//! file.
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -97,7 +98,8 @@ fn parse(text: &str) -> Option<Configuration> {
     serde_saphyr::from_str(text).ok()
 }
 
-/// Changes the configuration file: whole or not at all, and readable by its owner only. Comments in it do not stay.
+/// Changes the configuration file: whole or not at all, and readable by its owner only. Comments in it do not
+/// stay.
 pub(crate) fn edit(change: impl FnOnce(&mut Configuration) -> Result<(), Failure>) -> Result<(), Failure> {
     let (path, mut configuration) = read()?;
     if configuration

@@ -1,5 +1,5 @@
-//! What went wrong, as a person reads it and as a script does: the text names every field and what to do, the exit code says
-//! which kind of failure it was.
+//! What went wrong, as a person reads it and as a script does: the text names every field and what to do, the
+//! exit code says which kind of failure it was.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -9,7 +9,8 @@ use serde_json::Value;
 /// The documented exit codes; 0 is success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Anything that is none of the others: the server cannot be reached, a token is missing, a program failed.
+    /// Anything that is none of the others: the server cannot be reached, a token is missing, a program
+    /// failed.
     Failed = 1,
     /// The command line or a value in it is wrong.
     Usage = 2,

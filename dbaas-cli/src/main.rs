@@ -1,4 +1,5 @@
-//! `dbaas`: instances of PostgreSQL from the command line, over the REST interface; `dbaas server` is the server itself.
+//! `dbaas`: instances of PostgreSQL from the command line, over the REST interface; `dbaas server` is the
+//! server itself.
 //!
 //! `dbaas --help` says everything, `dbaas man` prints it as a manual page.
 

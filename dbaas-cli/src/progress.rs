@@ -1,4 +1,5 @@
-//! Waiting for what was asked for, step by step: the events of the instance, as they happen, go to standard error.
+//! Waiting for what was asked for, step by step: the events of the instance, as they happen, go to standard
+//! error.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};

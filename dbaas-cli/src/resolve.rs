@@ -90,7 +90,8 @@ pub(crate) async fn node(client: &Client, instance: &Found, given: &str) -> Resu
         .ok_or(failure)
 }
 
-/// A version of the catalogue: by uuid, name, image, PostgreSQL's version, or a major version, which means its newest one.
+/// A version of the catalogue: by uuid, name, image, PostgreSQL's version, or a major version, which means
+/// its newest one.
 pub(crate) async fn version(client: &Client, given: Option<&str>) -> Result<Found, Failure> {
     let mut versions = client.list(&format!("{ROOT}/versions"), "versions").await?;
     versions.sort_by_key(number);

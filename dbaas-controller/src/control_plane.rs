@@ -1,11 +1,12 @@
 //! [`ControlPlane`]: what an embedder calls. It writes down what is wanted; the engine does it.
 //!
-//! Every call checks what it needs other records for, writes in one batch with preconditions, and returns; what comes of it
-//! is seen in the records' status, in the events, and by the `wait_for_…` calls.
+//! Every call checks what it needs other records for, writes in one batch with preconditions, and returns;
+//! what comes of it is seen in the records' status, in the events, and by the `wait_for_…` calls.
 //!
 //! # Concurrent changes
-//! Calls write what was asked for, and the engine writes what it decided and saw, each into documents of their own. A call that loses against
-//! another call reads again and tries again, unless the caller expects a version (`If-Match`).
+//! Calls write what was asked for, and the engine writes what it decided and saw, each into documents of
+//! their own. A call that loses against another call reads again and tries again, unless the caller expects a
+//! version (`If-Match`).
 
 mod actions;
 mod adopt;
@@ -47,7 +48,8 @@ use crate::repository::{Record, Versioned};
 use crate::request::{Listed, ResourceRef};
 use crate::view::Node;
 
-/// A control plane: instances, their databases and users, and the catalogue of versions. Cheap to clone; the clones are one.
+/// A control plane: instances, their databases and users, and the catalogue of versions. Cheap to clone; the
+/// clones are one.
 #[derive(Clone)]
 pub struct ControlPlane {
     inner: Arc<Inner>,
@@ -128,7 +130,8 @@ impl ControlPlane {
         Ok(ConnectionInfo { primary, endpoints })
     }
 
-    /// What happened to an instance after a position of the log, oldest first: at most `limit` (1 to 1,000) events.
+    /// What happened to an instance after a position of the log, oldest first: at most `limit` (1 to 1,000)
+    /// events.
     pub async fn events(
         &self,
         id: InstanceId,
@@ -253,7 +256,8 @@ fn refuse_deleted(instance: &InstanceRecord) -> Result<(), ControlError> {
     }
 }
 
-/// An id that was dropped within the instance is not used again there: an order that comes late may still speak of it.
+/// An id that was dropped within the instance is not used again there: an order that comes late may still
+/// speak of it.
 fn refuse_dropped(instance: &InstanceRecord, id: uuid::Uuid, what: &str) -> Result<(), ControlError> {
     if instance.dropped.iter().any(|dropped| dropped == id) {
         return Err(ControlError::WrongState {

@@ -1,4 +1,5 @@
-//! [`Credentials`]: the passwords of the control plane's own roles on one instance. Nothing is shared between instances.
+//! [`Credentials`]: the passwords of the control plane's own roles on one instance. Nothing is shared between
+//! instances.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -52,7 +53,8 @@ impl Credentials {
             admin: self.admin.expose(),
             replication: self.replication.expose(),
         };
-        // Room enough that the buffer never moves and leaves a copy behind: JSON escapes a byte as six at most.
+        // Room enough that the buffer never moves and leaves a copy behind: JSON escapes a byte as six at
+        // most.
         let room = 6 * (plain.admin.len() + plain.replication.len()) + 64;
         let mut text = Zeroizing::new(Vec::with_capacity(room));
         serde_json::to_writer(&mut *text, &plain).map_err(|_| UnsealError)?;

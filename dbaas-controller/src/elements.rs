@@ -1,7 +1,8 @@
 //! Elements: what manifests declare, and what was made of it.
 //!
-//! An element is applied through the same calls as everybody uses. What it made is written down *before* it is made, with the
-//! id that it will have, and so is what is being applied: after a crash in between the control plane that acts goes on by itself.
+//! An element is applied through the same calls as everybody uses. What it made is written down *before* it
+//! is made, with the id that it will have, and so is what is being applied: after a crash in between the
+//! control plane that acts goes on by itself.
 
 pub(crate) mod apply;
 pub(crate) mod facts;

@@ -1,7 +1,9 @@
-//! The engine: brings instances to what was asked for. Event-driven; a heartbeat is what is left when nothing happens.
+//! The engine: brings instances to what was asked for. Event-driven; a heartbeat is what is left when nothing
+//! happens.
 //!
-//! [`queue`] says which instance is next · [`pass`] is one instance's pass · [`observe`] looks · `dbaas_core::plan` decides · [`act`]
-//! performs · [`memory`] is what is remembered between passes · [`orphans`] tells of nodes that nobody knows.
+//! [`queue`] says which instance is next · [`pass`] is one instance's pass · [`observe`] looks ·
+//! `dbaas_core::plan` decides · [`act`] performs · [`memory`] is what is remembered between passes ·
+//! [`orphans`] tells of nodes that nobody knows.
 
 mod act;
 mod inside;
@@ -33,7 +35,8 @@ use queue::Queue;
 
 /// The lease that the engine acts under.
 const LEASE: &str = "controller";
-/// How often the list of instances is read, for those that another control plane on the same store was asked for.
+/// How often the list of instances is read, for those that another control plane on the same store was asked
+/// for.
 const SWEEP: Duration = Duration::from_secs(30);
 /// After how many such readings the infrastructure's nodes are compared with it.
 const SWEEPS_PER_COMPARISON: u32 = 10;
@@ -132,7 +135,8 @@ impl EngineHandle {
 
 impl Drop for EngineHandle {
     fn drop(&mut self) {
-        // The last handle of a control plane that was dropped without `shutdown`: nothing goes on behind its back.
+        // The last handle of a control plane that was dropped without `shutdown`: nothing goes on behind its
+        // back.
         if Arc::strong_count(&self.tasks) == 1 {
             self.engine.stop.send_replace(true);
             for task in self.tasks.lock().drain(..) {
@@ -215,8 +219,9 @@ impl Engine {
         let mut others: Option<(Lease, tokio::time::Instant)> = None;
         while !self.is_stopping() {
             let asked = tokio::time::Instant::now();
-            // A lease that nobody has renewed for as long as it is taken for has run out, whatever the clocks of this machine and of its
-            // holder say. That its holder may think otherwise is what the fencing number is for.
+            // A lease that nobody has renewed for as long as it is taken for has run out, whatever the clocks
+            // of this machine and of its holder say. That its holder may think otherwise is what the fencing
+            // number is for.
             let now = match &others {
                 Some((lease, since)) if since.elapsed() > ttl => self.ports.now().max(lease.expires_at),
                 _ => self.ports.now(),

@@ -52,7 +52,8 @@ pub enum ControlError {
         /// Says by whom, by name.
         detail: String,
     },
-    /// It does not fit the present state (switchover of a stopped instance, any change of one that is being deleted).
+    /// It does not fit the present state (switchover of a stopped instance, any change of one that is being
+    /// deleted).
     #[error("{detail}")]
     WrongState {
         /// Says which state, and what to do.

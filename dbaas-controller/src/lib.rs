@@ -1,8 +1,9 @@
 //! The engine of the control plane: what embedders start, and [`ControlPlane`], what they call.
 //!
-//! A program that wants PostgreSQL on its own machine opens one with `dbaas_embedded::open`; [`ControlPlane::builder`] takes parts of one's own:
-//! a backend, a store, a way to run SQL. Either way it is used as here. Calls write down what is wanted and return at once; the engine
-//! does it, goes on trying, and says in the status how far it is and what it waits for.
+//! A program that wants PostgreSQL on its own machine opens one with `dbaas_embedded::open`;
+//! [`ControlPlane::builder`] takes parts of one's own: a backend, a store, a way to run SQL. Either way it is
+//! used as here. Calls write down what is wanted and return at once; the engine does it, goes on trying, and
+//! says in the status how far it is and what it waits for.
 //!
 //! ```no_run
 //! use std::time::Duration;

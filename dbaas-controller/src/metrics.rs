@@ -1,5 +1,5 @@
-//! Every metric of the control plane and of its REST interface: its name, its labels, what it says. They go to whatever recorder the
-//! program has installed for the `metrics` crate; without one they cost nothing.
+//! Every metric of the control plane and of its REST interface: its name, its labels, what it says. They go
+//! to whatever recorder the program has installed for the `metrics` crate; without one they cost nothing.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 

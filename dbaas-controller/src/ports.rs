@@ -27,7 +27,8 @@ pub(crate) struct Ports {
     pub(crate) started: tokio::time::Instant,
     pub(crate) settings: ControllerSettings,
     pub(crate) randomness: Randomness,
-    /// Says which instance changed, after the change is in the store. Hints only: a reader that lags looks at everything.
+    /// Says which instance changed, after the change is in the store. Hints only: a reader that lags looks at
+    /// everything.
     pub(crate) hints: broadcast::Sender<InstanceId>,
 }
 
@@ -41,8 +42,8 @@ impl Ports {
         self.clock.now()
     }
 
-    /// A time that only goes forward, whatever somebody sets the clock to: for waiting and for judging how long something takes. It has
-    /// nothing to do with what other machines, or records, call the time.
+    /// A time that only goes forward, whatever somebody sets the clock to: for waiting and for judging how
+    /// long something takes. It has nothing to do with what other machines, or records, call the time.
     pub(crate) fn steady(&self) -> Steady {
         let elapsed = self.started.elapsed();
         Steady::from_ms(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))

@@ -65,7 +65,8 @@ impl Randomness {
         Builder::from_unix_timestamp_millis(ms, &bytes).into_uuid()
     }
 
-    /// Does work that takes milliseconds: off the runtime's threads, or, with a seed, at once, so that the order is always the same.
+    /// Does work that takes milliseconds: off the runtime's threads, or, with a seed, at once, so that the
+    /// order is always the same.
     pub(crate) async fn compute<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

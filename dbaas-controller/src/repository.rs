@@ -37,7 +37,8 @@ pub(crate) use versioned::Versioned;
 
 /// Documents that are asked for at once when everything is wanted.
 const PAGE: usize = 1_000;
-/// Pages that are read at most when everything is wanted: the loop ends also with a store that repeats itself.
+/// Pages that are read at most when everything is wanted: the loop ends also with a store that repeats
+/// itself.
 const PAGES_MAX: usize = 10_000;
 
 /// An instance with everything that belongs to it, as read.
@@ -286,7 +287,8 @@ impl Repository {
         versions.last().copied().ok_or_else(missing)
     }
 
-    /// Carries out a caller's change of the record that was read, with what else the change holds. Returns the record as it is then.
+    /// Carries out a caller's change of the record that was read, with what else the change holds. Returns
+    /// the record as it is then.
     pub(crate) async fn ask<R: Record>(
         &self,
         change: Change,

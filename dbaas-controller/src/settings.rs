@@ -24,12 +24,15 @@ pub struct ControllerSettings {
     pub wait_poll: Duration,
     /// How many change hints a slow reader may be behind before it is told that it missed some.
     pub change_hints: usize,
-    /// How long things may take before they are judged. The backend's capabilities, and who may connect, are filled in at the start.
+    /// How long things may take before they are judged. The backend's capabilities, and who may connect, are
+    /// filled in at the start.
     pub policy: Policy,
-    /// Who may connect to nodes, in place of what the backend says ([`Infrastructure::hba_rules`](dbaas_core::infrastructure::Infrastructure::hba_rules)).
+    /// Who may connect to nodes, in place of what the backend says
+    /// ([`Infrastructure::hba_rules`](dbaas_core::infrastructure::Infrastructure::hba_rules)).
     pub hba: Option<HbaRules>,
-    /// Who holds the lease, for people, and for taking it over at once: a control plane whose data directory is locked against others
-    /// gives the same name at each start. `None`: a name of its own, so that a restart waits until the lease runs out.
+    /// Who holds the lease, for people, and for taking it over at once: a control plane whose data directory
+    /// is locked against others gives the same name at each start. `None`: a name of its own, so that a
+    /// restart waits until the lease runs out.
     pub lease_holder: Option<String>,
     /// For how long a lease is taken; it is renewed three times as often.
     pub lease_ttl: Duration,

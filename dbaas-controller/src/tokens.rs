@@ -1,4 +1,5 @@
-//! Tokens that the control plane keeps: a hash of each, and what it allows. What the words of its scopes mean, the interface knows.
+//! Tokens that the control plane keeps: a hash of each, and what it allows. What the words of its scopes
+//! mean, the interface knows.
 
 use dbaas_core::id::ProjectId;
 use dbaas_core::name::{Description, InstanceName};

@@ -1,8 +1,9 @@
 //! Who may use a database besides its owner: levels of access, and the roles that carry them in PostgreSQL.
 //!
-//! Each level is a role of the database that nobody can log in as: `dbaas_read_…`, `dbaas_write_…`, `dbaas_owner_…`, the second a member of the
-//! first and the third of the second. A user has a level by being a member. So a level is taken back by one statement, whatever number
-//! of objects there are, and what a tenant grants by SQL is told apart from what was asked for here.
+//! Each level is a role of the database that nobody can log in as: `dbaas_read_…`, `dbaas_write_…`,
+//! `dbaas_owner_…`, the second a member of the first and the third of the second. A user has a level by being
+//! a member. So a level is taken back by one statement, whatever number of objects there are, and what a
+//! tenant grants by SQL is told apart from what was asked for here.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,11 +19,12 @@ use crate::id::UserId;
 pub enum AccessLevel {
     /// CONNECT; USAGE of every schema; SELECT on every table, view and sequence.
     Read,
-    /// INSERT, UPDATE and DELETE on every table and view; USAGE and UPDATE of every sequence; temporary tables.
+    /// INSERT, UPDATE and DELETE on every table and view; USAGE and UPDATE of every sequence; temporary
+    /// tables.
     Write,
-    /// Every privilege that can be granted: new schemas, new objects in every schema, TRUNCATE, REFERENCES, TRIGGER, EXECUTE. What somebody
-    /// else made can be altered and dropped by its owner only. No membership in the owner's role: that would reach into every other
-    /// database of the same owner.
+    /// Every privilege that can be granted: new schemas, new objects in every schema, TRUNCATE, REFERENCES,
+    /// TRIGGER, EXECUTE. What somebody else made can be altered and dropped by its owner only. No membership
+    /// in the owner's role: that would reach into every other database of the same owner.
     Owner,
 }
 
@@ -79,7 +81,8 @@ pub struct AccessEntry {
 pub struct Access {
     /// Who may use it besides its owner; each user once.
     pub entries: Vec<AccessEntry>,
-    /// Users who have lost a level and may hold privileges still that somebody granted them by SQL: those are taken away too.
+    /// Users who have lost a level and may hold privileges still that somebody granted them by SQL: those are
+    /// taken away too.
     #[serde(default)]
     pub taken_back: Vec<UserId>,
 }

@@ -1,16 +1,20 @@
-//! [`BootRecipe`]: what a node does when it starts. The core writes it, a backend only carries it out: as the set-up of a process, as
-//! the command of a stock container, as a virtual machine's seed data.
+//! [`BootRecipe`]: what a node does when it starts. The core writes it, a backend only carries it out: as the
+//! set-up of a process, as the command of a stock container, as a virtual machine's seed data.
 //!
 //! # What every backend does with a recipe, in this order
-//! 1. Refuse with `StaleEpoch` if `dbaas.epoch` in the data directory's `postgresql.auto.conf` is greater than [`BootRecipe::epoch`].
-//! 2. Carry out [`Prepare`]. A preparation that fails halfway leaves the node `Exited` with its reason and its data marked incomplete
-//!    ([`DataState::Incomplete`](crate::infrastructure::DataState)), so that it is never started as it is.
+//! 1. Refuse with `StaleEpoch` if `dbaas.epoch` in the data directory's `postgresql.auto.conf` is greater
+//!    than [`BootRecipe::epoch`].
+//! 2. Carry out [`Prepare`]. A preparation that fails halfway leaves the node `Exited` with its reason and
+//!    its data marked incomplete ([`DataState::Incomplete`](crate::infrastructure::DataState)), so that it is
+//!    never started as it is.
 //! 3. Write [`BootRecipe::files`] into the data directory (mode 0600, replacing what is there, by rename).
-//! 4. Put `standby.signal` there ([`BootRole::Standby`]) or make sure that it, and `recovery.signal`, are absent ([`BootRole::Primary`]).
-//! 5. Remove a stale `postmaster.pid` (the node is known to be off) and run `postgres -D …` with the backend's own listen address, port
-//!    and socket directory on its command line: `postgresql.conf` itself listens nowhere, so that a server which something else
-//!    starts from the same directory is closed to clients. (PostgreSQL complains of the difference in its log at every reload. A
-//!    configuration file of the backend's own, which includes that one and says the same as the command line, spares it that:
+//! 4. Put `standby.signal` there ([`BootRole::Standby`]) or make sure that it, and `recovery.signal`, are
+//!    absent ([`BootRole::Primary`]).
+//! 5. Remove a stale `postmaster.pid` (the node is known to be off) and run `postgres -D …` with the
+//!    backend's own listen address, port and socket directory on its command line: `postgresql.conf` itself
+//!    listens nowhere, so that a server which something else starts from the same directory is closed to
+//!    clients. (PostgreSQL complains of the difference in its log at every reload. A configuration file of
+//!    the backend's own, which includes that one and says the same as the command line, spares it that:
 //!    `-c config_file=…`.)
 
 use serde::{Deserialize, Serialize};
@@ -31,8 +35,8 @@ pub struct BootRecipe {
     pub prepare: Prepare,
     /// Primary or standby.
     pub role: BootRole,
-    /// Files to write into the data directory after preparing and before starting: `postgresql.conf`, `pg_hba.conf`,
-    /// `postgresql.auto.conf`, `dbaas.pgpass`. File names only, no directories.
+    /// Files to write into the data directory after preparing and before starting: `postgresql.conf`,
+    /// `pg_hba.conf`, `postgresql.auto.conf`, `dbaas.pgpass`. File names only, no directories.
     pub files: Vec<BootFile>,
 }
 
@@ -47,8 +51,8 @@ impl BootRecipe {
         }
     }
 
-    /// Whether every file is a plain name within the data directory, and none that PostgreSQL's life hangs on. A backend asks before it
-    /// writes any of them.
+    /// Whether every file is a plain name within the data directory, and none that PostgreSQL's life hangs
+    /// on. A backend asks before it writes any of them.
     pub fn check_files(&self) -> Result<(), InfraError> {
         for file in &self.files {
             let name = file.name.as_str();
@@ -62,43 +66,48 @@ impl BootRecipe {
     }
 }
 
-/// How the data directory comes to be. Exhaustive on purpose: a backend that does not know a new way is to fail when it is compiled,
-/// not when a node is to start.
+/// How the data directory comes to be. Exhaustive on purpose: a backend that does not know a new way is to
+/// fail when it is compiled, not when a node is to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prepare {
     /// It is there and complete; anything else is an error.
     Existing,
-    /// `initdb`: data checksums, UTF-8, `C.UTF-8`, SCRAM, superuser [`ADMIN_ROLE`] with this password. Refused if the directory
-    /// holds a cluster already (the same epoch's own finished `Init` counts as done). A backend that keeps initialised directories
-    /// ready may hand one out that has another password, and then reports that one as
-    /// [`ObservedNode::bootstrap_password`](crate::infrastructure::ObservedNode). It may also have made
-    /// [a spare database](crate::command::SPARE_DATABASE) in it, in this version's own way
-    /// ([`create_spare_database`](crate::command::create_spare_database)): the first tenant's database then costs a rename.
+    /// `initdb`: data checksums, UTF-8, `C.UTF-8`, SCRAM, superuser [`ADMIN_ROLE`] with this password.
+    /// Refused if the directory holds a cluster already (the same epoch's own finished `Init` counts as
+    /// done). A backend that keeps initialised directories ready may hand one out that has another password,
+    /// and then reports that one as
+    /// [`ObservedNode::bootstrap_password`](crate::infrastructure::ObservedNode). It may also have made [a
+    /// spare database](crate::command::SPARE_DATABASE) in it, in this version's own way
+    /// ([`create_spare_database`](crate::command::create_spare_database)): the first tenant's database then
+    /// costs a rename.
     Init {
         /// The superuser's password.
         admin_password: Secret,
-        /// Nodes (applied already, still empty) that get a byte copy of the new data directory *before* this node's first start.
+        /// Nodes (applied already, still empty) that get a byte copy of the new data directory *before* this
+        /// node's first start.
         seeds: Vec<NodeId>,
     },
-    /// The data directory is the copy that the source's [`Prepare::Init`] puts there. Started at the same time as the source or
-    /// later: waits for the copy (bounded, state `Preparing`). If the source was started without one, the node is `Exited` with
-    /// [`ExitReason::SeedGone`](crate::infrastructure::ExitReason) and the controller takes a base backup instead.
+    /// The data directory is the copy that the source's [`Prepare::Init`] puts there. Started at the same
+    /// time as the source or later: waits for the copy (bounded, state `Preparing`). If the source was
+    /// started without one, the node is `Exited` with
+    /// [`ExitReason::SeedGone`](crate::infrastructure::ExitReason) and the controller takes a base backup
+    /// instead.
     SeedOf {
         /// The first node.
         source: NodeId,
     },
-    /// `pg_basebackup` from a running server, in place of whatever is there. What is there is given up when the source has begun to send, not before: where
-    /// the source is gone it may be the last copy.
+    /// `pg_basebackup` from a running server, in place of whatever is there. What is there is given up when
+    /// the source has begun to send, not before: where the source is gone it may be the last copy.
     BaseBackup {
         /// Where from.
         source: ReplicationSource,
         /// The physical slot that keeps the WAL for it; it exists already.
         slot: String,
     },
-    /// `pg_rewind` against a running server; where the source says that there is nothing to do, that is fine, unless the target had to recover
-    /// first ([`rewind_added_wal`](crate::boot_output::rewind_added_wal)): that is a failure,
-    /// [`CannotRewind`](crate::infrastructure::ExitReason). The target is known to be off. If it fails the data is marked incomplete,
-    /// unless nobody answered: then nothing was touched.
+    /// `pg_rewind` against a running server; where the source says that there is nothing to do, that is fine,
+    /// unless the target had to recover first ([`rewind_added_wal`](crate::boot_output::rewind_added_wal)):
+    /// that is a failure, [`CannotRewind`](crate::infrastructure::ExitReason). The target is known to be off.
+    /// If it fails the data is marked incomplete, unless nobody answered: then nothing was touched.
     Rewind {
         /// The server to follow afterwards.
         source: ReplicationSource,
@@ -119,8 +128,8 @@ pub struct ReplicationSource {
 }
 
 impl ReplicationSource {
-    /// The connection string for `pg_basebackup` (no database) and `pg_rewind` (any database), without the password. A source that falls
-    /// silent is given up within half a minute.
+    /// The connection string for `pg_basebackup` (no database) and `pg_rewind` (any database), without the
+    /// password. A source that falls silent is given up within half a minute.
     pub fn conninfo(&self, database: Option<&str>) -> String {
         let quote = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
         let mut text = format!(

@@ -1,18 +1,21 @@
-//! What PostgreSQL and its tools print while a node is prepared, starts and ends, read for the controller's decisions
-//! ([`ExitReason`]) and for people. Every backend captures that output; what it means is the same for all of them.
+//! What PostgreSQL and its tools print while a node is prepared, starts and ends, read for the controller's
+//! decisions ([`ExitReason`]) and for people. Every backend captures that output; what it means is the same
+//! for all of them.
 //!
 //! The texts are English: tools run with `LC_ALL=C`, and our `postgresql.conf` sets `lc_messages` to `C`.
 
 use crate::infrastructure::ExitReason;
 
-/// What the server says of itself that best says why it ended: the last of its own lines that PostgreSQL calls an error, else the last
-/// of them. At most 300 characters. Lines of sessions are passed over: what a client sent may stand in them.
+/// What the server says of itself that best says why it ended: the last of its own lines that PostgreSQL
+/// calls an error, else the last of them. At most 300 characters. Lines of sessions are passed over: what a
+/// client sent may stand in them.
 pub fn telling_line(log: &str) -> String {
     let own = || log.lines().rev().filter_map(own_words);
     shortened(own().find(|l| is_grave(l)).or_else(|| own().next()))
 }
 
-/// The message of a line that the server wrote for itself: it has no `user@database` between the process id and the severity.
+/// The message of a line that the server wrote for itself: it has no `user@database` between the process id
+/// and the severity.
 fn own_words(line: &str) -> Option<&str> {
     let words = line.split_once("] ").map_or(line, |(_, words)| words);
     ["PANIC:", "FATAL:", "ERROR:", "WARNING:", "LOG:"]
@@ -21,7 +24,8 @@ fn own_words(line: &str) -> Option<&str> {
         .then_some(words)
 }
 
-/// The line of a tool's output that best says why it failed: the first error; those after it only follow from it. At most 300 characters.
+/// The line of a tool's output that best says why it failed: the first error; those after it only follow from
+/// it. At most 300 characters.
 pub fn first_error(output: &str) -> String {
     let last = || output.lines().rev().find(|l| !l.trim().is_empty());
     shortened(output.lines().find(|l| is_grave(l)).or_else(last))
@@ -54,8 +58,8 @@ pub fn server_exit(log: &str) -> ExitReason {
     }
 }
 
-/// Whether a server says that it ended because files of its data are gone or broken. Only its own gravest words count: a session's error ends no server, and
-/// sessions may make it write anything.
+/// Whether a server says that it ended because files of its data are gone or broken. Only its own gravest
+/// words count: a session's error ends no server, and sessions may make it write anything.
 fn says_damaged(log: &str) -> bool {
     const GONE: [&str; 2] = ["No such file or directory", "Not a directory"];
     const DATA: [&str; 4] = ["\"base", "\"global/", "\"pg_xact/", "\"pg_multixact/"];
@@ -107,9 +111,10 @@ pub fn rewind_failure(output: &str) -> ExitReason {
     }
 }
 
-/// Whether a `pg_rewind` that ended well has left a data directory that must not be started. One that was not shut down cleanly recovers
-/// first, in single-user mode and so as a primary would: that writes checkpoints. Where it then turns out that there is nothing to rewind
-/// (both are on the same timeline, or the fork lies further on), they stay, where the source's WAL has other records. Only a base backup helps.
+/// Whether a `pg_rewind` that ended well has left a data directory that must not be started. One that was not
+/// shut down cleanly recovers first, in single-user mode and so as a primary would: that writes checkpoints.
+/// Where it then turns out that there is nothing to rewind (both are on the same timeline, or the fork lies
+/// further on), they stay, where the source's WAL has other records. Only a base backup helps.
 pub fn rewind_added_wal(output: &str) -> bool {
     output.contains("to complete crash recovery") && output.contains("no rewind required")
 }

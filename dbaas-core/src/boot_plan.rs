@@ -15,7 +15,8 @@ pub struct BootPlan {
     pub epoch: Epoch,
     /// How the data directory comes to be.
     pub prepare: PreparePlan,
-    /// A base backup's number ([`NodeRecord::rebuilds`](crate::node::NodeRecord::rebuilds)); 0 for every other way.
+    /// A base backup's number ([`NodeRecord::rebuilds`](crate::node::NodeRecord::rebuilds)); 0 for every
+    /// other way.
     pub rebuild: u32,
     /// Primary or standby.
     pub role: BootRole,

@@ -100,9 +100,10 @@ impl Electorate {
         }
     }
 
-    /// How many voters have to be sealed so that (a) one of them holds every acknowledged commit and (b) no `k` unsealed ones
-    /// are left to acknowledge another: N - k + 1. `None` if sealing cannot show either: k = 0, where the primary acknowledges alone,
-    /// and N < k, where nobody can acknowledge and the primary alone is known to hold everything.
+    /// How many voters have to be sealed so that (a) one of them holds every acknowledged commit and (b) no
+    /// `k` unsealed ones are left to acknowledge another: N - k + 1. `None` if sealing cannot show either: k
+    /// = 0, where the primary acknowledges alone, and N < k, where nobody can acknowledge and the primary
+    /// alone is known to hold everything.
     pub fn seal_size(&self) -> Option<usize> {
         let n = self.voters.len();
         let k = usize::from(self.k);
@@ -115,8 +116,8 @@ impl Electorate {
             .is_some_and(|needed| self.voters.intersection(sealed).count() >= needed)
     }
 
-    /// Whether every set of nodes that seals this electorate seals the other one too, so that beside this one the other sets no condition
-    /// of its own.
+    /// Whether every set of nodes that seals this electorate seals the other one too, so that beside this one
+    /// the other sets no condition of its own.
     pub fn implies(&self, other: &Electorate) -> bool {
         let (Some(needed), Some(others)) = (self.seal_size(), other.seal_size()) else {
             return false;
@@ -140,16 +141,17 @@ pub enum ClusterPhase {
     Steady,
     /// A change of primary was decided; voters are being sealed in this epoch.
     Sealing,
-    /// A candidate was chosen among the sealed nodes and is being promoted. Ends when `k` voters of the new electorate hold
-    /// everything that the candidate held when it was promoted.
+    /// A candidate was chosen among the sealed nodes and is being promoted. Ends when `k` voters of the new
+    /// electorate hold everything that the candidate held when it was promoted.
     Promoting,
 }
 
 /// The protocol's state: changed only by compare-and-swap of the instance's record.
 ///
-/// `electorates` holds one electorate when nothing changes. While voters or `k` change, and from the choice of a candidate until the new
-/// primary's data is safe on its own voters, it holds the old ones *and* the new one, and a failover has to satisfy each of
-/// them (as Raft's joint consensus does): a commit that was acknowledged under any of them is then never missed.
+/// `electorates` holds one electorate when nothing changes. While voters or `k` change, and from the choice
+/// of a candidate until the new primary's data is safe on its own voters, it holds the old ones *and* the new
+/// one, and a failover has to satisfy each of them (as Raft's joint consensus does): a commit that was
+/// acknowledged under any of them is then never missed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClusterState {
     /// The current epoch.
@@ -161,26 +163,30 @@ pub struct ClusterState {
     pub primary: NodeId,
     /// Oldest first, never empty. The last one is what the primary is to wait for.
     pub electorates: Vec<Electorate>,
-    /// Grows by one with every new electorate and never shrinks: a primary takes no setting with a smaller one than it has seen, so that
-    /// an instruction that was under way for long does not bring back an electorate that was dropped meanwhile.
+    /// Grows by one with every new electorate and never shrinks: a primary takes no setting with a smaller
+    /// one than it has seen, so that an instruction that was under way for long does not bring back an
+    /// electorate that was dropped meanwhile.
     #[serde(default)]
     pub setting: u64,
-    /// While `electorates` changes on a steady primary: the primary's WAL position seen after its new setting was in effect. When `k`
-    /// voters of the new electorate hold that position, the old electorate is dropped.
+    /// While `electorates` changes on a steady primary: the primary's WAL position seen after its new setting
+    /// was in effect. When `k` voters of the new electorate hold that position, the old electorate is
+    /// dropped.
     pub barrier: Option<Lsn>,
     /// Why the last change of primary was begun.
     pub cause: Option<FailoverCause>,
-    /// The candidate of this epoch was started again to be promoted, and may have been promoted before: it is then on a timeline that
-    /// holders of the epoch's mark need not know of.
+    /// The candidate of this epoch was started again to be promoted, and may have been promoted before: it is
+    /// then on a timeline that holders of the epoch's mark need not know of.
     #[serde(default)]
     pub repromoted: bool,
-    /// From the choice of a candidate until its data is safe on its own voters: the primary of the epoch before.
+    /// From the choice of a candidate until its data is safe on its own voters: the primary of the epoch
+    /// before.
     #[serde(default)]
     pub former: Option<FormerPrimary>,
 }
 
-/// The primary of the epoch before this one. It holds everything that was acknowledged until its epoch ended, and so does whatever it is
-/// rebuilt to; and where it is sealed nobody acknowledges under an electorate of its time. So it stands, sealed, for all of those.
+/// The primary of the epoch before this one. It holds everything that was acknowledged until its epoch ended,
+/// and so does whatever it is rebuilt to; and where it is sealed nobody acknowledges under an electorate of
+/// its time. So it stands, sealed, for all of those.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FormerPrimary {
     /// Which one it is.
@@ -228,9 +234,10 @@ impl ClusterState {
         })
     }
 
-    /// Whether these sealed nodes are enough to choose a candidate: enough of every electorate under which a commit can have been
-    /// acknowledged. One with fewer voters than `k` cannot have acknowledged anything, and sets no condition of its own. The primary of the
-    /// epoch before, sealed, has everything of its time, and acknowledges nothing any more.
+    /// Whether these sealed nodes are enough to choose a candidate: enough of every electorate under which a
+    /// commit can have been acknowledged. One with fewer voters than `k` cannot have acknowledged anything,
+    /// and sets no condition of its own. The primary of the epoch before, sealed, has everything of its time,
+    /// and acknowledges nothing any more.
     pub fn is_sealed_by(&self, sealed: &BTreeSet<NodeId>) -> bool {
         let mut constrained = false;
         let former = self
@@ -274,17 +281,18 @@ impl ClusterState {
         self.electorates.len() > 1
     }
 
-    /// Makes this the electorate that the primary is to wait for, beside those that still count. An older one that could not acknowledge
-    /// anything (fewer voters than `k`) is forgotten, unless it is the only one: then it says that only the primary
-    /// holds everything.
+    /// Makes this the electorate that the primary is to wait for, beside those that still count. An older one
+    /// that could not acknowledge anything (fewer voters than `k`) is forgotten, unless it is the only one:
+    /// then it says that only the primary holds everything.
     pub fn propose(&mut self, electorate: Electorate) {
         self.barrier = None;
         self.setting += 1;
         let several = self.electorates.len() > 1;
         let of_before = self.former.as_ref().map_or(0, |former| former.electorates);
         let of_now = self.electorates.split_off(of_before.min(self.electorates.len()));
-        // Older ones that another older one implies are not kept: changes that cannot settle for long must not pile up. Those of the former
-        // primary's time imply nothing of the present one: it stands for the ones, and not for the others.
+        // Older ones that another older one implies are not kept: changes that cannot settle for long must
+        // not pile up. Those of the former primary's time imply nothing of the present one: it stands for the
+        // ones, and not for the others.
         let reduced = |list: Vec<Electorate>| {
             let keeps_promise = |e: &Electorate| e.k == 0 || e.seal_size().is_some();
             let mut kept: Vec<Electorate> = Vec::new();
@@ -398,8 +406,8 @@ mod tests {
         );
     }
 
-    /// The arithmetic that everything rests on, by brute force: any k acknowledgers share a node with any `seal_size` sealed ones, and
-    /// one fewer would not do.
+    /// The arithmetic that everything rests on, by brute force: any k acknowledgers share a node with any
+    /// `seal_size` sealed ones, and one fewer would not do.
     #[test]
     fn any_seal_meets_any_acknowledgement() {
         for n in 1..=6usize {
@@ -427,7 +435,8 @@ mod tests {
         }
     }
 
-    /// By brute force over every pair of electorates of four nodes: implied exactly where every seal of the one is a seal of the other.
+    /// By brute force over every pair of electorates of four nodes: implied exactly where every seal of the
+    /// one is a seal of the other.
     #[test]
     fn an_implied_electorate_is_sealed_with_the_other() {
         let set = |bits: u32| (0..4).filter(move |i| bits & (1 << i) != 0).map(node);

@@ -1,19 +1,20 @@
 //! SQL that the control plane runs on nodes: each function renders one [`Script`].
 //!
 //! # Acting on a node's role is exclusive and ordered by epoch
-//! A controller that was paused between two steps must not undo what a newer one did. So every script that changes whom a node follows,
-//! what it waits for, or whether it is primary (a) takes an advisory lock that only controllers take, ending any session that
-//! holds it, (b) checks, holding it, that the epoch persisted in the node's configuration file is not newer than its own, and
-//! (c) does its change in the same session. If that session is ended by a newer controller, the rest of the script does not happen.
+//! A controller that was paused between two steps must not undo what a newer one did. So every script that
+//! changes whom a node follows, what it waits for, or whether it is primary (a) takes an advisory lock that
+//! only controllers take, ending any session that holds it, (b) checks, holding it, that the epoch persisted
+//! in the node's configuration file is not newer than its own, and (c) does its change in the same session.
+//! If that session is ended by a newer controller, the rest of the script does not happen.
 //!
 //! # History marks
-//! A new primary's first record, before any standby may acknowledge for it, is a comment `epoch=N` on the control plane's own role. A
-//! standby that has replayed it has replayed the whole history before it, so that `(history, position)` orders nodes correctly where a WAL
-//! position alone would not.
+//! A new primary's first record, before any standby may acknowledge for it, is a comment `epoch=N` on the
+//! control plane's own role. A standby that has replayed it has replayed the whole history before it, so that
+//! `(history, position)` orders nodes correctly where a WAL position alone would not.
 //!
 //! # The register
-//! Which role and which database is which record's stands in a table that only the control plane can write (`command/register.rs`). Each script that changes
-//! or drops one checks that in its own transaction.
+//! Which role and which database is which record's stands in a table that only the control plane can write
+//! (`command/register.rs`). Each script that changes or drops one checks that in its own transaction.
 
 use crate::boot::{ADMIN_ROLE, REPLICATION_ROLE};
 use crate::cluster::Epoch;
@@ -76,7 +77,8 @@ enum Accepts {
 }
 
 fn epoch_guard(accepts: Accepts) -> Statement {
-    // The file, not the session's setting: another controller may have written it without this session having been told yet.
+    // The file, not the session's setting: another controller may have written it without this session having
+    // been told yet.
     let persisted = Statement::fixed(
         "SELECT coalesce((SELECT setting::bigint FROM pg_file_settings WHERE name = 'dbaas.epoch' \
          ORDER BY seqno DESC LIMIT 1), 0)",
@@ -135,9 +137,10 @@ fn not_in_recovery_guard() -> Statement {
     Statement::fixed("SELECT NOT pg_is_in_recovery()")
 }
 
-/// Ends the sessions of clients that replay waits for: those that are in a statement or a transaction while the startup process waits for a
-/// conflict (a snapshot, a lock, a pin) to go away. Otherwise it would wait for `max_standby_streaming_delay`, and an
-/// election with it. Idle sessions hold nothing up; our own are left alone.
+/// Ends the sessions of clients that replay waits for: those that are in a statement or a transaction while
+/// the startup process waits for a conflict (a snapshot, a lock, a pin) to go away. Otherwise it would wait
+/// for `max_standby_streaming_delay`, and an election with it. Idle sessions hold nothing up; our own are
+/// left alone.
 fn end_conflicts() -> Statement {
     Statement::fixed(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' \
@@ -147,9 +150,9 @@ fn end_conflicts() -> Statement {
     )
 }
 
-/// Seals a standby in `epoch`: it persists the epoch, then follows nobody, and replays what it has without regard to queries that stand in
-/// the way (those that replay meets later: seal it again). `closed_names` is what `synchronous_standby_names` is to be while it
-/// is no primary, if it is not so already.
+/// Seals a standby in `epoch`: it persists the epoch, then follows nobody, and replays what it has without
+/// regard to queries that stand in the way (those that replay meets later: seal it again). `closed_names` is
+/// what `synchronous_standby_names` is to be while it is no primary, if it is not so already.
 pub fn seal(epoch: Epoch, closed_names: Option<&str>) -> Script {
     let mut script = exclusive("seal", Accepts::UpTo(epoch))
         .guard(in_recovery_guard())
@@ -161,7 +164,8 @@ pub fn seal(epoch: Epoch, closed_names: Option<&str>) -> Script {
     release(script.step(reload()).step(end_conflicts())).within_ms(1_000, 4_000)
 }
 
-/// Ends queries that keep a standby, sealed in `epoch`, from replaying what it has. Changes no setting: a reload would wake replay.
+/// Ends queries that keep a standby, sealed in `epoch`, from replaying what it has. Changes no setting: a
+/// reload would wake replay.
 pub fn end_replay_conflicts(epoch: Epoch) -> Script {
     Script::new("end_conflicts")
         .guard(epoch_guard(Accepts::Exactly(epoch)))
@@ -170,8 +174,8 @@ pub fn end_replay_conflicts(epoch: Epoch) -> Script {
         .within_ms(1_000, 4_000)
 }
 
-/// Promotes a sealed standby; `closed_names` must be in effect already (sealing sees to it), so that it acknowledges nothing
-/// before its own setting is made. Does not wait for the promotion to end.
+/// Promotes a sealed standby; `closed_names` must be in effect already (sealing sees to it), so that it
+/// acknowledges nothing before its own setting is made. Does not wait for the promotion to end.
 pub fn promote(epoch: Epoch, closed_names: &str) -> Script {
     let script = exclusive("promote", Accepts::Exactly(epoch))
         .guard(Statement::fixed(
@@ -196,8 +200,9 @@ pub fn mark_history(epoch: Epoch) -> Script {
     release(script).within_ms(1_000, 4_000)
 }
 
-/// Sets what the primary of `epoch` waits for. `setting` is noted first, as a comment on the replication role: within an epoch too, an
-/// older setting that arrives late is refused. Not in a configuration file: a start writes those anew.
+/// Sets what the primary of `epoch` waits for. `setting` is noted first, as a comment on the replication
+/// role: within an epoch too, an older setting that arrives late is refused. Not in a configuration file: a
+/// start writes those anew.
 pub fn set_sync_names(epoch: Epoch, setting: u64, names: &str) -> Script {
     let number = i64::try_from(setting).unwrap_or(i64::MAX);
     let script = exclusive("set_sync_names", Accepts::Exactly(epoch))
@@ -235,9 +240,11 @@ pub fn follow(epoch: Epoch, conninfo: &str, slot: &str, closed_names: Option<&st
 
 /// What a client gets, tried: a login, which needs a new process and the files of a database, and a commit.
 ///
-/// The commit is a record of our own in the WAL (`pg_logical_emit_message`) and the commit record after it, which the session then has flushed. It needs no table, so that nobody can
-/// lock it or take it away, it leaves nothing to be vacuumed, and replay passes over it. A transaction id alone would not do: PostgreSQL does not wait for the flush of a commit
-/// record whose transaction wrote nothing else. The session does not wait for standbys (`synchronous_commit = local`): what does not come back is stuck on the primary itself.
+/// The commit is a record of our own in the WAL (`pg_logical_emit_message`) and the commit record after it,
+/// which the session then has flushed. It needs no table, so that nobody can lock it or take it away, it
+/// leaves nothing to be vacuumed, and replay passes over it. A transaction id alone would not do: PostgreSQL
+/// does not wait for the flush of a commit record whose transaction wrote nothing else. The session does not
+/// wait for standbys (`synchronous_commit = local`): what does not come back is stuck on the primary itself.
 pub fn try_service() -> Script {
     Script::new("try_service")
         .guard(not_in_recovery_guard())
@@ -287,7 +294,8 @@ pub fn drop_slots(names: &[String]) -> Script {
     )
 }
 
-/// The first thing on a new primary whose data directory came with a password of its own: the superuser's password.
+/// The first thing on a new primary whose data directory came with a password of its own: the superuser's
+/// password.
 pub fn own_password(admin: &ScramVerifier) -> Script {
     Script::new("own_password")
         .guard(not_in_recovery_guard())
@@ -302,9 +310,9 @@ fn admin_password(admin: &ScramVerifier) -> Statement {
         .literal(&admin.to_string())
 }
 
-/// The control plane's own roles on a new primary: the superuser's password, the replication role with what `pg_rewind` needs
-/// (PostgreSQL documentation, `pg_rewind`, "Notes"), the role that inherits what nobody else does, the register, the first history mark, and a
-/// cluster closed to PUBLIC.
+/// The control plane's own roles on a new primary: the superuser's password, the replication role with what
+/// `pg_rewind` needs (PostgreSQL documentation, `pg_rewind`, "Notes"), the role that inherits what nobody
+/// else does, the register, the first history mark, and a cluster closed to PUBLIC.
 pub fn bootstrap(admin: &ScramVerifier, replication: &ScramVerifier, slots: &[String]) -> Script {
     let script = Script::new("bootstrap")
         .in_transaction()

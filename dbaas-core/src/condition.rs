@@ -1,4 +1,5 @@
-//! [`Condition`]: one thing that is so, is not so, or is not known, and since when. What programs look at beside a resource's status.
+//! [`Condition`]: one thing that is so, is not so, or is not known, and since when. What programs look at
+//! beside a resource's status.
 
 use std::fmt;
 

@@ -1,18 +1,21 @@
-//! Rendering, and reading back, of what configures a node: `postgresql.conf` ([`Settings`]), `postgresql.auto.conf`
-//! ([`AutoConf`]), `pg_hba.conf` ([`HbaRules`]), `primary_conninfo` ([`PrimaryConninfo`]) and its password file
-//! ([`PgpassEntry`]), `synchronous_standby_names` ([`sync_names`]).
+//! Rendering, and reading back, of what configures a node: `postgresql.conf` ([`Settings`]),
+//! `postgresql.auto.conf` ([`AutoConf`]), `pg_hba.conf` ([`HbaRules`]), `primary_conninfo`
+//! ([`PrimaryConninfo`]) and its password file ([`PgpassEntry`]), `synchronous_standby_names`
+//! ([`sync_names`]).
 //!
 //! # Who owns which file
-//! * `postgresql.conf` and `pg_hba.conf` ([`Configuration`]) follow from the instance's spec; they are written at each start, and while the
-//!   node runs by [`reconfigure`](crate::command::reconfigure).
-//! * `postgresql.auto.conf` holds the node's part in the failover protocol (epoch, whom it follows, whom it waits for). It
-//!   wins over `postgresql.conf`. It is rewritten at each start and by `ALTER SYSTEM` while the node runs.
-//! * `postgresql.conf` listens nowhere. A server that something else starts from the same directory does not even start,
-//!   because PostgreSQL refuses to run without a socket; the backend opens it on the command line.
+//! * `postgresql.conf` and `pg_hba.conf` ([`Configuration`]) follow from the instance's spec; they are
+//!   written at each start, and while the node runs by [`reconfigure`](crate::command::reconfigure).
+//! * `postgresql.auto.conf` holds the node's part in the failover protocol (epoch, whom it follows, whom it
+//!   waits for). It wins over `postgresql.conf`. It is rewritten at each start and by `ALTER SYSTEM` while
+//!   the node runs.
+//! * `postgresql.conf` listens nowhere. A server that something else starts from the same directory does not
+//!   even start, because PostgreSQL refuses to run without a socket; the backend opens it on the command
+//!   line.
 //!
 //! # Settings of our own
-//! PostgreSQL keeps a setting whose name has a prefix that it does not know. `dbaas.config_hash` tells which [`Configuration`] a running
-//! server has read, `dbaas.epoch` the epoch that the node was put into last.
+//! PostgreSQL keeps a setting whose name has a prefix that it does not know. `dbaas.config_hash` tells which
+//! [`Configuration`] a running server has read, `dbaas.epoch` the epoch that the node was put into last.
 
 mod auto_conf;
 mod conf_file;
@@ -38,7 +41,8 @@ pub const EPOCH_SETTING: &str = "dbaas.epoch";
 pub const REBUILD_SETTING: &str = "dbaas.rebuild";
 /// The setting that holds [`Configuration::hash`].
 pub const CONFIG_HASH_SETTING: &str = "dbaas.config_hash";
-/// The setting that says that a running server was given a new configuration: some of it may wait for a restart.
+/// The setting that says that a running server was given a new configuration: some of it may wait for a
+/// restart.
 pub const RECONFIGURED_SETTING: &str = "dbaas.reconfigured";
 /// Name of the file that [`Settings::render`] is for.
 pub const POSTGRESQL_CONF: &str = "postgresql.conf";

@@ -1,6 +1,7 @@
 //! Connection strings for users: libpq URIs and JDBC URLs that name every node. Never with a password.
 //!
-//! Source: PostgreSQL's documentation, "Connection URIs"; the JDBC driver's documentation, "Connection Fail-over".
+//! Source: PostgreSQL's documentation, "Connection URIs"; the JDBC driver's documentation, "Connection
+//! Fail-over".
 //!
 //! ```
 //! use dbaas_core::connection::ConnectionStrings;
@@ -12,16 +13,18 @@
 //! ```
 //!
 //! # Why `primary` and not `read-write`
-//! libpq asks a server that is to be `read-write` for `transaction_read_only` too. Once somebody sets `default_transaction_read_only` on the role or
-//! the database, every host is refused. `primary` asks whether the server is in recovery, and nothing else. libpq knows the word since version 14; a
-//! client that knows `read-write` only (such as tokio-postgres) is given that by hand.
+//! libpq asks a server that is to be `read-write` for `transaction_read_only` too. Once somebody sets
+//! `default_transaction_read_only` on the role or the database, every host is refused. `primary` asks whether
+//! the server is in recovery, and nothing else. libpq knows the word since version 14; a client that knows
+//! `read-write` only (such as tokio-postgres) is given that by hand.
 
 use std::fmt::Write as _;
 
 use crate::infrastructure::Endpoint;
 
-/// For how long a client tries one host, in seconds, unless told otherwise. Longer than a login takes on a busy server; short enough for the next host to
-/// be tried while a failover is still news. libpq counts less than 2 s as 2 s.
+/// For how long a client tries one host, in seconds, unless told otherwise. Longer than a login takes on a
+/// busy server; short enough for the next host to be tried while a failover is still news. libpq counts less
+/// than 2 s as 2 s.
 pub const CONNECT_TIMEOUT_S: u16 = 5;
 
 /// What the connection strings of an instance are made of.
@@ -65,8 +68,8 @@ impl ConnectionStrings {
         self
     }
 
-    /// With another limit on the time that each host is tried, in seconds, than [`CONNECT_TIMEOUT_S`]. Without a limit a client would wait for a host
-    /// that is gone as long as its operating system does.
+    /// With another limit on the time that each host is tried, in seconds, than [`CONNECT_TIMEOUT_S`].
+    /// Without a limit a client would wait for a host that is gone as long as its operating system does.
     #[must_use]
     pub fn with_connect_timeout_s(mut self, seconds: u16) -> Self {
         self.connect_timeout_s = seconds;

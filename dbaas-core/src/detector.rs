@@ -1,9 +1,10 @@
-//! The failure detector: holds what is seen against what was seen before, and says for how long things have been as they are. Pure: what is
-//! remembered, what was seen and the time come in, the [`Observation`] that the planner judges comes out. The controller, the simulation and the
-//! model checker run this same code.
+//! The failure detector: holds what is seen against what was seen before, and says for how long things have
+//! been as they are. Pure: what is remembered, what was seen and the time come in, the [`Observation`] that
+//! the planner judges comes out. The controller, the simulation and the model checker run this same code.
 //!
-//! What is remembered is needed by nobody after a crash: it makes judgements better (for how long has the primary been silent?) and
-//! repeated failures rarer. It starts from nothing, and then every time counts from the first look.
+//! What is remembered is needed by nobody after a crash: it makes judgements better (for how long has the
+//! primary been silent?) and repeated failures rarer. It starts from nothing, and then every time counts from
+//! the first look.
 
 mod backoff;
 mod fitness;

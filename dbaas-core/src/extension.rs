@@ -1,8 +1,9 @@
 //! Extensions of a database: which ones were asked for, and what was last seen of them.
 //!
-//! PostgreSQL calls an extension *trusted* where its packager says that an owner of a database may create it: its script then runs with the rights
-//! of the bootstrap superuser. Others take a superuser, and are never made here. Which ones are trusted is the server's own word
-//! (`pg_available_extension_versions`); the list below only lets a request be refused at once.
+//! PostgreSQL calls an extension *trusted* where its packager says that an owner of a database may create it:
+//! its script then runs with the rights of the bootstrap superuser. Others take a superuser, and are never
+//! made here. Which ones are trusted is the server's own word (`pg_available_extension_versions`); the list
+//! below only lets a request be refused at once.
 
 use std::fmt;
 use std::str::FromStr;
@@ -72,8 +73,8 @@ const SUPERUSERS: [&str; 36] = [
     "xml2",
 ];
 
-/// Name of an extension: of 1 to 63 bytes, small letters, digits, `_` and single hyphens, with a letter first; none that is known to take a
-/// superuser.
+/// Name of an extension: of 1 to 63 bytes, small letters, digits, `_` and single hyphens, with a letter
+/// first; none that is known to take a superuser.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ExtensionName(String);

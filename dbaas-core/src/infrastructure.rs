@@ -1,24 +1,33 @@
-//! [`Infrastructure`]: nodes and their disks. What an embedder writes to run PostgreSQL on something of their own.
+//! [`Infrastructure`]: nodes and their disks. What an embedder writes to run PostgreSQL on something of their
+//! own.
 //!
 //! # Contract
-//! * **Idempotent.** Every call may be repeated, also after a crash of the caller between any two calls, and converges.
-//! * **Returns, never waits for PostgreSQL.** `start` returns once the start is under way; how it went is seen by `observe`.
-//! * **No state that cannot be observed again.** After a crash of the control plane, `observe` and `list` on a new value
-//!   of the backend tell everything: what was made carries the instance's and the node's id.
+//! * **Idempotent.** Every call may be repeated, also after a crash of the caller between any two calls, and
+//!   converges.
+//! * **Returns, never waits for PostgreSQL.** `start` returns once the start is under way; how it went is
+//!   seen by `observe`.
+//! * **No state that cannot be observed again.** After a crash of the control plane, `observe` and `list` on
+//!   a new value of the backend tell everything: what was made carries the instance's and the node's id.
 //! * **Never touch what is not ours**, also not under a name that collides.
 //! * **Nothing restarts by itself.** A node that exits stays off until `start`.
-//! * **`power_off` is the fence**: `Ok` only when it is positively known that no process of the node runs any more.
-//! * **Outcome unknown** (a timeout after the request was sent) is a kind of its own, never taken for failure or success.
-//! * Calls for different nodes may run at the same time. Calls for the same node may too; the backend serialises them.
-//!   `observe` waits for none of them, and still takes no `start` or `power_off` that is under way for the death of a node.
-//! * **The server can run programs**: `sh`, `chmod`, `mv` and `sync` are on its `PATH` or in `/usr/bin` or `/bin`. A running node gets its new
-//!   configuration from the control plane by SQL ([`reconfigure`](crate::command::reconfigure)); a backend has nothing to do for it.
-//! * **A caller may stop waiting** (its future is dropped) at any moment; the call then goes on to its end or leaves nothing half done.
+//! * **`power_off` is the fence**: `Ok` only when it is positively known that no process of the node runs any
+//!   more.
+//! * **Outcome unknown** (a timeout after the request was sent) is a kind of its own, never taken for failure
+//!   or success.
+//! * Calls for different nodes may run at the same time. Calls for the same node may too; the backend
+//!   serialises them. `observe` waits for none of them, and still takes no `start` or `power_off` that is
+//!   under way for the death of a node.
+//! * **The server can run programs**: `sh`, `chmod`, `mv` and `sync` are on its `PATH` or in `/usr/bin` or
+//!   `/bin`. A running node gets its new configuration from the control plane by SQL
+//!   ([`reconfigure`](crate::command::reconfigure)); a backend has nothing to do for it.
+//! * **A caller may stop waiting** (its future is dropped) at any moment; the call then goes on to its end or
+//!   leaves nothing half done.
 //!
 //! # Where to begin
-//! `examples/custom_backend` is a whole backend in one file, to be read from top to bottom. What PostgreSQL's programs print is read by
-//! [`boot_output`](crate::boot_output), the same way for all backends; [`AutoConf::parse_epoch`](crate::config::AutoConf::parse_epoch)
-//! finds the epoch of a data directory. `dbaas_testkit::infrastructure_conformance` tells whether the contract is kept.
+//! `examples/custom_backend` is a whole backend in one file, to be read from top to bottom. What PostgreSQL's
+//! programs print is read by [`boot_output`](crate::boot_output), the same way for all backends;
+//! [`AutoConf::parse_epoch`](crate::config::AutoConf::parse_epoch) finds the epoch of a data directory.
+//! `dbaas_testkit::infrastructure_conformance` tells whether the contract is kept.
 
 use std::pin::Pin;
 
@@ -87,8 +96,8 @@ impl NodeSpec {
 /// How to switch a node off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PowerOff {
-    /// Ask PostgreSQL for a fast shutdown (SIGINT: sessions are ended, a shutdown checkpoint is written and sent to standbys); after
-    /// `deadline_ms` as [`PowerOff::Immediate`].
+    /// Ask PostgreSQL for a fast shutdown (SIGINT: sessions are ended, a shutdown checkpoint is written and
+    /// sent to standbys); after `deadline_ms` as [`PowerOff::Immediate`].
     Graceful {
         /// How long to wait, in milliseconds.
         deadline_ms: u32,
@@ -190,11 +199,13 @@ pub trait Infrastructure: Send + Sync + 'static {
     /// What this backend can do.
     fn capabilities(&self) -> Capabilities;
 
-    /// From where the control plane, the other nodes and clients reach PostgreSQL on these nodes: what its `pg_hba.conf` lets in, with a
-    /// password. A rule too many opens nodes to strangers; one too few closes them to the control plane.
+    /// From where the control plane, the other nodes and clients reach PostgreSQL on these nodes: what its
+    /// `pg_hba.conf` lets in, with a password. A rule too many opens nodes to strangers; one too few closes
+    /// them to the control plane.
     fn hba_rules(&self) -> HbaRules;
 
-    /// What users should know of every instance here, as a warning in its status: that machines are emulated, for example. As far as it is known by now.
+    /// What users should know of every instance here, as a warning in its status: that machines are emulated,
+    /// for example. As far as it is known by now.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
@@ -202,21 +213,23 @@ pub trait Infrastructure: Send + Sync + 'static {
     /// The PostgreSQL versions that it can run now.
     async fn versions(&self) -> Result<Vec<AvailableVersion>, InfraError>;
 
-    /// Every node of the instance that exists in any form. A node that is neither found nor unknown in the answer does not exist; an
-    /// error says that all of them are unknown.
+    /// Every node of the instance that exists in any form. A node that is neither found nor unknown in the
+    /// answer does not exist; an error says that all of them are unknown.
     async fn observe(&self, instance: InstanceId) -> Result<ObservedNodes, InfraError>;
 
     /// Every node that this control plane ever made and that still exists in any form; finds orphans.
     async fn list(&self) -> Result<Vec<NodeRef>, InfraError>;
 
-    /// Makes the node, or converges it, without starting it: disk, network identity (the endpoint is known afterwards), limits.
+    /// Makes the node, or converges it, without starting it: disk, network identity (the endpoint is known
+    /// afterwards), limits.
     async fn apply(&self, spec: &NodeSpec) -> Result<(), InfraError>;
 
-    /// Starts a node that is off. Repeating it with a recipe of the same epoch on a node that runs already is `Ok` and does nothing.
+    /// Starts a node that is off. Repeating it with a recipe of the same epoch on a node that runs already is
+    /// `Ok` and does nothing.
     async fn start(&self, node: NodeRef, recipe: &BootRecipe) -> Result<(), InfraError>;
 
-    /// Switches the node off, and ends a preparation. `Ok` only when no process of it runs any more, also for a frozen one. Off
-    /// already, or gone: `Ok`.
+    /// Switches the node off, and ends a preparation. `Ok` only when no process of it runs any more, also for
+    /// a frozen one. Off already, or gone: `Ok`.
     async fn power_off(&self, node: NodeRef, mode: PowerOff) -> Result<(), InfraError>;
 
     /// Removes a node. A running one is refused with `InvalidState`: switch it off first. Gone already: `Ok`.

@@ -6,7 +6,8 @@
 pub enum InfraErrorKind {
     /// There is no such node.
     NotFound,
-    /// The call does not fit the node's state (start of a running node with another recipe, remove of a running one).
+    /// The call does not fit the node's state (start of a running node with another recipe, remove of a
+    /// running one).
     InvalidState,
     /// The node's persisted epoch is greater than the recipe's.
     StaleEpoch,
@@ -35,7 +36,8 @@ pub struct InfraError {
 }
 
 impl InfraError {
-    /// An error of a kind; the message is for people, says what to do next where that is known, and holds no secrets.
+    /// An error of a kind; the message is for people, says what to do next where that is known, and holds no
+    /// secrets.
     pub fn new(kind: InfraErrorKind, message: impl Into<String>) -> Self {
         InfraError {
             kind,

@@ -1,5 +1,5 @@
-//! Instances: what was asked for ([`InstanceSpec`]), what the control plane decided ([`InstanceRecord`]) and what is true
-//! ([`InstanceStatus`]).
+//! Instances: what was asked for ([`InstanceSpec`]), what the control plane decided ([`InstanceRecord`]) and
+//! what is true ([`InstanceStatus`]).
 
 mod labels;
 mod update;
@@ -52,8 +52,8 @@ pub struct InstanceSpec {
 }
 
 impl InstanceSpec {
-    /// How many standbys a commit really waits for: at most as many as there are. Writes survive the loss of one node only with
-    /// `nodes >= effective + 2`.
+    /// How many standbys a commit really waits for: at most as many as there are. Writes survive the loss of
+    /// one node only with `nodes >= effective + 2`.
     pub fn effective_sync_replicas(&self) -> u8 {
         self.sync_replicas.effective(self.nodes).get()
     }
@@ -79,7 +79,8 @@ pub enum DesiredState {
 /// A one-time request: done once, then cleared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Requests {
-    /// Restart every node, one at a time; asked for at this moment (see [`RestartMark`](crate::node::RestartMark)).
+    /// Restart every node, one at a time; asked for at this moment (see
+    /// [`RestartMark`](crate::node::RestartMark)).
     pub restart: Option<Timestamp>,
     /// Change the primary in a planned way.
     pub switchover: Option<SwitchoverRequest>,
@@ -154,7 +155,8 @@ pub struct InstanceStatus {
     /// The same for programs, and more.
     #[serde(default, skip_serializing_if = "Conditions::is_empty")]
     pub conditions: Conditions,
-    /// What a user should know although all is as asked: limits that nobody enforces, drift, little disk space.
+    /// What a user should know although all is as asked: limits that nobody enforces, drift, little disk
+    /// space.
     pub warnings: Vec<String>,
     /// The generation that this status is about: equal to the record's when the newest request has been seen.
     pub observed_generation: u64,
@@ -177,7 +179,8 @@ pub struct ParameterState {
     /// Starts with parameters that no server has run with yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub trials: BTreeMap<NodeId, Trial>,
-    /// The greatest values that a node may run with of what a standby may not have less of than its primary. Empty: what its size gives.
+    /// The greatest values that a node may run with of what a standby may not have less of than its primary.
+    /// Empty: what its size gives.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub floor: BTreeMap<String, u64>,
     /// Since when the primary runs with less of them.
@@ -241,14 +244,15 @@ pub struct InstanceRecord {
     pub cluster: Option<ClusterState>,
     /// The nodes, in order of creation.
     pub nodes: Vec<NodeRecord>,
-    /// The largest cpu and ram that the instance ever had: a few settings may not be smaller on a standby than they ever were on a primary
-    /// whose WAL it may read (see [`crate::config::hot_standby_floor`]).
+    /// The largest cpu and ram that the instance ever had: a few settings may not be smaller on a standby
+    /// than they ever were on a primary whose WAL it may read (see [`crate::config::hot_standby_floor`]).
     pub largest: Resources,
     /// The number of the next node's name.
     pub next_node_number: u32,
     /// The credentials of the control plane's own roles, sealed (see `SecretSealer`); empty until made.
     pub sealed_credentials: String,
-    /// Users and databases that were dropped last: what a late order makes of them once more is dropped again.
+    /// Users and databases that were dropped last: what a late order makes of them once more is dropped
+    /// again.
     #[serde(default)]
     pub dropped: Dropped,
     /// What was decided about its parameters.
@@ -258,7 +262,8 @@ pub struct InstanceRecord {
     pub status: InstanceStatus,
 }
 
-/// The ids of users and databases that were dropped, oldest first. As many as matter are kept: an order to make one is late by seconds.
+/// The ids of users and databases that were dropped, oldest first. As many as matter are kept: an order to
+/// make one is late by seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Dropped(Vec<Uuid>);
 

@@ -125,7 +125,8 @@ pub enum StateOf {
 }
 
 impl EventKind {
-    /// Whose state it tells, if it does: then the event after it of the same is news, also if it says what an earlier one did.
+    /// Whose state it tells, if it does: then the event after it of the same is news, also if it says what an
+    /// earlier one did.
     pub const fn state_of(self) -> Option<StateOf> {
         match self {
             EventKind::InstanceNew

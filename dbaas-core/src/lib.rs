@@ -1,6 +1,7 @@
 //! Pure core of a managed PostgreSQL control plane.
 //!
-//! Nothing in this crate reads a clock, opens a socket or a file, or draws a random number: all of that comes in as arguments.
+//! Nothing in this crate reads a clock, opens a socket or a file, or draws a random number: all of that comes
+//! in as arguments.
 
 pub mod access;
 pub mod boot;

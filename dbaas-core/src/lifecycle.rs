@@ -1,4 +1,5 @@
-//! Lifecycles: NEW, IN_PROGRESS, ACTIVE, ERROR. The transition functions are total: every state answers every event.
+//! Lifecycles: NEW, IN_PROGRESS, ACTIVE, ERROR. The transition functions are total: every state answers every
+//! event.
 //!
 //! ERROR is never a dead end: the controller keeps trying, and a success leads back.
 
@@ -38,7 +39,8 @@ impl Lifecycle {
         match (self, event) {
             (_, LifecycleEvent::Converged) => Lifecycle::Active,
             (_, LifecycleEvent::Failed) => Lifecycle::Error,
-            // Work that goes on after an error stays an error until it has succeeded: a user who polls must not see it flap.
+            // Work that goes on after an error stays an error until it has succeeded: a user who polls must
+            // not see it flap.
             (Lifecycle::Error, LifecycleEvent::WorkBegan) => Lifecycle::Error,
             (Lifecycle::New | Lifecycle::InProgress | Lifecycle::Active, LifecycleEvent::WorkBegan) => {
                 Lifecycle::InProgress

@@ -1,5 +1,6 @@
-//! Every bound of the specification, once. Types that are valid by construction ([`crate::size`], [`crate::name`],
-//! [`crate::password`]) and the HTTP layer read them from here; nothing else repeats a number.
+//! Every bound of the specification, once. Types that are valid by construction ([`crate::size`],
+//! [`crate::name`], [`crate::password`]) and the HTTP layer read them from here; nothing else repeats a
+//! number.
 
 use std::ops::RangeInclusive;
 
@@ -26,15 +27,16 @@ pub const DESCRIPTION_CHARS: RangeInclusive<usize> = 0..=1024;
 pub const PASSWORD_CHARS: RangeInclusive<usize> = 8..=99;
 /// Version of a user's password: how often it was changed, or what a client calls it.
 pub const PASSWORD_VERSION: RangeInclusive<u64> = 1..=u32::MAX as u64;
-/// Length of a database's or user's name, in bytes: PostgreSQL cuts longer identifiers off (`NAMEDATALEN` - 1).
+/// Length of a database's or user's name, in bytes: PostgreSQL cuts longer identifiers off (`NAMEDATALEN` -
+/// 1).
 pub const IDENTIFIER_BYTES: RangeInclusive<usize> = 1..=63;
 /// Length of an image reference, in bytes (255 of repository, 128 of tag, a digest).
 pub const IMAGE_REF_BYTES: RangeInclusive<usize> = 1..=512;
 /// Length of a reference to another resource, in bytes.
 pub const REFERENCE_BYTES: RangeInclusive<usize> = 1..=512;
 
-/// Rounds of PBKDF2 in a SCRAM verifier. The lower bound is RFC 7677's and PostgreSQL's default; the upper one keeps a
-/// login, which costs this many rounds on the client, below a second.
+/// Rounds of PBKDF2 in a SCRAM verifier. The lower bound is RFC 7677's and PostgreSQL's default; the upper
+/// one keeps a login, which costs this many rounds on the client, below a second.
 pub const SCRAM_ITERATIONS: RangeInclusive<u32> = 4096..=600_000;
 /// Rounds of PBKDF2 unless configured.
 pub const SCRAM_ITERATIONS_DEFAULT: u32 = 4096;

@@ -1,6 +1,7 @@
 //! Names that are valid by construction: of instances, of databases and of users, and descriptions.
 //!
-//! Database and user names become PostgreSQL identifiers. They are checked here *and* always quoted where they are used.
+//! Database and user names become PostgreSQL identifiers. They are checked here *and* always quoted where
+//! they are used.
 //!
 //! ```
 //! use dbaas_core::name::{DatabaseName, UserName};
@@ -169,23 +170,24 @@ macro_rules! text_newtype {
 }
 
 text_newtype! {
-    /// Name of an instance, a version or a project: 1 to 255 characters of any script, no control characters, not blank, no white space at
-    /// either end.
+    /// Name of an instance, a version or a project: 1 to 255 characters of any script, no control characters,
+    /// not blank, no white space at either end.
     InstanceName, check_instance_name
 }
 text_newtype! {
-    /// A description for people: up to 1,024 characters, may be empty. Tabs and newlines are allowed, other control
-    /// characters are not.
+    /// A description for people: up to 1,024 characters, may be empty. Tabs and newlines are allowed, other
+    /// control characters are not.
     Description, check_description
 }
 text_newtype! {
-    /// Name of a database: a letter or an underscore, then letters, digits and underscores (ASCII), at most 63 bytes.
-    /// `postgres`, `template0`, `template1` and names that begin with `dbaas_` are refused in any case.
+    /// Name of a database: a letter or an underscore, then letters, digits and underscores (ASCII), at most
+    /// 63 bytes. `postgres`, `template0`, `template1` and names that begin with `dbaas_` are refused in any
+    /// case.
     DatabaseName, check_database_name
 }
 text_newtype! {
-    /// Name of a user: as a database's, `$` too after the first character. Names that begin with `pg_`, `dbaas_` or
-    /// `postgres`, and `public` and `none`, are refused in any case.
+    /// Name of a user: as a database's, `$` too after the first character. Names that begin with `pg_`,
+    /// `dbaas_` or `postgres`, and `public` and `none`, are refused in any case.
     UserName, check_user_name
 }
 
@@ -282,7 +284,8 @@ fn check_identifier(
     let Some(first) = text.chars().next() else {
         return Err(NameError::Empty);
     };
-    // What is wrong with a character is said before what is wrong with the length: in "ä…" it is the ä that matters.
+    // What is wrong with a character is said before what is wrong with the length: in "ä…" it is the ä that
+    // matters.
     if let Some((i, character)) = text.chars().enumerate().find(|&(_, c)| !is_allowed(c)) {
         return Err(NameError::BadCharacter {
             position: i + 1,
@@ -317,8 +320,8 @@ fn check_reserved(text: &str, names: &[&str], prefixes: &[&'static str]) -> Resu
     }
 }
 
-/// Control characters, line and paragraph separators, and the characters that turn the direction of text around them:
-/// in a log or a table they make other text unreadable or misleading.
+/// Control characters, line and paragraph separators, and the characters that turn the direction of text
+/// around them: in a log or a table they make other text unreadable or misleading.
 fn is_disruptive(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -18,8 +18,8 @@ pub enum NodeRole {
     Standby,
 }
 
-/// How a node that is off, or cannot follow, gets its data back. Kept in the record because it has to survive a crash of the controller:
-/// a node marked so is never started in any other way.
+/// How a node that is off, or cannot follow, gets its data back. Kept in the record because it has to survive
+/// a crash of the controller: a node marked so is never started in any other way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rejoin {
@@ -33,8 +33,8 @@ pub enum Rejoin {
     Seed,
 }
 
-/// Which start of a node is to be followed by another one. Starts are told apart by their ids and not by their times: clocks of several
-/// machines, or one that is set, say nothing about what came first.
+/// Which start of a node is to be followed by another one. Starts are told apart by their ids and not by
+/// their times: clocks of several machines, or one that is set, say nothing about what came first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartMark {
     /// The request, by when it was made.
@@ -58,8 +58,8 @@ pub struct NodeRecord {
     pub rejoin: Rejoin,
     /// The attempt number of the current way of rejoining; after some the next heavier way is taken.
     pub rejoin_attempts: u32,
-    /// How often it was decided to build it anew from a base backup. The number stands in what the backup is started with, so that a server
-    /// that runs with it is known to have no data from before.
+    /// How often it was decided to build it anew from a base backup. The number stands in what the backup is
+    /// started with, so that a server that runs with it is known to have no data from before.
     #[serde(default)]
     pub rebuilds: u32,
     /// While a restart of every node is asked for.
@@ -92,9 +92,9 @@ impl NodeRecord {
         }
     }
 
-    /// Whether it may hold what the primary's history does not: it is to be built anew, and nothing that it has counts. A server that runs from that
-    /// base backup tells its number, and is then to be started where it is. (In records from before there were numbers, one that was begun
-    /// counts as done.)
+    /// Whether it may hold what the primary's history does not: it is to be built anew, and nothing that it
+    /// has counts. A server that runs from that base backup tells its number, and is then to be started where
+    /// it is. (In records from before there were numbers, one that was begun counts as done.)
     pub fn is_to_be_rebuilt(&self) -> bool {
         self.rejoin == Rejoin::BaseBackup && (self.rebuilds > 0 || self.rejoin_attempts == 0)
     }

@@ -1,4 +1,5 @@
-//! What is changed of roles and databases: the words in which the planner says it, and in which scripts do it.
+//! What is changed of roles and databases: the words in which the planner says it, and in which scripts do
+//! it.
 
 use crate::extension::ExtensionName;
 use crate::id::{DatabaseId, UserId};

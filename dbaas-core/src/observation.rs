@@ -53,7 +53,8 @@ pub enum Silence {
     NotReady,
     /// The control plane's login is refused.
     Login,
-    /// It answers that it has run out of something: connections, memory, locks or disk (SQLSTATE class 53). Those who are connected may go on.
+    /// It answers that it has run out of something: connections, memory, locks or disk (SQLSTATE class 53).
+    /// Those who are connected may go on.
     Exhausted(String),
     /// No answer in time.
     Timeout,
@@ -156,12 +157,15 @@ pub struct NodeObservation {
     pub sql: Result<NodeFacts, Silence>,
     /// For how long PostgreSQL there has given no facts, in milliseconds; 0 if it just did.
     pub silent_ms: u64,
-    /// For how long it has not been streaming from the primary, in milliseconds, as far as this controller has watched; 0 if it is.
+    /// For how long it has not been streaming from the primary, in milliseconds, as far as this controller
+    /// has watched; 0 if it is.
     pub not_streaming_ms: u64,
-    /// For how long it and a primary have both answered in this epoch without a break, and it has not been streaming, in milliseconds; 0 if it
-    /// is. Unlike [`NodeObservation::not_streaming_ms`] the time does not count in which it could not: off, or the primary itself.
+    /// For how long it and a primary have both answered in this epoch without a break, and it has not been
+    /// streaming, in milliseconds; 0 if it is. Unlike [`NodeObservation::not_streaming_ms`] the time does not
+    /// count in which it could not: off, or the primary itself.
     pub waiting_ms: u64,
-    /// For how long it has been behind ([`NodeFacts::is_behind`]) at one position, since it was seen to wait for WAL there, in milliseconds; 0 if it is not.
+    /// For how long it has been behind ([`NodeFacts::is_behind`]) at one position, since it was seen to wait
+    /// for WAL there, in milliseconds; 0 if it is not.
     pub stalled_ms: u64,
     /// Starting it again has to wait so long (backoff after failed starts), in milliseconds.
     pub hold_off_ms: u64,
@@ -190,7 +194,8 @@ pub enum Fitness {
         for_ms: u64,
         /// How many in a row.
         times: u32,
-        /// The server before this one gave no login or no commit either, and none has been well since: what they share may be at fault.
+        /// The server before this one gave no login or no commit either, and none has been well since: what
+        /// they share may be at fault.
         again: bool,
     },
 }
@@ -261,8 +266,9 @@ pub struct NodeFacts {
     pub in_recovery: bool,
     /// The epoch persisted on the node (`dbaas.epoch`).
     pub epoch: Epoch,
-    /// The newest epoch whose primary's WAL this node has replayed: written by each new primary as its first record (see
-    /// [`crate::command`]), so that nodes are compared by (history, position) and never by position alone.
+    /// The newest epoch whose primary's WAL this node has replayed: written by each new primary as its first
+    /// record (see [`crate::command`]), so that nodes are compared by (history, position) and never by
+    /// position alone.
     pub history: Epoch,
     /// Standby: replayed up to here. Primary: flushed up to here.
     pub lsn: Lsn,
@@ -279,11 +285,12 @@ pub struct NodeFacts {
     pub primary_slot: String,
     /// `synchronous_standby_names`.
     pub sync_names: String,
-    /// The newest [`setting`](crate::cluster::ClusterState::setting) that a primary of this history was given.
+    /// The newest [`setting`](crate::cluster::ClusterState::setting) that a primary of this history was
+    /// given.
     #[serde(default)]
     pub setting: u64,
-    /// Primary: its last checkpoint was written on its present timeline. Until then `pg_rewind` takes it for a server of the old one and
-    /// sees nothing to rewind.
+    /// Primary: its last checkpoint was written on its present timeline. Until then `pg_rewind` takes it for
+    /// a server of the old one and sees nothing to rewind.
     pub checkpointed: bool,
     /// Primary: where its last checkpoint begins (its redo position); everything before is on the disk.
     #[serde(default)]
@@ -295,25 +302,28 @@ pub struct NodeFacts {
     /// Which base backup it was started from (`dbaas.rebuild`); 0 if it was started in another way.
     #[serde(default)]
     pub rebuild: u32,
-    /// [`Configuration::hash`](crate::config::Configuration::hash) of the configuration that it has read (`dbaas.config_hash`).
+    /// [`Configuration::hash`](crate::config::Configuration::hash) of the configuration that it has read
+    /// (`dbaas.config_hash`).
     pub config_hash: String,
     /// The settings of that configuration that wait for a restart (`pg_settings.pending_restart`).
     #[serde(default)]
     pub pending_restart: Vec<String>,
-    /// What it runs with of [what a standby may not have less of than its primary](crate::config::HOT_STANDBY_FLOOR_SETTINGS).
+    /// What it runs with of [what a standby may not have less of than its
+    /// primary](crate::config::HOT_STANDBY_FLOOR_SETTINGS).
     #[serde(default)]
     pub hot_standby: BTreeMap<String, u64>,
     /// When it started.
     pub started_at: Timestamp,
     /// The replication role exists.
     pub has_replication_role: bool,
-    /// The [register](crate::command) of the control plane's roles and databases is there. It is not in an instance that was made before there was
-    /// one.
+    /// The [register](crate::command) of the control plane's roles and databases is there. It is not in an
+    /// instance that was made before there was one.
     pub has_register: bool,
 }
 
 impl NodeFacts {
-    /// A sealed standby: it persisted the epoch, follows nobody, and has replayed everything that it received.
+    /// A sealed standby: it persisted the epoch, follows nobody, and has replayed everything that it
+    /// received.
     pub fn is_sealed(&self, epoch: Epoch) -> bool {
         let caught_up = match self.receive_lsn {
             Some(received) => self.lsn >= received,
@@ -326,8 +336,8 @@ impl NodeFacts {
             && caught_up
     }
 
-    /// A standby without a receiver that has not replayed all that it received. Either it is about to, or what it received ends in the middle of a
-    /// record: its primary was lost before it had sent the rest.
+    /// A standby without a receiver that has not replayed all that it received. Either it is about to, or
+    /// what it received ends in the middle of a record: its primary was lost before it had sent the rest.
     pub fn is_behind(&self) -> bool {
         let behind = self.receive_lsn.is_some_and(|received| self.lsn < received);
         self.in_recovery && self.receiver.is_none() && behind

@@ -1,7 +1,9 @@
-//! [`Parameters`]: what users set of PostgreSQL's configuration, checked against what each major version takes.
+//! [`Parameters`]: what users set of PostgreSQL's configuration, checked against what each major version
+//! takes.
 //!
-//! [`catalogue`] has every setting of a major version as a server of it says (`pg_settings`; made by `ci/parameters`), [`ownership`] which
-//! of them belong to the control plane, and why. [`Parameters::check`] names every one that is wrong.
+//! [`catalogue`] has every setting of a major version as a server of it says (`pg_settings`; made by
+//! `ci/parameters`), [`ownership`] which of them belong to the control plane, and why. [`Parameters::check`]
+//! names every one that is wrong.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -87,7 +89,8 @@ impl Parameters {
     /// Writes them over what was derived.
     pub fn apply_to(&self, settings: &mut Settings) {
         for (name, value) in self.iter() {
-            // Checked when they were asked for: a name of the catalogue is a setting's name, and no value has a NUL.
+            // Checked when they were asked for: a name of the catalogue is a setting's name, and no value has
+            // a NUL.
             let _ = settings.set(name, value);
         }
     }

@@ -1,20 +1,22 @@
 //! [`Password`]: a plaintext password on its way to being hashed. It is never stored, logged or sent.
 //!
 //! # Which passwords are accepted
-//! * 8 to 99 characters (Unicode scalar values) as given, and at least 8 after preparation; no control characters.
+//! * 8 to 99 characters (Unicode scalar values) as given, and at least 8 after preparation; no control
+//!   characters.
 //! * ASCII: every printable character, spaces and quotes included.
-//! * Beyond ASCII the text is *prepared* with SASLprep ([RFC 4013]), as PostgreSQL and libpq do: spaces of other scripts
-//!   become a plain space, characters without a width vanish, and the rest is brought into normal form NFKC (so that an
-//!   "ä" typed as one character and one typed as two are the same password).
+//! * Beyond ASCII the text is *prepared* with SASLprep ([RFC 4013]), as PostgreSQL and libpq do: spaces of
+//!   other scripts become a plain space, characters without a width vanish, and the rest is brought into
+//!   normal form NFKC (so that an "ä" typed as one character and one typed as two are the same password).
 //!
-//! Where SASLprep refuses a text, PostgreSQL quietly falls back to the raw bytes, and other drivers do this or that. A
-//! user with such a password could log in with one driver and not with the next. So the whole text is refused unless
-//! every step is beyond dispute: no character is unassigned in Unicode 3.2 (this excludes emoji) or prohibited, neither
-//! *before* normalisation (where PostgreSQL looks) nor *after* it (where RFC 4013 and other implementations look), the same
-//! for the rule on right-to-left text, and preparing the result again changes nothing.
+//! Where SASLprep refuses a text, PostgreSQL quietly falls back to the raw bytes, and other drivers do this
+//! or that. A user with such a password could log in with one driver and not with the next. So the whole text
+//! is refused unless every step is beyond dispute: no character is unassigned in Unicode 3.2 (this excludes
+//! emoji) or prohibited, neither *before* normalisation (where PostgreSQL looks) nor *after* it (where RFC
+//! 4013 and other implementations look), the same for the rule on right-to-left text, and preparing the
+//! result again changes nothing.
 //!
-//! A password that happens to look like a hash (`md5…`, `SCRAM-SHA-256$…`) is an ordinary password here: it is hashed
-//! like any other, and what is sent to PostgreSQL is always the [`crate::scram::ScramVerifier`].
+//! A password that happens to look like a hash (`md5…`, `SCRAM-SHA-256$…`) is an ordinary password here: it
+//! is hashed like any other, and what is sent to PostgreSQL is always the [`crate::scram::ScramVerifier`].
 //!
 //! [RFC 4013]: https://www.rfc-editor.org/rfc/rfc4013
 
@@ -27,12 +29,13 @@ use zeroize::Zeroizing;
 
 use crate::limits;
 
-/// A password that was accepted, in its prepared form. Memory is wiped when it is dropped. `Debug` and `Display` show
-/// nothing of it, and it cannot be serialized.
+/// A password that was accepted, in its prepared form. Memory is wiped when it is dropped. `Debug` and
+/// `Display` show nothing of it, and it cannot be serialized.
 #[derive(Clone)]
 pub struct Password(Zeroizing<String>);
 
-/// Why a password was refused. Holds nothing of the password but, at most, the position of a character (from 1).
+/// Why a password was refused. Holds nothing of the password but, at most, the position of a character (from
+/// 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PasswordError {
@@ -86,7 +89,8 @@ impl Password {
         prepare(text).map(Password)
     }
 
-    /// The prepared text, for hashing it and for logging in with it. Never put it into a log, an error or SQL.
+    /// The prepared text, for hashing it and for logging in with it. Never put it into a log, an error or
+    /// SQL.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -147,8 +151,8 @@ fn map(c: char) -> Option<char> {
     }
 }
 
-/// RFC 4013 sections 2.3 and 2.5: prohibited or unassigned. Without spaces, which became one that is allowed, and without what is refused as a
-/// control character before.
+/// RFC 4013 sections 2.3 and 2.5: prohibited or unassigned. Without spaces, which became one that is allowed,
+/// and without what is refused as a control character before.
 fn is_unusable(c: char) -> bool {
     tables::non_ascii_control_character(c)
         || tables::private_use(c)
@@ -160,8 +164,8 @@ fn is_unusable(c: char) -> bool {
         || tables::unassigned_code_point(c)
 }
 
-/// RFC 4013 section 2.4 (RFC 3454 section 6): text with right-to-left characters must have no left-to-right ones, and must begin
-/// and end with one.
+/// RFC 4013 section 2.4 (RFC 3454 section 6): text with right-to-left characters must have no left-to-right
+/// ones, and must begin and end with one.
 fn has_mixed_direction(text: &str) -> bool {
     text.contains(tables::bidi_r_or_al)
         && (text.contains(tables::bidi_l)
@@ -194,7 +198,8 @@ impl<'de> Deserialize<'de> for Password {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
 
-        // Each type that the default visitor would quote in its error ("invalid type: integer `12345678`") is answered here.
+        // Each type that the default visitor would quote in its error ("invalid type: integer `12345678`") is
+        // answered here.
         impl<'de> de::Visitor<'de> for Visitor {
             type Value = Password;
 
@@ -227,7 +232,8 @@ impl<'de> Deserialize<'de> for Password {
             }
         }
 
-        // Not `deserialize_string`: serde_json would answer other types itself, with the value in its message.
+        // Not `deserialize_string`: serde_json would answer other types itself, with the value in its
+        // message.
         deserializer.deserialize_any(Visitor)
     }
 }

@@ -1,14 +1,15 @@
-//! The planner: `(record, observation, now) -> Plan`, a pure function and the only place where a decision is made.
+//! The planner: `(record, observation, now) -> Plan`, a pure function and the only place where a decision is
+//! made.
 //!
-//! A plan is (a) at most one new record, written by compare-and-swap *before* anything is done, (b) actions that may all run at the same
-//! time, each guarded by its own precondition on the node, (c) why. After a plan was carried out the world is observed again: what
-//! has to come after something else comes in a later plan. When a plan is empty the instance is as asked for, or waits for
-//! something that `why` names.
+//! A plan is (a) at most one new record, written by compare-and-swap *before* anything is done, (b) actions
+//! that may all run at the same time, each guarded by its own precondition on the node, (c) why. After a plan
+//! was carried out the world is observed again: what has to come after something else comes in a later plan.
+//! When a plan is empty the instance is as asked for, or waits for something that `why` names.
 //!
-//! The parts, in the order in which they are asked:
-//! `lifetime` creation, stop, deletion · `failover` loss of the primary · `electorate` voters and k ·
-//! `nodes` every node's disk, start and source · `rolling` restarts, switchovers, scaling · `objects` roles and databases ·
-//! `configuration` what running nodes are configured with · `status` what the user is told.
+//! The parts, in the order in which they are asked: `lifetime` creation, stop, deletion · `failover` loss of
+//! the primary · `electorate` voters and k · `nodes` every node's disk, start and source · `rolling`
+//! restarts, switchovers, scaling · `objects` roles and databases · `configuration` what running nodes are
+//! configured with · `status` what the user is told.
 
 use crate::boot_plan::BootPlan;
 use crate::cluster::{ClusterPhase, Epoch};
@@ -43,7 +44,8 @@ pub use crate::object_change::{
 pub use draft::desired_configuration;
 pub use patience::Outcome;
 
-/// How to judge: by default with the limits of [`crate::patience`], which says why each is what it is. Times are in milliseconds.
+/// How to judge: by default with the limits of [`crate::patience`], which says why each is what it is. Times
+/// are in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// See [`time_limits::FROZEN_MS`].
@@ -132,8 +134,8 @@ pub struct Plan {
     pub instance_gone: bool,
     /// For the event log, written together with the records.
     pub events: Vec<PlannedEvent>,
-    /// To be done after the records are written, in any order but for a database that is made [after](Action::CreateDatabase) its owner's
-    /// role.
+    /// To be done after the records are written, in any order but for a database that is made
+    /// [after](Action::CreateDatabase) its owner's role.
     pub actions: Vec<Action>,
     /// Why there is something, or nothing, to do; for people.
     pub why: Vec<String>,
@@ -217,8 +219,8 @@ pub enum Action {
         /// And its disk?
         data: DataDisposal,
     },
-    /// The control plane's own roles, on the first primary, as soon as it takes a login. Waits a short while for that; when it came to nothing
-    /// the next look says so.
+    /// The control plane's own roles, on the first primary, as soon as it takes a login. Waits a short while
+    /// for that; when it came to nothing the next look says so.
     Bootstrap {
         /// Where.
         node: NodeId,

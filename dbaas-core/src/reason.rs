@@ -1,4 +1,5 @@
-//! [`Reason`]: why something is as it is, as a word that programs may compare. What people read is beside it, and may be worded anew.
+//! [`Reason`]: why something is as it is, as a word that programs may compare. What people read is beside it,
+//! and may be worded anew.
 
 use std::fmt;
 
@@ -6,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 macro_rules! reasons {
     ($($word:ident => $says:literal,)*) => {
-        /// Why something is as it is. The word ([`Reason::as_str`]) is stable; what it says ([`fmt::Display`]) is for people.
+        /// Why something is as it is. The word ([`Reason::as_str`]) is stable; what it says
+        /// ([`fmt::Display`]) is for people.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[non_exhaustive]
         pub enum Reason {

@@ -1,8 +1,9 @@
 //! What servers write, without the secrets that clients put into statements.
 //!
-//! PostgreSQL writes a failed statement into its log, and `ALTER ROLE … PASSWORD '…'` is one. What is taken out here is what can be told from the
-//! text: values of passwords in statements, connection strings and URIs, and password hashes. A secret that a client writes elsewhere
-//! (`INSERT INTO secrets …`) cannot be told from other data.
+//! PostgreSQL writes a failed statement into its log, and `ALTER ROLE … PASSWORD '…'` is one. What is taken
+//! out here is what can be told from the text: values of passwords in statements, connection strings and
+//! URIs, and password hashes. A secret that a client writes elsewhere (`INSERT INTO secrets …`) cannot be
+//! told from other data.
 
 /// What stands for a secret.
 pub const HIDDEN: &str = "…";
@@ -57,7 +58,8 @@ fn named(text: &str) -> Option<(usize, usize)> {
     (is_assigned && length > 0).then_some((at, at + length))
 }
 
-/// The length of a quoted value: `'…'`, `E'…'`, `U&'…'`, `"…"`, `$tag$…$tag$`. One that does not end goes to the end of its message.
+/// The length of a quoted value: `'…'`, `E'…'`, `U&'…'`, `"…"`, `$tag$…$tag$`. One that does not end goes to
+/// the end of its message.
 fn quoted(text: &str) -> Option<usize> {
     let prefix = ["U&", "E", "B", "N"]
         .into_iter()

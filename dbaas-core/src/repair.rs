@@ -1,4 +1,5 @@
-//! Putting back what keeps an owner out of a database, or a user from logging in at all: asked for once, told afterwards.
+//! Putting back what keeps an owner out of a database, or a user from logging in at all: asked for once, told
+//! afterwards.
 
 use serde::{Deserialize, Serialize};
 

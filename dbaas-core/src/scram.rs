@@ -80,8 +80,8 @@ impl From<Iterations> for u32 {
     }
 }
 
-/// A SCRAM-SHA-256 verifier. It allows to check a password, and is still a secret: it allows to impersonate the
-/// server and to guess offline. `Debug` shows nothing of it; `Display` and serde give PostgreSQL's text.
+/// A SCRAM-SHA-256 verifier. It allows to check a password, and is still a secret: it allows to impersonate
+/// the server and to guess offline. `Debug` shows nothing of it; `Display` and serde give PostgreSQL's text.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ScramVerifier {
@@ -143,8 +143,8 @@ impl ScramVerifier {
         &self.server_key
     }
 
-    /// SHA-256 of the text in lower-case hexadecimal: tells whether a role still has this verifier without reading the
-    /// verifier back. In SQL: `encode(sha256(convert_to(rolpassword, 'UTF8')), 'hex')`.
+    /// SHA-256 of the text in lower-case hexadecimal: tells whether a role still has this verifier without
+    /// reading the verifier back. In SQL: `encode(sha256(convert_to(rolpassword, 'UTF8')), 'hex')`.
     pub fn fingerprint(&self) -> String {
         let text = Zeroizing::new(self.to_string());
         Sha256::digest(text.as_bytes())
@@ -191,7 +191,8 @@ impl fmt::Debug for ScramVerifier {
     }
 }
 
-/// Strict: exactly what [`Display`](fmt::Display) writes, so that a verifier has one text and one fingerprint.
+/// Strict: exactly what [`Display`](fmt::Display) writes, so that a verifier has one text and one
+/// fingerprint.
 impl FromStr for ScramVerifier {
     type Err = InvalidVerifier;
 

@@ -1,5 +1,5 @@
-//! Sizes of an instance: cores, memory, disk, nodes, synchronous replicas. Each type holds only values within its
-//! bounds ([`crate::limits`]); a number that is out of bounds is an [`OutOfBounds`] that says the rule.
+//! Sizes of an instance: cores, memory, disk, nodes, synchronous replicas. Each type holds only values within
+//! its bounds ([`crate::limits`]); a number that is out of bounds is an [`OutOfBounds`] that says the rule.
 //!
 //! ```
 //! use dbaas_core::size::{CpuCores, NodeCount, SyncReplicas};
@@ -126,8 +126,8 @@ macro_rules! bounded {
 }
 
 bounded! {
-    /// Version of a user's password. A client that keeps no passwords compares it with what it knows, and sends the password when
-    /// the two differ.
+    /// Version of a user's password. A client that keeps no passwords compares it with what it knows, and
+    /// sends the password when the two differ.
     PasswordVersion(u32), "as a version", limits::PASSWORD_VERSION
 }
 

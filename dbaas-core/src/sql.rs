@@ -1,4 +1,5 @@
-//! [`Statement`]: SQL text built only from fixed text, quoted identifiers and quoted literals. There is no `From<String>`.
+//! [`Statement`]: SQL text built only from fixed text, quoted identifiers and quoted literals. There is no
+//! `From<String>`.
 
 use std::fmt;
 
@@ -64,7 +65,8 @@ impl Statement {
     }
 }
 
-/// NUL cannot be sent to PostgreSQL; typed names never hold one. Dropped rather than passed on so that quoting stays sound.
+/// NUL cannot be sent to PostgreSQL; typed names never hold one. Dropped rather than passed on so that
+/// quoting stays sound.
 fn without_nul(text: &str) -> std::borrow::Cow<'_, str> {
     if text.contains('\0') {
         text.replace('\0', "").into()

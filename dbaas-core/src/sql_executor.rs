@@ -1,17 +1,22 @@
 //! [`SqlExecutor`]: runs typed SQL on a node.
 //!
 //! # Contract
-//! * A [`Script`]'s steps run in order on one session; the first step that fails, or whose [`Expect`] does not hold, ends it.
-//! * A session starts with all [`SESSION_SETTINGS`], whatever the database or the role says, and `application_name` is `dbaas_controller`. So
-//!   `search_path` is `pg_catalog`, and statements are not written to the server's log with their text or values.
+//! * A [`Script`]'s steps run in order on one session; the first step that fails, or whose [`Expect`] does
+//!   not hold, ends it.
+//! * A session starts with all [`SESSION_SETTINGS`], whatever the database or the role says, and
+//!   `application_name` is `dbaas_controller`. So `search_path` is `pg_catalog`, and statements are not
+//!   written to the server's log with their text or values.
 //! * No statement waits longer for a lock than [`Script::lock_timeout_ms`] says.
-//! * Sessions run with `synchronous_commit = local`: the controller's own statements never wait for a standby.
-//! * Errors carry the SQLSTATE. [`SqlErrorKind::OutcomeUnknown`] is a timeout or a broken connection after a statement was sent.
-//! * An executor may keep sessions for reuse, except where the script asks for a fresh one, and only for who has the same password. After
-//!   any error the session is dropped.
-//! * Scripts may run at the same time, to one target too: each has a session to itself, and none waits for another's end.
-//! * A caller may drop the future of [`SqlExecutor::run`]. What that script holds on the server, such as locks, is let go soon: at its
-//!   deadline at the latest, as after a timeout.
+//! * Sessions run with `synchronous_commit = local`: the controller's own statements never wait for a
+//!   standby.
+//! * Errors carry the SQLSTATE. [`SqlErrorKind::OutcomeUnknown`] is a timeout or a broken connection after a
+//!   statement was sent.
+//! * An executor may keep sessions for reuse, except where the script asks for a fresh one, and only for who
+//!   has the same password. After any error the session is dropped.
+//! * Scripts may run at the same time, to one target too: each has a session to itself, and none waits for
+//!   another's end.
+//! * A caller may drop the future of [`SqlExecutor::run`]. What that script holds on the server, such as
+//!   locks, is let go soon: at its deadline at the latest, as after a timeout.
 //!
 //! `dbaas_testkit::sql_conformance` tells whether an implementation keeps the contract.
 
@@ -43,7 +48,8 @@ pub struct SqlTarget {
 pub enum Expect {
     /// Anything.
     Anything,
-    /// The first column of the first row is `t`; anything else ends the script with [`SqlErrorKind::GuardFailed`].
+    /// The first column of the first row is `t`; anything else ends the script with
+    /// [`SqlErrorKind::GuardFailed`].
     True,
 }
 
@@ -70,7 +76,8 @@ pub enum ScriptMode {
 pub enum Session {
     /// Any that is idle, or a new one.
     Any,
-    /// A new one, opened for this script: what it sees of the server's settings is what the postmaster has now.
+    /// A new one, opened for this script: what it sees of the server's settings is what the postmaster has
+    /// now.
     Fresh,
 }
 
@@ -89,11 +96,11 @@ pub struct Script {
     pub connect_timeout_ms: u32,
     /// For all steps together, in milliseconds.
     pub timeout_ms: u32,
-    /// For each lock that a statement asks for, in milliseconds; `None`: half of [`timeout_ms`](Script::timeout_ms). What waits for a lock
-    /// holds up everybody who comes after.
+    /// For each lock that a statement asks for, in milliseconds; `None`: half of
+    /// [`timeout_ms`](Script::timeout_ms). What waits for a lock holds up everybody who comes after.
     pub lock_timeout_ms: Option<u32>,
-    /// Its texts are always the same and it is run again and again: a session that has run it once may keep what it has parsed and planned
-    /// (`PREPARE`). An executor is free to take no notice.
+    /// Its texts are always the same and it is run again and again: a session that has run it once may keep
+    /// what it has parsed and planned (`PREPARE`). An executor is free to take no notice.
     pub is_repeated: bool,
 }
 
@@ -180,7 +187,8 @@ pub enum SqlErrorKind {
     Refused,
     /// No answer to the connection attempt within its deadline. Nothing was done.
     ConnectTimeout,
-    /// The server is starting up, shutting down or out of connection slots (57P01-57P03, 53300). Nothing was done.
+    /// The server is starting up, shutting down or out of connection slots (57P01-57P03, 53300). Nothing was
+    /// done.
     NotReady,
     /// The login was refused (class 28).
     Login,
@@ -203,8 +211,8 @@ pub struct SqlError {
 }
 
 impl SqlError {
-    /// An error of a kind; the message is for people and holds no secrets (PostgreSQL's primary message, without detail and
-    /// statement text).
+    /// An error of a kind; the message is for people and holds no secrets (PostgreSQL's primary message,
+    /// without detail and statement text).
     pub fn new(kind: SqlErrorKind, message: impl Into<String>) -> Self {
         SqlError {
             kind,
@@ -238,7 +246,8 @@ impl SqlError {
         self.sqlstate.as_deref()
     }
 
-    /// The index of the step that failed; `None` where there was no session to run it on, and where the commit failed.
+    /// The index of the step that failed; `None` where there was no session to run it on, and where the
+    /// commit failed.
     pub fn step(&self) -> Option<usize> {
         self.step
     }

@@ -1,8 +1,9 @@
 //! [`Steady`]: a moment of a clock that only goes forward.
 
-/// Milliseconds of a clock that only goes forward, whatever somebody sets the time of day to: for waiting, and for judging how long something
-/// takes. It begins anywhere, and has nothing to do with what other machines, or records, call the time: that is [`crate::time::Timestamp`], and
-/// neither is ever held against the other.
+/// Milliseconds of a clock that only goes forward, whatever somebody sets the time of day to: for waiting,
+/// and for judging how long something takes. It begins anywhere, and has nothing to do with what other
+/// machines, or records, call the time: that is [`crate::time::Timestamp`], and neither is ever held against
+/// the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Steady(u64);
 

@@ -1,17 +1,18 @@
 //! [`Store`]: where the control plane keeps what it was asked for and what it knows.
 //!
-//! A store is a set of small JSON documents, an append-only event log and leases. It knows nothing of PostgreSQL:
-//! the typed layer above it (in the controller) turns records into documents.
+//! A store is a set of small JSON documents, an append-only event log and leases. It knows nothing of
+//! PostgreSQL: the typed layer above it (in the controller) turns records into documents.
 //!
 //! # Contract
 //! * There is no blind write: every write carries a [`Precondition`].
 //! * A [`Batch`] is atomic: either every operation happened or none did.
 //! * A commit that returned `Ok` survives a crash of the process and of the machine.
-//! * [`StoreErrorKind::OutcomeUnknown`] means that the commit may or may not have happened; the caller reads again.
+//! * [`StoreErrorKind::OutcomeUnknown`] means that the commit may or may not have happened; the caller reads
+//!   again.
 //! * A read that starts after a commit returned sees that commit, whoever made it.
-//! * A store reads no clock. A document is there, with its name and its references, until [`Store::expire`] is called with
-//!   a `now` at or after its `expires_at`; a lease is held until somebody else takes it with a `now` at or after its
-//!   `expires_at`, or until it is released.
+//! * A store reads no clock. A document is there, with its name and its references, until [`Store::expire`]
+//!   is called with a `now` at or after its `expires_at`; a lease is held until somebody else takes it with a
+//!   `now` at or after its `expires_at`, or until it is released.
 //!
 //! What a third party's implementation must do is checked by `dbaas_testkit::store_conformance`.
 
@@ -42,9 +43,10 @@ pub struct DocumentKey {
     pub id: Uuid,
 }
 
-/// Version of a document: one more with every write, 1 or any higher number when it is created. Never reused for the same
-/// key, also not after a deletion (or expiry) and re-creation. An implementation may start a kind's new documents above the
-/// highest version of those that it has deleted, so that it needs to remember one number only.
+/// Version of a document: one more with every write, 1 or any higher number when it is created. Never reused
+/// for the same key, also not after a deletion (or expiry) and re-creation. An implementation may start a
+/// kind's new documents above the highest version of those that it has deleted, so that it needs to remember
+/// one number only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DocumentVersion(pub u64);
@@ -56,8 +58,8 @@ pub struct Document {
     pub key: DocumentKey,
     /// The document it belongs to (a database's instance), for [`Store::list`].
     pub parent: Option<Uuid>,
-    /// A name that no other document of the same kind may have at the same time (scope included by the caller,
-    /// for example `"<project>/<name>"`).
+    /// A name that no other document of the same kind may have at the same time (scope included by the
+    /// caller, for example `"<project>/<name>"`).
     pub unique: Option<String>,
     /// Ids of documents that this one refers to (a database's owner): they cannot be deleted or marked under
     /// [`Op::RequireUnreferenced`] while this document exists.
@@ -89,7 +91,8 @@ pub enum Precondition {
 /// One operation of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
-    /// Write the document: the precondition is checked first (`Conflict`), then the unique name (`NameTaken`).
+    /// Write the document: the precondition is checked first (`Conflict`), then the unique name
+    /// (`NameTaken`).
     Put(Document, Precondition),
     /// Remove the document.
     Delete(DocumentKey, DocumentVersion),
@@ -101,14 +104,14 @@ pub enum Op {
     Append(NewEvent),
 }
 
-/// Operations that happen together or not at all. Each sees what those before it in the batch did, so a name that one
-/// operation gives up can be taken by the next; [`Op::RequireUnreferenced`] alone is checked after all others. The first
-/// operation that is refused is the one reported.
+/// Operations that happen together or not at all. Each sees what those before it in the batch did, so a name
+/// that one operation gives up can be taken by the next; [`Op::RequireUnreferenced`] alone is checked after
+/// all others. The first operation that is refused is the one reported.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
-    /// If set, the batch is refused (`LeaseLost`, before anything else is checked) unless this token is the newest of its
-    /// lease and was not released. A lease that has expired but that nobody else has taken is still good: what protects
-    /// against two holders is the fencing number, not a clock.
+    /// If set, the batch is refused (`LeaseLost`, before anything else is checked) unless this token is the
+    /// newest of its lease and was not released. A lease that has expired but that nobody else has taken is
+    /// still good: what protects against two holders is the fencing number, not a clock.
     pub lease: Option<LeaseToken>,
     /// In order.
     pub ops: Vec<Op>,
@@ -152,8 +155,8 @@ pub struct NewEvent {
 /// An event of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredEvent {
-    /// Position in the log, from 1; increasing in the order in which commits become visible, gaps allowed, never reused:
-    /// a reader that asks for what is after the last number that it saw misses nothing.
+    /// Position in the log, from 1; increasing in the order in which commits become visible, gaps allowed,
+    /// never reused: a reader that asks for what is after the last number that it saw misses nothing.
     pub sequence: u64,
     /// The event.
     #[serde(flatten)]
@@ -185,8 +188,8 @@ pub enum StoreErrorKind {
     Referenced,
     /// The lease is lost. Nothing was written.
     LeaseLost,
-    /// A document is larger or nested deeper than the store takes (bodies of 2 MiB and 64 levels always are). Nothing was
-    /// written.
+    /// A document is larger or nested deeper than the store takes (bodies of 2 MiB and 64 levels always are).
+    /// Nothing was written.
     TooLarge,
     /// The store cannot be reached or is overloaded. Nothing was written.
     Unavailable,
@@ -206,7 +209,8 @@ pub struct StoreError {
     pub kind: StoreErrorKind,
     /// For people: what, and what to do next. No secrets.
     pub message: String,
-    /// For `Conflict`, `NameTaken`, `Referenced`, `TooLarge`: index of the operation in the batch that was refused.
+    /// For `Conflict`, `NameTaken`, `Referenced`, `TooLarge`: index of the operation in the batch that was
+    /// refused.
     pub op: Option<usize>,
     /// For `Referenced`: the ids of (some of) the documents that refer to it.
     pub referrers: Vec<Uuid>,
@@ -253,8 +257,8 @@ pub trait Store: Send + Sync + 'static {
     /// Carries out the batch atomically. Returns the new version of every `Put`, in order.
     async fn commit(&self, batch: Batch) -> Result<Vec<DocumentVersion>, StoreError>;
 
-    /// Events after a sequence number, oldest first; at most `limit` (1 to [`EVENTS_LIMIT_MAX`], what lies outside is taken
-    /// as the nearest). `Some(subject)` wants only those about it, `None` wants all.
+    /// Events after a sequence number, oldest first; at most `limit` (1 to [`EVENTS_LIMIT_MAX`], what lies
+    /// outside is taken as the nearest). `Some(subject)` wants only those about it, `None` wants all.
     async fn events(
         &self,
         subject: Option<Uuid>,
@@ -262,9 +266,9 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<StoredEvent>, StoreError>;
 
-    /// Takes or renews a lease until `now + ttl_ms`. A holder that has it already keeps its fencing number, also when it
-    /// comes late but before anybody else: so `holder` must differ for every start of every process. `Ok(Err(lease))` says
-    /// who else holds it.
+    /// Takes or renews a lease until `now + ttl_ms`. A holder that has it already keeps its fencing number,
+    /// also when it comes late but before anybody else: so `holder` must differ for every start of every
+    /// process. `Ok(Err(lease))` says who else holds it.
     async fn acquire_lease(
         &self,
         name: &str,
@@ -276,7 +280,8 @@ pub trait Store: Send + Sync + 'static {
     /// Gives a lease back. Not an error if it is lost already.
     async fn release_lease(&self, token: &LeaseToken) -> Result<(), StoreError>;
 
-    /// Removes documents whose `expires_at` is at or before `now` and, per subject (`None` is one of them), events beyond
-    /// the newest `keep_events`. Returns how many documents were removed. Writes nothing if there is nothing to remove.
+    /// Removes documents whose `expires_at` is at or before `now` and, per subject (`None` is one of them),
+    /// events beyond the newest `keep_events`. Returns how many documents were removed. Writes nothing if
+    /// there is nothing to remove.
     async fn expire(&self, now: Timestamp, keep_events: usize) -> Result<usize, StoreError>;
 }

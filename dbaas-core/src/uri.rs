@@ -1,8 +1,9 @@
 //! References to resources, as they stand in request bodies and `Location` headers.
 //!
-//! A reference is a path of this API (`/v1/types/postgres/versions/UUID` or the short spelling `/v1/postgres/versions/UUID`, a
-//! trailing slash tolerated) or a bare UUID. Anything else is refused, a URL of another server above all: nothing here is
-//! ever fetched. Answers use the `/v1/types/postgres/…` spelling.
+//! A reference is a path of this API (`/v1/types/postgres/versions/UUID` or the short spelling
+//! `/v1/postgres/versions/UUID`, a trailing slash tolerated) or a bare UUID. Anything else is refused, a URL
+//! of another server above all: nothing here is ever fetched. Answers use the `/v1/types/postgres/…`
+//! spelling.
 //!
 //! ```
 //! use dbaas_core::uri::VersionRef;
@@ -51,7 +52,8 @@ pub enum InvalidReference {
         /// How it would look.
         expected: &'static str,
     },
-    /// A character that no path of this API has: percent-encoding, a backslash, white space, letters beyond ASCII.
+    /// A character that no path of this API has: percent-encoding, a backslash, white space, letters beyond
+    /// ASCII.
     #[error(
         "a reference has no percent-encoding, white space or special characters: it looks like {expected}"
     )]
@@ -222,7 +224,8 @@ macro_rules! child_reference {
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name {
-            /// The instance that the path names; `None` if the reference is a bare UUID, which means the instance at hand.
+            /// The instance that the path names; `None` if the reference is a bare UUID, which means the
+            /// instance at hand.
             pub instance: Option<InstanceId>,
             /// Which one.
             pub id: $id,

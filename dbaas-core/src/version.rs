@@ -20,8 +20,8 @@ use crate::limits;
 use crate::name::{Description, InstanceName};
 use crate::time::Timestamp;
 
-/// A major version of PostgreSQL, 14 or newer. 14 to 18 are known to this release; newer ones are not refused, they
-/// are treated as the newest known one.
+/// A major version of PostgreSQL, 14 or newer. 14 to 18 are known to this release; newer ones are not
+/// refused, they are treated as the newest known one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct PostgresMajor(u8);
@@ -116,8 +116,8 @@ pub struct PostgresVersion {
 }
 
 impl PostgresVersion {
-    /// From the output of `postgres --version` (`postgres (PostgreSQL) 15.18 (Debian 15.18-1.pgdg12+1)`). A development
-    /// version (`18beta1`) counts as minor version 0.
+    /// From the output of `postgres --version` (`postgres (PostgreSQL) 15.18 (Debian 15.18-1.pgdg12+1)`). A
+    /// development version (`18beta1`) counts as minor version 0.
     pub fn from_version_output(output: &str) -> Result<Self, InvalidVersion> {
         let invalid = || InvalidVersion::new(output);
         let (_, rest) = output.split_once("(PostgreSQL)").ok_or_else(invalid)?;
@@ -193,8 +193,8 @@ fn number(text: &str) -> Option<u32> {
     text.parse().ok()
 }
 
-/// Reference to an image: `[host[:port]/]path[:tag][@algorithm:digest]`, as container engines read it. The local
-/// backend reads only the version out of the tag.
+/// Reference to an image: `[host[:port]/]path[:tag][@algorithm:digest]`, as container engines read it. The
+/// local backend reads only the version out of the tag.
 ///
 /// Source: the grammar of the `distribution/reference` module.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -240,8 +240,8 @@ impl ImageRef {
         self.text[self.tag_end..].strip_prefix('@')
     }
 
-    /// The major version that the tag names: `15`, `15.18`, `15.18-bookworm`, `18beta1`. `None` for `latest`, for no
-    /// tag, and for versions that are not supported.
+    /// The major version that the tag names: `15`, `15.18`, `15.18-bookworm`, `18beta1`. `None` for `latest`,
+    /// for no tag, and for versions that are not supported.
     pub fn major(&self) -> Option<PostgresMajor> {
         let tag = self.tag()?;
         let digits = tag.find(|c: char| !c.is_ascii_digit()).unwrap_or(tag.len());
@@ -264,7 +264,8 @@ impl ImageRef {
     }
 }
 
-/// The registry's host if the first part of the repository is one (it has a dot or a port, or is `localhost`).
+/// The registry's host if the first part of the repository is one (it has a dot or a port, or is
+/// `localhost`).
 fn split_registry(repository: &str) -> (Option<&str>, &str) {
     match repository.split_once('/') {
         Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (Some(host), path),
@@ -396,13 +397,15 @@ pub struct VersionRecord {
     pub updated_at: Timestamp,
     /// New instances cannot have it; those that have it keep it.
     pub deprecated: bool,
-    /// The extensions that databases may be asked to have; `None`: every one that the server says to be trusted.
+    /// The extensions that databases may be asked to have; `None`: every one that the server says to be
+    /// trusted.
     #[serde(default)]
     pub extensions: Option<Vec<ExtensionName>>,
 }
 
 impl VersionRecord {
-    /// The record of a released version as the catalogue is filled with: `PostgreSQL 15.18`, `postgres:15.18`, `pg15`.
+    /// The record of a released version as the catalogue is filled with: `PostgreSQL 15.18`,
+    /// `postgres:15.18`, `pg15`.
     pub fn of_release(id: VersionId, version: PostgresVersion, now: Timestamp) -> Self {
         VersionRecord {
             id,

@@ -1,4 +1,5 @@
-//! What the small types of the public API promise in numbers and words: units, bounds, which errors may pass by themselves.
+//! What the small types of the public API promise in numbers and words: units, bounds, which errors may pass
+//! by themselves.
 
 use dbaas_core::boot::REPLICATION_ROLE;
 use dbaas_core::boot_plan::conninfo;

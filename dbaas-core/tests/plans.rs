@@ -1,5 +1,5 @@
-//! Golden plans: what the planner decides in the situations that matter. To change one on purpose: `INSTA_UPDATE=always cargo test -p
-//! dbaas-core --test plans`, then read the difference.
+//! Golden plans: what the planner decides in the situations that matter. To change one on purpose:
+//! `INSTA_UPDATE=always cargo test -p dbaas-core --test plans`, then read the difference.
 
 mod access;
 mod elections;
@@ -274,7 +274,8 @@ fn a_marked_primary_gets_its_voters_and_followers() {
     golden!(scene);
 }
 
-/// n1 was shut down for a switchover. Its start would take time from those that writes wait for, unless it is one of them.
+/// n1 was shut down for a switchover. Its start would take time from those that writes wait for, unless it is
+/// one of them.
 #[test]
 fn a_promotion_does_not_wait_for_a_node_that_it_can_do_without() {
     let starts = |scene: &Scene| {
@@ -316,7 +317,8 @@ fn a_candidate_that_died_is_started_to_be_promoted_again() {
     golden!(scene);
 }
 
-/// A switchover from n1 to n2, whose disk is lost before it is known to serve. n1 was shut down cleanly, and is a standby now.
+/// A switchover from n1 to n2, whose disk is lost before it is known to serve. n1 was shut down cleanly, and
+/// is a standby now.
 fn candidate_lost_in_a_switchover(nodes: u64) -> Scene {
     let mut scene = Scene::sealing(nodes, 1);
     if let Some(cluster) = scene.record.cluster.as_mut() {
@@ -392,8 +394,9 @@ fn after_a_second_promotion_the_mark_shows_nothing() {
     golden!(scene);
 }
 
-/// n2 was promoted in epoch 2 without anybody having heard of it, came back as a standby and was sealed in epoch 3, in which n3 has more. Both
-/// take the same number for their timelines. (The model checker found it: a rewind left n2 as it was.)
+/// n2 was promoted in epoch 2 without anybody having heard of it, came back as a standby and was sealed in
+/// epoch 3, in which n3 has more. Both take the same number for their timelines. (The model checker found it:
+/// a rewind left n2 as it was.)
 #[test]
 fn a_sealed_candidate_that_nobody_heard_of_is_rebuilt() {
     let mut scene = Scene::promoting(4, 2);
@@ -441,7 +444,8 @@ fn not_streaming() -> Scene {
 #[test]
 fn a_standby_is_rewound_only_for_the_time_in_which_it_could_have_streamed() {
     let mut scene = not_streaming();
-    // The primary of before, a moment after a switchover: it has not streamed for as long as it was the primary.
+    // The primary of before, a moment after a switchover: it has not streamed for as long as it was the
+    // primary.
     scene.seen(3).not_streaming_ms = 3_600_000;
     scene.seen(3).waiting_ms = scene.policy.stuck_standby_ms - 1;
     assert!(

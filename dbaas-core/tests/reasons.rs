@@ -1,4 +1,5 @@
-//! What people read: a status is ACTIVE only when nothing is left to do, and says what to do about what does not get on.
+//! What people read: a status is ACTIVE only when nothing is left to do, and says what to do about what does
+//! not get on.
 
 #[expect(dead_code, reason = "the golden plans use the rest of it")]
 mod situation;

@@ -1,4 +1,5 @@
-//! Every script that the control plane runs, as text. What PostgreSQL makes of them is tested on real servers (`tests/postgres`).
+//! Every script that the control plane runs, as text. What PostgreSQL makes of them is tested on real servers
+//! (`tests/postgres`).
 
 use std::fmt::Write as _;
 

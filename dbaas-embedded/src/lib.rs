@@ -1,4 +1,5 @@
-//! The embedded default: a control plane over PostgreSQL processes of this machine, with everything that it keeps in one directory.
+//! The embedded default: a control plane over PostgreSQL processes of this machine, with everything that it
+//! keeps in one directory.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -11,12 +12,13 @@
 //! # }
 //! ```
 //!
-//! The directory holds the store (`dbaas.sqlite`), the key that its secrets are sealed with (`dbaas.key`: keep a copy apart from the
-//! store's), a lock, and the nodes. PostgreSQL servers outlive the program: the next [`open`] adopts what runs.
+//! The directory holds the store (`dbaas.sqlite`), the key that its secrets are sealed with (`dbaas.key`:
+//! keep a copy apart from the store's), a lock, and the nodes. PostgreSQL servers outlive the program: the
+//! next [`open`] adopts what runs.
 //!
-//! Everything that a program needs to call the control plane is here by name, so that it depends on this crate alone: what is asked for
-//! ([`request`]) and shown ([`view`]), and the types of their fields. Who brings a backend of his own implements
-//! [`infrastructure::Infrastructure`], which is `dbaas_core`'s.
+//! Everything that a program needs to call the control plane is here by name, so that it depends on this
+//! crate alone: what is asked for ([`request`]) and shown ([`view`]), and the types of their fields. Who
+//! brings a backend of his own implements [`infrastructure::Infrastructure`], which is `dbaas_core`'s.
 
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
@@ -86,8 +88,8 @@ pub enum OpenError {
     Start(#[source] StartError),
 }
 
-/// Opens a directory, making it if it is not there, and starts the control plane over it. Must be called within a tokio runtime. Fetches
-/// PostgreSQL if this machine has none and the options allow it.
+/// Opens a directory, making it if it is not there, and starts the control plane over it. Must be called
+/// within a tokio runtime. Fetches PostgreSQL if this machine has none and the options allow it.
 pub async fn open(directory: &Path, options: EmbeddedOptions) -> Result<Embedded, OpenError> {
     let local = async {
         let backend = LocalBackend::open(directory, options.local)?;
@@ -104,8 +106,8 @@ pub async fn open(directory: &Path, options: EmbeddedOptions) -> Result<Embedded
     open_on(directory, local, options.controller).await
 }
 
-/// As [`open`], with instances on another backend; the directory holds everything but the nodes. The backend is opened when the directory is
-/// this process's.
+/// As [`open`], with instances on another backend; the directory holds everything but the nodes. The backend
+/// is opened when the directory is this process's.
 pub async fn open_on<B: Infrastructure>(
     directory: &Path,
     backend: impl Future<Output = Result<B, InfraError>>,
@@ -117,7 +119,8 @@ pub async fn open_on<B: Infrastructure>(
     let sealer = Sealer::beside_store(&directory.join("dbaas.key"), &store_path).map_err(OpenError::Key)?;
     let store = SqliteStore::open(&store_path, SqliteOptions::default()).map_err(OpenError::Store)?;
     let backend = Arc::new(backend.await.map_err(OpenError::Backend)?);
-    // The directory's lock says that no other controller is alive: a lease that one left behind is taken over at once.
+    // The directory's lock says that no other controller is alive: a lease that one left behind is taken over
+    // at once.
     settings.lease_holder.get_or_insert_with(|| "embedded".to_owned());
     let control_plane = ControlPlane::builder()
         .infrastructure(Arc::clone(&backend) as _)
@@ -135,8 +138,8 @@ pub async fn open_on<B: Infrastructure>(
     })
 }
 
-/// A name for the control plane of a directory, made once by chance: what backends mark their nodes with where several control planes may
-/// share a place, such as a Docker Engine.
+/// A name for the control plane of a directory, made once by chance: what backends mark their nodes with
+/// where several control planes may share a place, such as a Docker Engine.
 pub fn owner(directory: &Path) -> Result<String, OpenError> {
     make_directory(directory)?;
     let path = directory.join("owner");

@@ -1,6 +1,8 @@
-//! The REST interface over a store in memory and nodes that never start: for tests of the interface from outside, such as schemathesis.
+//! The REST interface over a store in memory and nodes that never start: for tests of the interface from
+//! outside, such as schemathesis.
 //!
-//! `cargo run -p dbaas-http --example simulated_server -- 127.0.0.1:8433`; the administrator's token is `simulated-administrator`.
+//! `cargo run -p dbaas-http --example simulated_server -- 127.0.0.1:8433`; the administrator's token is
+//! `simulated-administrator`.
 
 #[path = "../tests/world/mod.rs"]
 mod world;

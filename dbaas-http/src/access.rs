@@ -21,7 +21,8 @@ const TOKEN_CHARS_MAX: usize = 512;
 pub enum Caller {
     /// Everything.
     Admin,
-    /// Instances of this project only; others do not exist for it. It reads the catalogue of versions and does not change it.
+    /// Instances of this project only; others do not exist for it. It reads the catalogue of versions and
+    /// does not change it.
     Project(ProjectId),
 }
 
@@ -57,17 +58,19 @@ impl Caller {
 /// How callers are known.
 #[derive(Debug, Clone)]
 pub enum Access {
-    /// By nothing: whoever reaches the server may do everything. For a loopback address only. Requests that a web page elsewhere made a
-    /// browser send are refused (by their `Origin` and `Host`).
+    /// By nothing: whoever reaches the server may do everything. For a loopback address only. Requests that a
+    /// web page elsewhere made a browser send are refused (by their `Origin` and `Host`).
     Anyone,
     /// By the bearer tokens of a [`TokenStore`], and those that the administrator made (`/v1/iam/tokens`).
     Tokens(TokenStore),
-    /// By the embedding program: its own layer around the router authenticates and puts a [`Caller`] into the request's extensions.
-    /// Requests without one are refused. [`Scopes`](crate::Scopes) beside it are held to, too.
+    /// By the embedding program: its own layer around the router authenticates and puts a [`Caller`] into the
+    /// request's extensions. Requests without one are refused. [`Scopes`](crate::Scopes) beside it are held
+    /// to, too.
     Embedder,
 }
 
-/// Tokens as SHA-256 hashes. A token is a long random text, so a fast hash is enough to make a copy of the hashes worthless.
+/// Tokens as SHA-256 hashes. A token is a long random text, so a fast hash is enough to make a copy of the
+/// hashes worthless.
 #[derive(Clone, Default)]
 pub struct TokenStore {
     tokens: Vec<([u8; 32], Identity)>,
@@ -109,9 +112,9 @@ pub struct InvalidTokens {
 }
 
 impl TokenStore {
-    /// Reads the text of a token file: one `admin:<token>` or `<project uuid>:<token>` a line; empty lines and lines that begin with `#` are
-    /// skipped. Between the role and the colon may be scopes: `admin *.read user.update:<token>`; without any, the token allows all that
-    /// its role allows.
+    /// Reads the text of a token file: one `admin:<token>` or `<project uuid>:<token>` a line; empty lines
+    /// and lines that begin with `#` are skipped. Between the role and the colon may be scopes:
+    /// `admin *.read user.update:<token>`; without any, the token allows all that its role allows.
     pub fn parse(text: &str) -> Result<Self, InvalidTokens> {
         let mut store = TokenStore::default();
         for (i, line) in text.lines().enumerate() {
@@ -244,8 +247,9 @@ fn unauthorized(detail: &str) -> Problem {
     Problem::new(ProblemKind::Unauthorized, detail)
 }
 
-/// A server on loopback that asks for no token can be reached by every web page that its user's browser shows. What such a page can make a
-/// browser send is told by `Origin` (another site's page) or by `Host` (a name that was made to resolve to this machine).
+/// A server on loopback that asks for no token can be reached by every web page that its user's browser
+/// shows. What such a page can make a browser send is told by `Origin` (another site's page) or by `Host` (a
+/// name that was made to resolve to this machine).
 fn refuse_foreign_pages(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     let refuse = |detail: &str| Err(Problem::new(ProblemKind::Forbidden, detail));
     let host = match headers.get(header::HOST) {

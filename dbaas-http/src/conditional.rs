@@ -14,11 +14,12 @@ use crate::problem::{Problem, ProblemKind};
 /// The header with a client's key for a request that it may repeat.
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Rounds of PBKDF2 over a body that holds a password: a plain hash of it, kept for a day, would be easier to guess from than the verifier.
+/// Rounds of PBKDF2 over a body that holds a password: a plain hash of it, kept for a day, would be easier to
+/// guess from than the verifier.
 const SECRET_BODY_ROUNDS: u32 = limits::SCRAM_ITERATIONS_DEFAULT;
 
-/// What an entity tag says: the version of what was asked for and, where the control plane writes what it decides and sees beside that, a number
-/// for it. `If-None-Match` compares both, `If-Match` the first alone.
+/// What an entity tag says: the version of what was asked for and, where the control plane writes what it
+/// decides and sees beside that, a number for it. `If-None-Match` compares both, `If-Match` the first alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tag {
     asked: DocumentVersion,

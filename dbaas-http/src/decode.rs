@@ -1,8 +1,8 @@
-//! Bodies, decoded strictly: [`Object`] takes a JSON object apart, [`Decoder`] reads it field by field and collects *every* error, so that a
-//! user mends a request once and not once per field.
+//! Bodies, decoded strictly: [`Object`] takes a JSON object apart, [`Decoder`] reads it field by field and
+//! collects *every* error, so that a user mends a request once and not once per field.
 //!
-//! Stricter than JSON itself where leniency hides mistakes: a key that is given twice, a key that is not known, `null`, `1.0` where a
-//! whole number is meant are all errors.
+//! Stricter than JSON itself where leniency hides mistakes: a key that is given twice, a key that is not
+//! known, `null`, `1.0` where a whole number is meant are all errors.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -222,7 +222,8 @@ pub(crate) fn whole<T: TryFrom<u64, Error = OutOfBounds>>(raw: &RawValue) -> Res
     let got: Option<i128> = digits.parse().ok();
     match (got, got.and_then(|got| u64::try_from(got).ok())) {
         (_, Some(value)) => T::try_from(value).map_err(|error| error.to_string()),
-        // Negative or huge: `u64::MAX` is outside of every bound, so this is where the rule's text comes from.
+        // Negative or huge: `u64::MAX` is outside of every bound, so this is where the rule's text comes
+        // from.
         (got, None) => match (T::try_from(u64::MAX), got) {
             (Ok(_), _) => Err("is out of range".to_owned()),
             (Err(rule), Some(got)) => Err(OutOfBounds { got, ..rule }.to_string()),
@@ -263,7 +264,8 @@ fn expect(raw: &RawValue, wanted: Shape, words: &str) -> Result<(), String> {
     }
 }
 
-/// Reads an [`Object`] field by field. Each reader returns `None` for a field that is absent or wrong; [`Decoder::finish`] tells which.
+/// Reads an [`Object`] field by field. Each reader returns `None` for a field that is absent or wrong;
+/// [`Decoder::finish`] tells which.
 pub(crate) struct Decoder<'a> {
     /// What is being decoded, for messages: `an instance`.
     what: &'static str,
@@ -324,7 +326,8 @@ impl<'a> Decoder<'a> {
         self.optional(name, read)
     }
 
-    /// An object with keys that are not known before; none if it is left out. Each value that is wrong is named.
+    /// An object with keys that are not known before; none if it is left out. Each value that is wrong is
+    /// named.
     pub(crate) fn map<T>(
         &mut self,
         name: &'static str,
@@ -485,7 +488,8 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// A field of the answer that a request of this kind cannot set; null and its default (as JSON) set nothing.
+    /// A field of the answer that a request of this kind cannot set; null and its default (as JSON) set
+    /// nothing.
     pub(crate) fn refused(&mut self, name: &'static str, default: Option<&str>, rule: &'static str) {
         let Some(raw) = self.take(name) else { return };
         let sets_nothing = Shape::of(raw) == Shape::Null
@@ -557,7 +561,8 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// A JSON pointer ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)) to a key of the body; a very long key is cut.
+/// A JSON pointer ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)) to a key of the body; a very long key
+/// is cut.
 fn pointer(key: &str) -> String {
     let shown = match key.char_indices().nth(KEY_SHOWN_CHARS) {
         Some((end, _)) => format!("{}…", &key[..end]),

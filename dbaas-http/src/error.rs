@@ -1,4 +1,5 @@
-//! The control plane's errors as problems: one match, without a wildcard, so that a new error cannot be forgotten here.
+//! The control plane's errors as problems: one match, without a wildcard, so that a new error cannot be
+//! forgotten here.
 
 use dbaas_controller::error::ControlError;
 

@@ -53,7 +53,8 @@ const OBJECT_LIFECYCLES: [(&str, ObjectLifecycle); 3] = [
     ("ERROR", ObjectLifecycle::Error),
 ];
 
-/// Pages of the store that a filtered listing looks through at most; then it answers with what it has, and where to go on.
+/// Pages of the store that a filtered listing looks through at most; then it answers with what it has, and
+/// where to go on.
 const SCAN_PAGES_MAX: usize = 10;
 
 /// One resource.
@@ -84,8 +85,8 @@ fn created(uri: &str, tag: impl Into<Tag>, answer: &impl Serialize) -> Result<Re
     Ok(response)
 }
 
-/// A creation that was refused. What is not found then is what an earlier call with the same idempotency key made; but not the instance that
-/// something was to be made in.
+/// A creation that was refused. What is not found then is what an earlier call with the same idempotency key
+/// made; but not the instance that something was to be made in.
 fn not_created(error: ControlError, within: Option<InstanceId>) -> Problem {
     match error {
         ControlError::NotFound { what, resource } if within.map(ResourceRef::Instance) != Some(resource) => {
@@ -227,7 +228,8 @@ fn page<'a, T, A: Serialize>(
     listing.page(&items, next)
 }
 
-/// A part of a collection whose filters the control plane does not know: looks through at most [`SCAN_PAGES_MAX`] pages.
+/// A part of a collection whose filters the control plane does not know: looks through at most
+/// [`SCAN_PAGES_MAX`] pages.
 async fn filtered<T, Id: Copy, F>(
     mut after: Option<Id>,
     limit: usize,

@@ -2,7 +2,8 @@
 //! [`ControlPlane`](dbaas_controller::ControlPlane), without logic of its own.
 //!
 //! * [`router`] makes the router; [`HttpOptions`] says who may call ([`Access`]) and how much at once.
-//! * Errors are `application/problem+json`, each of a [`ProblemKind`]; a request with several mistakes is told all of them.
+//! * Errors are `application/problem+json`, each of a [`ProblemKind`]; a request with several mistakes is
+//!   told all of them.
 //! * [`openapi::document`] describes it all; the server has it at `/openapi.json`, and as a page at `/docs`.
 //!
 //! ```no_run

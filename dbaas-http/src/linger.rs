@@ -1,9 +1,10 @@
 //! Answers that are given before the request's body was read (413, 401, 404, 415, 503, …).
 //!
-//! A server that closes a connection with unread data on it resets the connection, and a client that still sends loses the
-//! answer: Python's urllib reports a broken pipe in place of a 413. So what is left of the body is read and discarded while
-//! the answer goes out, within bounds; a client that has sent everything then finds the answer, and may use the connection
-//! again. Beyond the bounds the body is dropped, and hyper closes the connection.
+//! A server that closes a connection with unread data on it resets the connection, and a client that still
+//! sends loses the answer: Python's urllib reports a broken pipe in place of a 413. So what is left of the
+//! body is read and discarded while the answer goes out, within bounds; a client that has sent everything
+//! then finds the answer, and may use the connection again. Beyond the bounds the body is dropped, and hyper
+//! closes the connection.
 
 use std::pin::Pin;
 use std::sync::Arc;

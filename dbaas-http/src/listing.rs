@@ -1,5 +1,5 @@
-//! Lists: as an object with the cursor of the next page, or as a bare array, which clients of the original service expect. Both
-//! carry the paging headers of the original.
+//! Lists: as an object with the cursor of the next page, or as a bare array, which clients of the original
+//! service expect. Both carry the paging headers of the original.
 
 use std::sync::Arc;
 
@@ -60,7 +60,8 @@ impl Wanted {
     }
 }
 
-/// What the client asked for by `Accept: application/json;profile=array`; `None` if it left that to the server.
+/// What the client asked for by `Accept: application/json;profile=array`; `None` if it left that to the
+/// server.
 fn asked_for(headers: &HeaderMap) -> Option<ListStyle> {
     let accepted = headers
         .get_all(header::ACCEPT)

@@ -1,5 +1,5 @@
-//! The interface as an OpenAPI 3.1 document, made from the same table as the router and from the same bounds as the checks; and
-//! the same as a 3.0 document.
+//! The interface as an OpenAPI 3.1 document, made from the same table as the router and from the same bounds
+//! as the checks; and the same as a 3.0 document.
 
 pub(crate) mod operations;
 pub(crate) mod parameters;

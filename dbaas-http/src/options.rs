@@ -38,7 +38,8 @@ pub struct HttpOptions {
     pub wait_max: Duration,
     /// A request that is not a long poll or an event stream is given up after so long.
     pub request_deadline: Duration,
-    /// Turns to `true` when the program is about to end: `/readyz` then answers 503, long polls answer at once, event streams end.
+    /// Turns to `true` when the program is about to end: `/readyz` then answers 503, long polls answer at
+    /// once, event streams end.
     pub stopping: Option<watch::Receiver<bool>>,
 }
 

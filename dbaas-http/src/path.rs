@@ -1,5 +1,5 @@
-//! Paths: their spellings, and the ids in them. An extractor for an instance also checks that the instance exists for the caller, so that
-//! no handler can forget it.
+//! Paths: their spellings, and the ids in them. An extractor for an instance also checks that the instance
+//! exists for the caller, so that no handler can forget it.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -187,8 +187,8 @@ impl FromRequestParts<Arc<App>> for VersionPath {
     }
 }
 
-/// A manifest, an element, a password, a config or a variable: the last id of the path. Whether the caller may know of it, the
-/// handler finds out.
+/// A manifest, an element, a password, a config or a variable: the last id of the path. Whether the caller
+/// may know of it, the handler finds out.
 pub(crate) struct KeptPath(pub(crate) Uuid);
 
 impl FromRequestParts<Arc<App>> for KeptPath {

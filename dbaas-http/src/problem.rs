@@ -1,12 +1,13 @@
-//! Errors as `application/problem+json` ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)): every error that this crate answers with
-//! is one of [`ProblemKind`].
+//! Errors as `application/problem+json` ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)): every error
+//! that this crate answers with is one of [`ProblemKind`].
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use uuid::Uuid;
 
-/// An answer lists at most so many wrong fields: a body of a megabyte can be wrong in a hundred thousand places.
+/// An answer lists at most so many wrong fields: a body of a megabyte can be wrong in a hundred thousand
+/// places.
 pub(crate) const ERRORS_MAX: usize = 50;
 
 /// How long a client is asked to wait before it repeats a call that failed for a passing reason, in seconds.
@@ -48,17 +49,19 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// The body is not one well-formed JSON document: broken UTF-8, a syntax error, text after its end, or nesting that is too deep.
+    /// The body is not one well-formed JSON document: broken UTF-8, a syntax error, text after its end, or
+    /// nesting that is too deep.
     MalformedBody = BAD_REQUEST, "malformed-body", "The body is not well-formed JSON";
-    /// A query parameter is unknown, repeated, or its value is not valid. Unlike unknown filters elsewhere, nothing is ignored here:
-    /// a misspelt filter would otherwise match everything.
+    /// A query parameter is unknown, repeated, or its value is not valid. Unlike unknown filters elsewhere,
+    /// nothing is ignored here: a misspelt filter would otherwise match everything.
     InvalidQuery = BAD_REQUEST, "invalid-query", "The query parameters are not valid";
     /// A header (`If-Match`, `If-None-Match`, `Idempotency-Key`, `Last-Event-ID`, …) is not well-formed.
     InvalidHeader = BAD_REQUEST, "invalid-header", "A header is not valid";
-    /// There is no token in the request, or it is not one of those that the server knows. Send `Authorization: Bearer <token>`.
+    /// There is no token in the request, or it is not one of those that the server knows. Send
+    /// `Authorization: Bearer <token>`.
     Unauthorized = UNAUTHORIZED, "unauthorized", "A valid token is needed";
-    /// The token is good, but not for this: the catalogue of versions is the administrator's, and a project's token creates instances
-    /// in its own project only.
+    /// The token is good, but not for this: the catalogue of versions is the administrator's, and a project's
+    /// token creates instances in its own project only.
     Forbidden = FORBIDDEN, "forbidden", "Not allowed with this token";
     /// The resource does not exist, or it belongs to another project.
     NotFound = NOT_FOUND, "not-found", "Not found";
@@ -68,14 +71,17 @@ kinds! {
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The path does not have this method";
     /// The body did not arrive in time.
     BodyTimeout = REQUEST_TIMEOUT, "body-timeout", "The body did not arrive in time";
-    /// Another resource has this name. Names are unique within the project (instances), the instance (databases, users) or the catalogue
-    /// (versions).
+    /// Another resource has this name. Names are unique within the project (instances), the instance
+    /// (databases, users) or the catalogue (versions).
     NameTaken = CONFLICT, "name-taken", "The name is taken";
-    /// Another resource has the `uuid` that the request chose, or the one that was made by the same request has been changed since.
+    /// Another resource has the `uuid` that the request chose, or the one that was made by the same request
+    /// has been changed since.
     IdTaken = CONFLICT, "id-taken", "The id is taken";
-    /// Others depend on the resource: a user that owns databases, a version that instances have. The detail names them.
+    /// Others depend on the resource: a user that owns databases, a version that instances have. The detail
+    /// names them.
     InUse = CONFLICT, "in-use", "The resource is in use";
-    /// The request does not fit the resource's present state; the detail says which state that is and what to do.
+    /// The request does not fit the resource's present state; the detail says which state that is and what to
+    /// do.
     WrongState = CONFLICT, "wrong-state", "Not possible in the present state";
     /// There are as many of these as there can be.
     LimitReached = CONFLICT, "limit-reached", "A limit is reached";
@@ -85,26 +91,33 @@ kinds! {
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large";
     /// Bodies are JSON: send `Content-Type: application/json`, uncompressed.
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body is not declared as JSON";
-    /// One or more fields are wrong; `errors` lists every one of them with the rule that it breaks. Nothing was changed.
+    /// One or more fields are wrong; `errors` lists every one of them with the rule that it breaks. Nothing
+    /// was changed.
     InvalidFields = UNPROCESSABLE_ENTITY, "invalid-fields", "The request is not valid";
-    /// The manifest is wrong; `errors` lists all of it: the path of the resource in `pointer`, line and column in `detail`. Nothing was done.
+    /// The manifest is wrong; `errors` lists all of it: the path of the resource in `pointer`, line and
+    /// column in `detail`. Nothing was done.
     InvalidManifest = UNPROCESSABLE_ENTITY, "invalid-manifest", "The manifest is not valid";
     /// The same `Idempotency-Key` was used for a different request. Use a new key for each new request.
     IdempotencyMismatch = UNPROCESSABLE_ENTITY, "idempotency-mismatch", "The idempotency key was used for another request";
-    /// The request with this `Idempotency-Key` was carried out before, and what it made has been deleted since. Use a new key to make another.
+    /// The request with this `Idempotency-Key` was carried out before, and what it made has been deleted
+    /// since. Use a new key to make another.
     IdempotencyGone = CONFLICT, "idempotency-gone", "What the idempotency key made is gone";
-    /// As many clients wait (long polls, event streams) as the server lets wait at once. Poll without `wait`, or try again later.
+    /// As many clients wait (long polls, event streams) as the server lets wait at once. Poll without `wait`,
+    /// or try again later.
     TooManyWaiting = TOO_MANY_REQUESTS, "too-many-waiting", "Too many clients are waiting";
     /// A defect of the server. The `id` is in its log too.
     Internal = INTERNAL_SERVER_ERROR, "internal", "Internal error";
-    /// The server has as many requests in hand as it takes at once. Nothing was done; try again after `Retry-After` seconds.
+    /// The server has as many requests in hand as it takes at once. Nothing was done; try again after
+    /// `Retry-After` seconds.
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", "Too many requests at once";
-    /// The state of the control plane cannot be read or written now. Nothing was done; try again after `Retry-After` seconds.
+    /// The state of the control plane cannot be read or written now. Nothing was done; try again after
+    /// `Retry-After` seconds.
     Unavailable = SERVICE_UNAVAILABLE, "unavailable", "The control plane is not available";
-    /// The disk that the control plane keeps its state on is full. Nothing was done, and reading works; instances run on. Ask the operator to
-    /// free some space, then try again.
+    /// The disk that the control plane keeps its state on is full. Nothing was done, and reading works;
+    /// instances run on. Ask the operator to free some space, then try again.
     StorageFull = SERVICE_UNAVAILABLE, "storage-full", "The control plane's disk is full";
-    /// The request was sent to the store, but no answer came: it may have been carried out. Read before repeating it.
+    /// The request was sent to the store, but no answer came: it may have been carried out. Read before
+    /// repeating it.
     OutcomeUnknown = SERVICE_UNAVAILABLE, "outcome-unknown", "It is not known whether the request was carried out";
     /// The server does not take requests: it is starting, shutting down, or another one is in charge.
     NotReady = SERVICE_UNAVAILABLE, "not-ready", "The server is not ready";

@@ -1,4 +1,5 @@
-//! Query parameters, read strictly: an unknown one is an error, because a misspelt filter would otherwise match everything.
+//! Query parameters, read strictly: an unknown one is an error, because a misspelt filter would otherwise
+//! match everything.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,5 +1,5 @@
-//! Every path of the contract, with its handlers and their description: one table makes the router and the OpenAPI document, so that they
-//! cannot differ.
+//! Every path of the contract, with its handlers and their description: one table makes the router and the
+//! OpenAPI document, so that they cannot differ.
 
 use std::sync::Arc;
 
@@ -240,8 +240,9 @@ pub(crate) fn routes() -> Vec<Route> {
 
 /// The REST interface of a control plane.
 ///
-/// The router answers every request, also those to paths that it does not know: merge it behind your own paths, or nest nothing. The
-/// caller provides the listener; see the server in `examples/server` for one with deadlines and an orderly end.
+/// The router answers every request, also those to paths that it does not know: merge it behind your own
+/// paths, or nest nothing. The caller provides the listener; see the server in `examples/server` for one with
+/// deadlines and an orderly end.
 pub fn router(control_plane: ControlPlane, options: HttpOptions) -> Router {
     let document = openapi::served(options.list_style);
     // Built from constants: a test reads what comes out.

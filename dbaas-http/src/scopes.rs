@@ -51,8 +51,8 @@ pub(crate) const READ_SECRET: Need = Need {
     verb: "read",
 };
 
-/// What of its role a token allows: `*` everything, `instance.*`, `*.read`, `user.update`. Values of secrets are read with
-/// `secret_value.read` or `*` only.
+/// What of its role a token allows: `*` everything, `instance.*`, `*.read`, `user.update`. Values of secrets
+/// are read with `secret_value.read` or `*` only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scopes(Arc<[String]>);
 

@@ -1,5 +1,5 @@
-//! Bad input: nothing panics or hangs, each answer is a problem that names the field and the rule, nothing is changed, nothing secret is
-//! repeated.
+//! Bad input: nothing panics or hangs, each answer is a problem that names the field and the rule, nothing is
+//! changed, nothing secret is repeated.
 
 mod world;
 

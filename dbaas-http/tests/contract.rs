@@ -527,7 +527,8 @@ async fn a_repeated_creation_makes_one() {
         (StatusCode::CONFLICT, "idempotency-gone")
     );
 
-    // With a password in the body, too; and no hash of it that is quicker to guess from than the verifier is kept.
+    // With a password in the body, too; and no hash of it that is quicker to guess from than the verifier is
+    // kept.
     let users = format!("{}/users", first.header("location"));
     let headers = [("content-type", "application/json"), ("idempotency-key", "u1")];
     let user = |password: &str| format!(r#"{{"name":"app","password":"{password}"}}"#);

@@ -146,7 +146,8 @@ async fn every_call_is_there_and_no_other() {
     }
 }
 
-/// The part of JSON Schema that the document uses for objects: which fields there are, and which there must be.
+/// The part of JSON Schema that the document uses for objects: which fields there are, and which there must
+/// be.
 fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
     let schema = match schema["$ref"].as_str() {
         Some(reference) => document.pointer(reference.trim_start_matches('#')).unwrap(),

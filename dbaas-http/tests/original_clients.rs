@@ -1,5 +1,5 @@
-//! What clients of the original service send and expect: bare arrays, its paging, repeated parents, defaults of read-only
-//! fields, its error members, and what is below a path.
+//! What clients of the original service send and expect: bare arrays, its paging, repeated parents, defaults
+//! of read-only fields, its error members, and what is below a path.
 
 mod world;
 

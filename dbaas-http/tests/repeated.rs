@@ -1,4 +1,5 @@
-//! Calls that come twice, or too late: `Idempotency-Key` and `If-Match` on what is no creation of a resource within a project.
+//! Calls that come twice, or too late: `Idempotency-Key` and `If-Match` on what is no creation of a resource
+//! within a project.
 
 mod world;
 

@@ -85,7 +85,8 @@ pub struct Head {
     pub uuid: Option<uuid::Uuid>,
 }
 
-/// Reads what stands above the resources. What is around the manifest does not count, and `{{ … }}` that is not given may stay.
+/// Reads what stands above the resources. What is around the manifest does not count, and `{{ … }}` that is
+/// not given may stay.
 pub fn head(text: &str, options: &Options) -> Result<Head, Refused> {
     let mut substituted = None;
     if !options.variables.is_empty() {

@@ -325,7 +325,8 @@ fn owner(value: &Json) -> Result<Json, String> {
     Ok(Json::from(found.id.to_string()))
 }
 
-/// PostgreSQL's settings: names in lower case, values as text. Whether a version takes them, the version says.
+/// PostgreSQL's settings: names in lower case, values as text. Whether a version takes them, the version
+/// says.
 fn parameters(value: &Json) -> Result<Json, String> {
     let said = value
         .as_object()

@@ -1,4 +1,5 @@
-//! [`Expression`]: what a field of a manifest says: a value, a reference, a template, or a list or map of them.
+//! [`Expression`]: what a field of a manifest says: a value, a reference, a template, or a list or map of
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -101,7 +102,8 @@ impl Expression {
     }
 }
 
-/// Reads an expression. `resolve` says what a reference refers to, or what is wrong with it; `fault` takes what is wrong.
+/// Reads an expression. `resolve` says what a reference refers to, or what is wrong with it; `fault` takes
+/// what is wrong.
 pub(crate) fn read(
     node: &Node,
     resolve: &mut dyn FnMut(Reference, Position) -> Option<Resolved>,

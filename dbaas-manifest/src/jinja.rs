@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::error::{Finding, Position};
 
-/// Puts variables into the text. Every one that is missing, and everything that is more than a variable, is an error.
+/// Puts variables into the text. Every one that is missing, and everything that is more than a variable, is
+/// an error.
 pub fn substitute(text: &str, variables: &BTreeMap<String, String>) -> Result<String, Vec<Finding>> {
     let (mut out, mut errors) = (String::with_capacity(text.len()), Vec::new());
     let mut rest = text;

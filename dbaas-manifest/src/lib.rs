@@ -1,9 +1,9 @@
-//! Element manifests: YAML that declares instances, users, databases, generated passwords and rendered configuration, with
-//! references between them.
+//! Element manifests: YAML that declares instances, users, databases, generated passwords and rendered
+//! configuration, with references between them.
 //!
-//! Pure: text and facts in, a [`Manifest`](model::Manifest) and a [`Plan`](plan::Plan) out. The control plane gathers the
-//! facts and carries the plan out. A crate of its own, so that the core does not carry a YAML parser, and so that a change
-//! here rebuilds neither the planner nor the backends.
+//! Pure: text and facts in, a [`Manifest`](model::Manifest) and a [`Plan`](plan::Plan) out. The control plane
+//! gathers the facts and carries the plan out. A crate of its own, so that the core does not carry a YAML
+//! parser, and so that a change here rebuilds neither the planner nor the backends.
 //!
 //! ```
 //! use dbaas_manifest::check::{self, Options};

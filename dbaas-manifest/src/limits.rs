@@ -2,7 +2,8 @@
 
 /// Longest manifest, in bytes.
 pub const BYTES_MAX: usize = 1024 * 1024;
-/// Deepest nesting of lists and maps. The store takes 64 levels; what is kept of a manifest has some of its own around it.
+/// Deepest nesting of lists and maps. The store takes 64 levels; what is kept of a manifest has some of its
+/// own around it.
 pub const DEPTH_MAX: usize = 32;
 /// Values of a manifest, those that aliases repeat counted each time.
 pub const VALUES_MAX: usize = 50_000;

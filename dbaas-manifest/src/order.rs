@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 
-/// An order in which everything comes after what it depends on, or a cycle: the first one comes again at its end. Of what
-/// could stand in any order, the lesser comes first.
+/// An order in which everything comes after what it depends on, or a cycle: the first one comes again at its
+/// end. Of what could stand in any order, the lesser comes first.
 pub fn sorted<K: Ord + Clone + Hash>(dependencies: &BTreeMap<K, BTreeSet<K>>) -> Result<Vec<K>, Vec<K>> {
     let mut waiting: BTreeMap<&K, usize> = BTreeMap::new();
     let mut dependents: BTreeMap<&K, Vec<&K>> = BTreeMap::new();

@@ -1,4 +1,5 @@
-//! [`Plan`]: what applying a manifest would do, from what it says and what there is. The only place where that is decided.
+//! [`Plan`]: what applying a manifest would do, from what it says and what there is. The only place where
+//! that is decided.
 
 #[cfg(test)]
 mod tests;
@@ -107,7 +108,8 @@ impl Plan {
     }
 }
 
-/// What the fields of a resource are to be, as far as that is known. A config's `body` has become its `content`.
+/// What the fields of a resource are to be, as far as that is known. A config's `body` has become its
+/// `content`.
 pub fn wanted(
     resource: &Resource,
     manifest: &Manifest,

@@ -1,4 +1,5 @@
-//! [`Reference`]: `$core.secret.passwords.$app:value`, `$dbaas.types.postgres.instances.$db:join(ipsv4, sep=" ")`.
+//! [`Reference`]: `$core.secret.passwords.$app:value`,
+//! `$dbaas.types.postgres.instances.$db:join(ipsv4, sep=" ")`.
 
 use std::fmt;
 use std::str::FromStr;

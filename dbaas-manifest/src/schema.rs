@@ -1,4 +1,5 @@
-//! A JSON Schema of manifests, for editors. It says which fields there are and which are needed; the rest is told by a plan.
+//! A JSON Schema of manifests, for editors. It says which fields there are and which are needed; the rest is
+//! told by a plan.
 
 use serde_json::{Map, Value as Json, json};
 

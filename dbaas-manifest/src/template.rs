@@ -1,5 +1,5 @@
-//! Templates: `f"host={$db:ipsv4}"`. What stands in braces is replaced, `\{` is a brace, and a reference that has a field is
-//! replaced without braces, too.
+//! Templates: `f"host={$db:ipsv4}"`. What stands in braces is replaced, `\{` is a brace, and a reference that
+//! has a field is replaced without braces, too.
 
 use crate::reference::Reference;
 

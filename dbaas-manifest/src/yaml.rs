@@ -1,7 +1,7 @@
 //! YAML in, [`Node`]s out: the one module that knows the YAML library.
 //!
-//! It works on the parser's events, since a document needs what a deserializer hides: where every value stands, which key
-//! was overwritten by a later one, and how much its aliases make of it before they make it.
+//! It works on the parser's events, since a document needs what a deserializer hides: where every value
+//! stands, which key was overwritten by a later one, and how much its aliases make of it before they make it.
 
 mod template_block;
 #[cfg(test)]
@@ -34,7 +34,8 @@ pub fn parse(text: &str) -> Result<Parsed, Finding> {
         Ok(parsed) => return Ok(parsed),
         Err(refused) => refused,
     };
-    // A template over several lines, written no deeper than its key, is not YAML. It is what the documentation shows.
+    // A template over several lines, written no deeper than its key, is not YAML. It is what the
+    // documentation shows.
     match template_block::rewrite(text) {
         Some(rewritten) => build(&rewritten.text, &rewritten.lines),
         None => Err(refused),

@@ -60,7 +60,8 @@ impl Upload {
     }
 }
 
-/// The files of an archive, by their path within it, as text. Those that are longer than `bytes_max` are left out.
+/// The files of an archive, by their path within it, as text. Those that are longer than `bytes_max` are left
+/// out.
 pub fn read_files(archive: &[u8], bytes_max: u64) -> io::Result<BTreeMap<String, Secret>> {
     let mut files = BTreeMap::new();
     for entry in tar::Archive::new(archive).entries()? {

@@ -91,7 +91,8 @@ pub enum Ticket {
     Start,
     /// Used.
     Used,
-    /// Used by a start that is not the last one asked for: two were asked for at the same time, by a controller that ended and by the next.
+    /// Used by a start that is not the last one asked for: two were asked for at the same time, by a
+    /// controller that ended and by the next.
     UsedByAnother,
 }
 

@@ -1,4 +1,5 @@
-//! From tokio-postgres' errors to [`SqlError`], by SQLSTATE and by the kind of I/O error; never by message text.
+//! From tokio-postgres' errors to [`SqlError`], by SQLSTATE and by the kind of I/O error; never by message
+//! text.
 
 use std::error::Error as _;
 use std::io;
@@ -16,11 +17,13 @@ pub(crate) fn connecting(error: &Error) -> SqlError {
         Some(Some(io)) if io.kind() == io::ErrorKind::TimedOut => {
             SqlError::new(SqlErrorKind::ConnectTimeout, format!("cannot connect: {io}"))
         }
-        // Refused, unreachable, not resolvable, reset during login, or something that does not speak PostgreSQL's protocol.
+        // Refused, unreachable, not resolvable, reset during login, or something that does not speak
+        // PostgreSQL's protocol.
         Some(Some(io)) => SqlError::new(SqlErrorKind::Refused, format!("cannot connect: {io}")),
         // Only the client's half of authentication fails with another source: a method that it does not have.
         Some(None) => SqlError::new(SqlErrorKind::Login, format!("cannot log in: {error}")),
-        // Closed before the login was complete: nobody is behind that port (a port forwarder), or it died just then.
+        // Closed before the login was complete: nobody is behind that port (a port forwarder), or it died
+        // just then.
         None => SqlError::new(SqlErrorKind::Refused, format!("cannot connect: {error}")),
     }
 }
@@ -42,9 +45,9 @@ pub(crate) fn running(error: &Error) -> SqlError {
             "the connection broke before the statement was answered",
         );
     };
-    // A session that is ended (FATAL) may be so between its commit and the answer. An error that does not end the session
-    // rolled the statement back, with one exception: a cancelled statement (57014, also the server's own timeout) may have had effects
-    // that do not roll back, such as a promotion under way.
+    // A session that is ended (FATAL) may be so between its commit and the answer. An error that does not end
+    // the session rolled the statement back, with one exception: a cancelled statement (57014, also the
+    // server's own timeout) may have had effects that do not roll back, such as a promotion under way.
     let ended = !matches!(db.parsed_severity(), Some(Severity::Error));
     let kind = match db.code().code() {
         _ if ended => SqlErrorKind::OutcomeUnknown,

@@ -26,7 +26,8 @@ pub struct ExecutorSettings {
     pub idle_total: usize,
     /// An idle session is not used again after this time.
     pub idle_max_age: Duration,
-    /// Cancel requests on their way at once. Further ones are not sent; the server's own timeout ends those statements.
+    /// Cancel requests on their way at once. Further ones are not sent; the server's own timeout ends those
+    /// statements.
     pub cancels_at_once: usize,
 }
 
@@ -41,16 +42,19 @@ impl Default for ExecutorSettings {
     }
 }
 
-/// [`SqlExecutor`] over TCP to real PostgreSQL servers, 14 and later. Has to be used within a tokio runtime (with I/O and time).
+/// [`SqlExecutor`] over TCP to real PostgreSQL servers, 14 and later. Has to be used within a tokio runtime
+/// (with I/O and time).
 ///
 /// The role of a target has to be a superuser: sessions turn off the logging of statement texts.
 ///
 /// Beyond the contract of the trait:
-/// * A session that breaks, or a server that ends it, after a statement was sent gives [`SqlErrorKind::OutcomeUnknown`], with the
-///   SQLSTATE if there is one. So does a statement that was cancelled (57014, also by `statement_timeout`).
+/// * A session that breaks, or a server that ends it, after a statement was sent gives
+///   [`SqlErrorKind::OutcomeUnknown`], with the SQLSTATE if there is one. So does a statement that was
+///   cancelled (57014, also by `statement_timeout`).
 /// * The server's `statement_timeout` is a little shorter than the script's deadline.
 /// * Dropping the future of [`SqlExecutor::run`] cancels the statement that it waits for.
-/// * A script must not leave settings behind on its session (`SET LOCAL`, not `SET`): the next one may get that session.
+/// * A script must not leave settings behind on its session (`SET LOCAL`, not `SET`): the next one may get
+///   that session.
 pub struct PostgresExecutor {
     settings: ExecutorSettings,
     pool: Pool,
@@ -98,8 +102,8 @@ impl PostgresExecutor {
         let known = self.majors.of(&target.endpoint);
         let opened = match self.open(target, script, limits, known).await {
             Err(error) => match majors::learnt_from(&error) {
-                // A server of another version than the one that was there before, or one whose database ends every transaction that does
-                // not say otherwise: what it said is what to say otherwise.
+                // A server of another version than the one that was there before, or one whose database ends
+                // every transaction that does not say otherwise: what it said is what to say otherwise.
                 Some(learnt) if known != learnt => self.open(target, script, limits, learnt).await,
                 _ => Err(error),
             },
@@ -187,7 +191,8 @@ async fn transaction(
         match rows.and_then(|rows| checked(rows, step)) {
             Ok(rows) => answers.push(rows),
             Err(error) => {
-                // So that the locks are gone when the caller hears of it. Where the connection is gone, so is the transaction.
+                // So that the locks are gone when the caller hears of it. Where the connection is gone, so is
+                // the transaction.
                 if matches!(error.kind(), SqlErrorKind::GuardFailed | SqlErrorKind::Statement) {
                     let _ = session.query("ROLLBACK", limits, deadline).await;
                 }

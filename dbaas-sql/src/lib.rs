@@ -1,7 +1,8 @@
-//! [`PostgresExecutor`]: the control plane's [`SqlExecutor`](dbaas_core::sql_executor::SqlExecutor) over tokio-postgres.
+//! [`PostgresExecutor`]: the control plane's [`SqlExecutor`](dbaas_core::sql_executor::SqlExecutor) over
+//! tokio-postgres.
 //!
-//! Statements go out as simple queries, so that answers come back as text and a script costs one round trip per step.
-//! Sessions are kept for reuse; everything that a session does has a deadline, also its end.
+//! Statements go out as simple queries, so that answers come back as text and a script costs one round trip
+//! per step. Sessions are kept for reuse; everything that a session does has a deadline, also its end.
 //!
 //! ```no_run
 //! use dbaas_core::infrastructure::Endpoint;
@@ -26,9 +27,9 @@
 //! ```
 //!
 //! # Statement text and logs
-//! tokio-postgres writes statements through the `log` crate at debug level. Where `log` is carried into `tracing` (what
-//! tracing-subscriber does by default) those records are kept out by this crate. A program that gives `log` another sink has to filter the
-//! target `tokio_postgres` at `info`.
+//! tokio-postgres writes statements through the `log` crate at debug level. Where `log` is carried into
+//! `tracing` (what tracing-subscriber does by default) those records are kept out by this crate. A program
+//! that gives `log` another sink has to filter the target `tokio_postgres` at `info`.
 
 mod classify;
 mod executor;

@@ -100,7 +100,8 @@ impl Pool {
         found
     }
 
-    /// Keeps a session for the next script, unless there are enough or some were forgotten since the ticket was drawn.
+    /// Keeps a session for the next script, unless there are enough or some were forgotten since the ticket
+    /// was drawn.
     pub(crate) fn put(&self, target: &SqlTarget, session: Session, ticket: Ticket, now: Instant) {
         let mut state = self.state.lock();
         self.sweep(&mut state, now);

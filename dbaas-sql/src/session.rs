@@ -28,7 +28,8 @@ fn hash(text: &str) -> u64 {
     hasher.finish()
 }
 
-/// The timeouts that the server itself keeps for a session, so that a statement ends also when its client is gone.
+/// The timeouts that the server itself keeps for a session, so that a statement ends also when its client is
+/// gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ServerLimits {
     statement_timeout_ms: u32,
@@ -36,8 +37,9 @@ pub(crate) struct ServerLimits {
 }
 
 impl ServerLimits {
-    /// A little less than the client's deadline: the server's answer that it gave up says more than silence. Waiting for a lock gets half,
-    /// so that those who queue behind this statement are not held up for its whole time.
+    /// A little less than the client's deadline: the server's answer that it gave up says more than silence.
+    /// Waiting for a lock gets half, so that those who queue behind this statement are not held up for its
+    /// whole time.
     pub(crate) fn within(timeout_ms: u32, lock_timeout_ms: Option<u32>) -> Self {
         let statement_timeout_ms = (timeout_ms - (timeout_ms / 10).min(1_000)).max(1);
         let lock_timeout_ms = lock_timeout_ms
@@ -59,9 +61,10 @@ impl ServerLimits {
     }
 }
 
-/// Startup options. They outrank what the database or the role has been given by `ALTER DATABASE` and `ALTER ROLE`, which may be a tenant's
-/// doing. Some need a superuser; for anybody else the login fails with 42501, rather than that a statement's text may end up in the log.
-/// `major`: the server's, if it is known; else what not every version has is left to [`late_settings`].
+/// Startup options. They outrank what the database or the role has been given by `ALTER DATABASE` and
+/// `ALTER ROLE`, which may be a tenant's doing. Some need a superuser; for anybody else the login fails with
+/// 42501, rather than that a statement's text may end up in the log. `major`: the server's, if it is known;
+/// else what not every version has is left to [`late_settings`].
 fn startup_options(user: &str, limits: ServerLimits, idle_session: Duration, major: Option<u32>) -> String {
     let mut options = String::new();
     let mut push = |name: &str, value: &str| {
@@ -231,8 +234,9 @@ impl Session {
         rows(answer.map_err(|error| classify::running(&error))?)
     }
 
-    /// As [`query`](Self::query), for a text that comes again and again: parsing and planning the look at a node costs the server many times
-    /// of what running it does. A session on which this fails is not used again, so what is prepared is known.
+    /// As [`query`](Self::query), for a text that comes again and again: parsing and planning the look at a
+    /// node costs the server many times of what running it does. A session on which this fails is not used
+    /// again, so what is prepared is known.
     pub(crate) async fn query_again(
         &mut self,
         text: &str,

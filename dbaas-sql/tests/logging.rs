@@ -1,4 +1,5 @@
-//! Statement texts stay out of this program's log, where the driver would write them. The server's is the conformance suite's matter.
+//! Statement texts stay out of this program's log, where the driver would write them. The server's is the
+//! conformance suite's matter.
 
 mod setup;
 

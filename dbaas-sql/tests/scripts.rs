@@ -1,5 +1,5 @@
-//! What sessions of this executor have beyond the contract, which the conformance suite checks: more settings that are pinned, limits that
-//! the server keeps, statements that are cancelled.
+//! What sessions of this executor have beyond the contract, which the conformance suite checks: more settings
+//! that are pinned, limits that the server keeps, statements that are cancelled.
 
 mod setup;
 
@@ -20,7 +20,8 @@ async fn settings_of_a_session() {
     };
     let (executor, target) = (PostgresExecutor::default(), target(&server));
 
-    // What the owner of a database, or somebody with CREATEROLE, may set must not reach the control plane's sessions.
+    // What the owner of a database, or somebody with CREATEROLE, may set must not reach the control plane's
+    // sessions.
     for hostile in [
         "CREATE ROLE somebody",
         "CREATE DATABASE hostile",

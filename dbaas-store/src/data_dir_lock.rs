@@ -15,8 +15,9 @@ const HOLDER_BYTES_MAX: u64 = 512;
 /// A control plane does not begin with less: its store's log grows to about as much.
 const FREE_BYTES_MIN: u64 = 16 << 20;
 
-/// The right to use a data directory, as an advisory lock (`flock(2)`) on the file `lock` in it. The system releases it
-/// when the process dies, however it dies. Children that are started with `exec` do not inherit it.
+/// The right to use a data directory, as an advisory lock (`flock(2)`) on the file `lock` in it. The system
+/// releases it when the process dies, however it dies. Children that are started with `exec` do not inherit
+/// it.
 ///
 /// ```
 /// use dbaas_store::{DataDirLock, DataDirLockError};
@@ -95,7 +96,8 @@ impl DataDirLock {
     /// Takes the lock of a directory that exists, at once or not at all.
     ///
     /// # Errors
-    /// [`DataDirLockError::Locked`] names the holder. A directory that cannot be worked in is refused before anything in it is touched.
+    /// [`DataDirLockError::Locked`] names the holder. A directory that cannot be worked in is refused before
+    /// anything in it is touched.
     pub fn acquire(directory: &Path) -> Result<DataDirLock, DataDirLockError> {
         let path = directory.join(FILE_NAME);
         let failed = |source: io::Error| {

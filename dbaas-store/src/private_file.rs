@@ -7,11 +7,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Makes `path` with mode 0600 out of what `fill` writes to the (empty) file that it is given, and makes it durable.
+/// Makes `path` with mode 0600 out of what `fill` writes to the (empty) file that it is given, and makes it
+/// durable.
 ///
-/// The file appears under its name only once it is complete, so that a crash leaves none or a whole one (and at worst a
-/// `<name>.new-…` beside it, which nobody reads). One that exists is never replaced: `Ok(false)`, also when
-/// somebody else made it in the meantime.
+/// The file appears under its name only once it is complete, so that a crash leaves none or a whole one (and
+/// at worst a `<name>.new-…` beside it, which nobody reads). One that exists is never replaced: `Ok(false)`,
+/// also when somebody else made it in the meantime.
 pub(crate) fn create<E: From<io::Error>>(
     path: &Path,
     fill: impl FnOnce(&Path) -> Result<(), E>,

@@ -1,8 +1,8 @@
 //! [`Sealer`]: secrets at rest, encrypted with a key that lies beside the store, not in it.
 //!
-//! XChaCha20-Poly1305 with a random 24-byte nonce for each secret (draft-irtf-cfrg-xchacha-03: random nonces are safe at
-//! any number of secrets that fits on a disk). The associated data (the id of the record) binds a sealed secret to its
-//! place: moved to another record it does not open.
+//! XChaCha20-Poly1305 with a random 24-byte nonce for each secret (draft-irtf-cfrg-xchacha-03: random nonces
+//! are safe at any number of secrets that fits on a disk). The associated data (the id of the record) binds a
+//! sealed secret to its place: moved to another record it does not open.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -25,7 +25,8 @@ const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
 const VERSION_PREFIX: &str = "v1:";
 
-/// Encrypts small secrets for storage. Cheap to share by reference; holds the key in memory, wiped when dropped.
+/// Encrypts small secrets for storage. Cheap to share by reference; holds the key in memory, wiped when
+/// dropped.
 ///
 /// ```
 /// # let directory = tempfile::tempdir()?;
@@ -131,8 +132,8 @@ impl Sealer {
         Sealer::load(path)
     }
 
-    /// [`Sealer::load_or_create`] before the store exists, [`Sealer::load`] once it does: a key that was lost must not be
-    /// replaced in silence. Call it before opening the store.
+    /// [`Sealer::load_or_create`] before the store exists, [`Sealer::load`] once it does: a key that was lost
+    /// must not be replaced in silence. Call it before opening the store.
     ///
     /// # Errors
     /// Why the file cannot be used or made.
@@ -156,8 +157,8 @@ impl Sealer {
         })
     }
 
-    /// Encrypts. `aad` names the place that the secret belongs to; the same bytes must be given to [`Sealer::open`].
-    /// The result is printable ASCII: `v1:` and base64.
+    /// Encrypts. `aad` names the place that the secret belongs to; the same bytes must be given to
+    /// [`Sealer::open`]. The result is printable ASCII: `v1:` and base64.
     pub fn seal(&self, aad: &[u8], plaintext: &[u8]) -> String {
         let mut nonce = [0_u8; NONCE_BYTES];
         self.nonces

@@ -1,8 +1,8 @@
 //! [`SqliteStore`]: the embedded store.
 //!
-//! One thread writes, a few read, each with a connection of its own; callers talk to them through bounded queues, and read a few
-//! documents themselves. The writer commits what has queued up in one transaction, each request in a savepoint of its own, so that a burst of
-//! writes costs one fsync.
+//! One thread writes, a few read, each with a connection of its own; callers talk to them through bounded
+//! queues, and read a few documents themselves. The writer commits what has queued up in one transaction,
+//! each request in a savepoint of its own, so that a burst of writes costs one fsync.
 
 mod batch;
 mod event;
@@ -63,7 +63,8 @@ impl Default for SqliteOptions {
     }
 }
 
-/// A listing of so many documents at most is a small read: a page of the usual length, and one more to see whether there is another.
+/// A listing of so many documents at most is a small read: a page of the usual length, and one more to see
+/// whether there is another.
 const SMALL_LIST: usize = 128;
 
 /// How long dropping a store waits for a transaction that is under way.
@@ -71,9 +72,9 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A [`Store`] in one SQLite file. Its methods must be called within a tokio runtime that has a timer.
 ///
-/// A commit returns once it is on disk (write-ahead log, `synchronous=FULL`). The file and its companions (`-wal`, `-shm`)
-/// have mode 0600 and belong on a local file system. Several processes may open it, but a control plane takes a
-/// [`DataDirLock`](crate::DataDirLock) first.
+/// A commit returns once it is on disk (write-ahead log, `synchronous=FULL`). The file and its companions
+/// (`-wal`, `-shm`) have mode 0600 and belong on a local file system. Several processes may open it, but a
+/// control plane takes a [`DataDirLock`](crate::DataDirLock) first.
 ///
 /// ```
 /// use dbaas_core::store::{Batch, Store};
@@ -107,10 +108,12 @@ struct Queues {
 }
 
 impl SqliteStore {
-    /// Opens the store, or makes it if there is no such file. Blocks: checks the file and recovers the log after a crash.
+    /// Opens the store, or makes it if there is no such file. Blocks: checks the file and recovers the log
+    /// after a crash.
     ///
     /// # Errors
-    /// * `Unusable`: the file is of a newer version of this program, of another program, or damaged. It is not touched.
+    /// * `Unusable`: the file is of a newer version of this program, of another program, or damaged. It is
+    ///   not touched.
     /// * `Unavailable`: it cannot be read or written here and now; the message says why.
     pub fn open(path: &Path, options: SqliteOptions) -> Result<SqliteStore, StoreError> {
         let path = std::path::absolute(path).map_err(|error| failure::io(path, &error))?;
@@ -249,8 +252,8 @@ impl fmt::Debug for SqliteStore {
 }
 
 impl Drop for SqliteStore {
-    /// Waits for a transaction that is under way (in the worst case two seconds), so that the file can be opened or
-    /// copied afterwards.
+    /// Waits for a transaction that is under way (in the worst case two seconds), so that the file can be
+    /// opened or copied afterwards.
     fn drop(&mut self) {
         self.queues = None;
         self.on_the_spot = None;

@@ -253,7 +253,8 @@ fn child_opens() {
 fn read_only_places_are_named() {
     let (directory, path) = scratch();
     drop(open(&path).unwrap());
-    // The superuser is not held by permissions, so a child that is nobody tries; it needs a program that it can reach.
+    // The superuser is not held by permissions, so a child that is nobody tries; it needs a program that it
+    // can reach.
     let root = is_superuser();
     let programs = tempfile::Builder::new()
         .permissions(fs::Permissions::from_mode(0o755))

@@ -1,8 +1,9 @@
-//! The suite that every [`Infrastructure`] runs: the contract of [`dbaas_core::infrastructure`] and [`dbaas_core::boot`] as code, on
-//! real nodes.
+//! The suite that every [`Infrastructure`] runs: the contract of [`dbaas_core::infrastructure`] and
+//! [`dbaas_core::boot`] as code, on real nodes.
 //!
-//! Describe where your backend runs by a [`Site`] and call [`run`] from a test, on a runtime with several threads. It panics where the
-//! backend breaks the contract; the message says what was expected. `examples/custom_backend/tests/conformance.rs` is a whole test to copy.
+//! Describe where your backend runs by a [`Site`] and call [`run`] from a test, on a runtime with several
+//! threads. It panics where the backend breaks the contract; the message says what was expected.
+//! `examples/custom_backend/tests/conformance.rs` is a whole test to copy.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -56,19 +57,23 @@ use uuid::Uuid;
 /// Where a backend runs: how to get at it, and how to do to its nodes what nobody should.
 #[async_trait]
 pub trait Site: Send + Sync {
-    /// The backend on the same place as always, as a program gets it after it was started again. The value before it has been dropped.
+    /// The backend on the same place as always, as a program gets it after it was started again. The value
+    /// before it has been dropped.
     async fn open(&self) -> Arc<dyn Infrastructure>;
 
-    /// Ends the node's server from outside, without warning, as a crash or a power cut does; not through the backend.
+    /// Ends the node's server from outside, without warning, as a crash or a power cut does; not through the
+    /// backend.
     async fn kill(&self, node: &ObservedNode);
 
-    /// Freezes everything of the node from outside: SIGSTOP, a paused container. `false`: there is no such thing here.
+    /// Freezes everything of the node from outside: SIGSTOP, a paused container. `false`: there is no such
+    /// thing here.
     async fn freeze(&self, node: &ObservedNode) -> bool {
         let _ = node;
         false
     }
 
-    /// How many processes (containers, machines) of this node run, found out by other means than the backend. `None`: cannot tell.
+    /// How many processes (containers, machines) of this node run, found out by other means than the backend.
+    /// `None`: cannot tell.
     async fn running(&self, node: NodeRef) -> Option<usize> {
         let _ = node;
         None
@@ -84,7 +89,8 @@ pub trait Site: Send + Sync {
         newest.image
     }
 
-    /// Whether PostgreSQL answers at an endpoint. By default: whether something there answers an `SSLRequest`.
+    /// Whether PostgreSQL answers at an endpoint. By default: whether something there answers an
+    /// `SSLRequest`.
     async fn answers(&self, endpoint: &Endpoint) -> bool {
         let endpoint = endpoint.clone();
         tokio::task::spawn_blocking(move || answers_ssl_request(&endpoint))
@@ -106,8 +112,9 @@ pub async fn run(site: &dyn Site) {
     run_part(site, 0, 1).await;
 }
 
-/// Runs each `of`-th case, from the `part`-th (0 is the first): for nodes that take minutes. Parts may run at the same time, each on a site of
-/// its own, as two programs that share a place; all parts together are [`run`].
+/// Runs each `of`-th case, from the `part`-th (0 is the first): for nodes that take minutes. Parts may run at
+/// the same time, each on a site of its own, as two programs that share a place; all parts together are
+/// [`run`].
 ///
 /// # Panics
 /// As [`run`].
@@ -394,7 +401,8 @@ fn recipe(epoch: u64, prepare: Prepare, role: BootRole) -> BootRecipe {
     BootRecipe::new(Epoch(epoch), prepare, role, files)
 }
 
-/// PostgreSQL answers an `SSLRequest` (Frontend/Backend Protocol, "Message Formats") with one letter, before anything else.
+/// PostgreSQL answers an `SSLRequest` (Frontend/Backend Protocol, "Message Formats") with one letter, before
+/// anything else.
 fn answers_ssl_request(endpoint: &Endpoint) -> bool {
     let ask = || -> std::io::Result<bool> {
         let short = Duration::from_millis(500);

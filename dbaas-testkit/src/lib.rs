@@ -1,4 +1,5 @@
-//! Test doubles, fault injection and the conformance suites that every implementation of the core's traits runs.
+//! Test doubles, fault injection and the conformance suites that every implementation of the core's traits
+//! runs.
 
 pub mod infrastructure_conformance;
 pub mod memory_store;

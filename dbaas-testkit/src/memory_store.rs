@@ -1,7 +1,7 @@
 //! [`MemoryStore`]: a [`Store`] in memory, for simulation, with failures on demand.
 //!
-//! It keeps the whole contract of [`dbaas_core::store`] but one promise: nothing survives the process. To simulate a crash
-//! of the controller, drop everything but the `Arc` of the store.
+//! It keeps the whole contract of [`dbaas_core::store`] but one promise: nothing survives the process. To
+//! simulate a crash of the controller, drop everything but the `Arc` of the store.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -83,8 +83,8 @@ pub enum Fault {
     /// The call is not carried out; the caller is told [`StoreErrorKind::OutcomeUnknown`]
     /// (a read: [`StoreErrorKind::Unavailable`]).
     RequestLost,
-    /// The call is carried out, and if it succeeded the caller is told [`StoreErrorKind::OutcomeUnknown`] all the same
-    /// (a read: [`StoreErrorKind::Unavailable`]).
+    /// The call is carried out, and if it succeeded the caller is told [`StoreErrorKind::OutcomeUnknown`] all
+    /// the same (a read: [`StoreErrorKind::Unavailable`]).
     AnswerLost,
 }
 

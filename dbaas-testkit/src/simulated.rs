@@ -1,18 +1,22 @@
-//! A world in memory in which the control plane can live: nodes with disks, PostgreSQL with an abstract write-ahead log and real
-//! replication semantics, a network that can be cut, clients that write, and faults on demand.
+//! A world in memory in which the control plane can live: nodes with disks, PostgreSQL with an abstract
+//! write-ahead log and real replication semantics, a network that can be cut, clients that write, and faults
+//! on demand.
 //!
-//! [`SimWorld`] is the world; [`SimController`] is one control plane's way into it (its infrastructure, its SQL, and the switch that ends
-//! it). Time is tokio's: in a runtime whose clock is paused nothing ever waits, and one seed decides everything.
+//! [`SimWorld`] is the world; [`SimController`] is one control plane's way into it (its infrastructure, its
+//! SQL, and the switch that ends it). Time is tokio's: in a runtime whose clock is paused nothing ever waits,
+//! and one seed decides everything.
 //!
 //! What is true to PostgreSQL here, because a failover has to get it right:
-//! * a commit waits for `ANY k (…)` of the standbys that stream *now* under those names and report a flush position of at least its own;
-//!   the walsenders learn a new setting a little later than sessions do;
-//! * a promotion takes the next timeline *that the node knows of*: two nodes that were promoted without knowing of each other are
-//!   on the same timeline with different content;
-//! * a standby whose log left the primary's history may connect, is shown as streaming and reports a flush position that means nothing;
-//! * `pg_rewind` compares timelines of last checkpoints and does nothing where they are the same; but it recovers a node that was killed first, which
-//!   adds to that node's log what is in nobody else's;
-//! * a standby that received a part of a record has received more than it can replay; it forgets that with a restart, or with another timeline;
+//! * a commit waits for `ANY k (…)` of the standbys that stream *now* under those names and report a flush
+//!   position of at least its own; the walsenders learn a new setting a little later than sessions do;
+//! * a promotion takes the next timeline *that the node knows of*: two nodes that were promoted without
+//!   knowing of each other are on the same timeline with different content;
+//! * a standby whose log left the primary's history may connect, is shown as streaming and reports a flush
+//!   position that means nothing;
+//! * `pg_rewind` compares timelines of last checkpoints and does nothing where they are the same; but it
+//!   recovers a node that was killed first, which adds to that node's log what is in nobody else's;
+//! * a standby that received a part of a record has received more than it can replay; it forgets that with a
+//!   restart, or with another timeline;
 //! * a frozen server accepts connections and carries out what it was sent when it is thawed;
 //! * slots live on one server and are not part of a base backup.
 
@@ -105,7 +109,8 @@ pub struct Chaos {
     pub replay_stalls: u32,
     /// A walreceiver's connection breaks (per step).
     pub link_breaks: u32,
-    /// All commits have the size of the control plane's own records, so that histories that went apart meet again at record boundaries.
+    /// All commits have the size of the control plane's own records, so that histories that went apart meet
+    /// again at record boundaries.
     pub equal_records: bool,
     /// A walreceiver that ends does so in the middle of a record.
     pub parts_of_records: u32,
@@ -273,7 +278,8 @@ impl SimWorld {
         });
     }
 
-    /// The infrastructure knows nothing of this node any more, while it knows of others; or it does again. The node itself goes on.
+    /// The infrastructure knows nothing of this node any more, while it knows of others; or it does again.
+    /// The node itself goes on.
     pub fn set_hidden(&self, node: NodeRef, hidden: bool) {
         self.with(|world| {
             world.note(format!(
@@ -288,7 +294,8 @@ impl SimWorld {
         });
     }
 
-    /// Clients write about every so many milliseconds to every node of the instance that takes writes; 0: they stop.
+    /// Clients write about every so many milliseconds to every node of the instance that takes writes; 0:
+    /// they stop.
     pub fn set_clients(&self, instance: InstanceId, every_ms: u64) {
         self.with(|world| {
             world.clients.insert(instance, every_ms);
@@ -301,7 +308,8 @@ impl SimWorld {
         self.with(|world| world.names.insert(instance, name.to_owned()));
     }
 
-    /// From now on the instance promises no more than one writer (k is, or was, 0), or it promises durability again.
+    /// From now on the instance promises no more than one writer (k is, or was, 0), or it promises durability
+    /// again.
     pub fn expect_asynchronous(&self, instance: InstanceId, asynchronous: bool) {
         self.with(|world| world.ledger(instance).asynchronous = asynchronous);
     }
@@ -354,7 +362,8 @@ impl SimWorld {
         self.with(|world| world.freeze(node, true));
     }
 
-    /// The server of a node serves no new client from now on, although it answers looks; `None`: it does again. A start mends it.
+    /// The server of a node serves no new client from now on, although it answers looks; `None`: it does
+    /// again. A start mends it.
     pub fn sicken(&self, node: NodeRef, sickness: Option<Sickness>) {
         self.with(|world| world.sicken(node, sickness));
     }

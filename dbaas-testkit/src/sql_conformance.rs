@@ -1,7 +1,9 @@
-//! The suite that every [`SqlExecutor`] runs: the contract of [`dbaas_core::sql_executor`] as code, on a real PostgreSQL server.
+//! The suite that every [`SqlExecutor`] runs: the contract of [`dbaas_core::sql_executor`] as code, on a real
+//! PostgreSQL server.
 //!
-//! Describe your executor and a server by a [`Site`] and call [`run`] from a test, on a runtime with several threads. It panics where
-//! the executor breaks the contract; the message says what was expected. `dbaas-sql/tests/conformance.rs` is a whole test to copy.
+//! Describe your executor and a server by a [`Site`] and call [`run`] from a test, on a runtime with several
+//! threads. It panics where the executor breaks the contract; the message says what was expected.
+//! `dbaas-sql/tests/conformance.rs` is a whole test to copy.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -44,8 +46,9 @@ use dbaas_core::sql_executor::{Rows, Script, SqlError, SqlErrorKind, SqlExecutor
 
 /// What to test, and against which server.
 ///
-/// The server (PostgreSQL 14 or later) is for the suite alone: it makes databases and roles whose names begin with `conformance_`, and
-/// changes settings. It asks for passwords (`scram-sha-256`). With `max_connections` of 50 or less the suite also uses all of them up.
+/// The server (PostgreSQL 14 or later) is for the suite alone: it makes databases and roles whose names begin
+/// with `conformance_`, and changes settings. It asks for passwords (`scram-sha-256`). With `max_connections`
+/// of 50 or less the suite also uses all of them up.
 #[async_trait]
 pub trait Site: Send + Sync {
     /// A new executor that has no session yet.
@@ -54,13 +57,14 @@ pub trait Site: Send + Sync {
     /// The login of a superuser of the server, to any of its databases. The same every time.
     fn target(&self) -> SqlTarget;
 
-    /// All that the server has written to its log. `None`: cannot be read here; what must not stand in it is not checked then.
+    /// All that the server has written to its log. `None`: cannot be read here; what must not stand in it is
+    /// not checked then.
     async fn log(&self) -> Option<String> {
         None
     }
 
-    /// Freezes the server, so that it answers nothing: SIGSTOP to all of its processes, a paused container. `false`: there is no such
-    /// thing here.
+    /// Freezes the server, so that it answers nothing: SIGSTOP to all of its processes, a paused container.
+    /// `false`: there is no such thing here.
     async fn freeze(&self) -> bool {
         false
     }
@@ -68,8 +72,8 @@ pub trait Site: Send + Sync {
     /// Undoes [`freeze`](Site::freeze).
     async fn thaw(&self) {}
 
-    /// Another server, which is starting up and goes on doing so, such as a standby with `hot_standby = off`. It need not listen yet.
-    /// `None`: there is no such thing here.
+    /// Another server, which is starting up and goes on doing so, such as a standby with `hot_standby = off`.
+    /// It need not listen yet. `None`: there is no such thing here.
     async fn starting_up(&self) -> Option<SqlTarget> {
         None
     }
@@ -80,8 +84,8 @@ pub trait Site: Send + Sync {
     }
 }
 
-/// Runs every case, one after the other, each in a database of its own; each leaves nothing. What cannot be checked on this site is
-/// named on standard error.
+/// Runs every case, one after the other, each in a database of its own; each leaves nothing. What cannot be
+/// checked on this site is named on standard error.
 ///
 /// # Panics
 /// When the executor does not do what the contract says; the message says what was expected.
@@ -113,7 +117,8 @@ pub async fn run(site: &dyn Site) {
     secrets::in_errors_and_the_log(site).await;
 }
 
-/// What a call may take beyond its deadline on a machine that is busy. The statements that must not be waited for take far longer.
+/// What a call may take beyond its deadline on a machine that is busy. The statements that must not be waited
+/// for take far longer.
 const SLACK: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 

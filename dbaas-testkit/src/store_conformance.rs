@@ -1,7 +1,7 @@
 //! The suite that every [`Store`] runs: the contract of [`dbaas_core::store`] as code.
 //!
-//! Call [`run`] from a test, with a function that makes a fresh, empty store. It panics where the store breaks the contract.
-//! Use a runtime with several threads, so that the concurrent cases are truly so.
+//! Call [`run`] from a test, with a function that makes a fresh, empty store. It panics where the store
+//! breaks the contract. Use a runtime with several threads, so that the concurrent cases are truly so.
 //!
 //! ```
 //! use std::sync::Arc;

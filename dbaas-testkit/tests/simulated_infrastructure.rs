@@ -1,4 +1,5 @@
-//! Simulated nodes are held to the suite that real ones run: where a case tells them apart, the simulation is wrong.
+//! Simulated nodes are held to the suite that real ones run: where a case tells them apart, the simulation is
+//! wrong.
 #![allow(missing_docs)]
 
 use std::sync::Arc;

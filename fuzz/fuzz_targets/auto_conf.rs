@@ -1,4 +1,5 @@
-//! Configuration files: whatever is read is written so that it is read as the same; the epoch is the last one.
+//! Configuration files: whatever is read is written so that it is read as the same; the epoch is the last
+//! one.
 #![no_main]
 
 use dbaas_core::config::{AutoConf, parse_conf, parse_sync_names, render_setting, sync_names};

@@ -1,5 +1,5 @@
-//! Bodies of requests: nothing panics, what is accepted is one well-formed JSON object, what is refused is refused for one of two reasons,
-//! and errors repeat no password. The first byte says which request it is.
+//! Bodies of requests: nothing panics, what is accepted is one well-formed JSON object, what is refused is
+//! refused for one of two reasons, and errors repeat no password. The first byte says which request it is.
 #![no_main]
 
 use dbaas_http::{ProblemKind, decode_for_fuzzing};

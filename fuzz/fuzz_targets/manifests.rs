@@ -1,4 +1,5 @@
-//! Manifests: no text makes the reader panic, and a document that is printed is the same when it is read again.
+//! Manifests: no text makes the reader panic, and a document that is printed is the same when it is read
+//! again.
 #![no_main]
 
 use dbaas_manifest::check::{self, Options};

@@ -1,4 +1,5 @@
-//! Passwords and verifiers: what is accepted is prepared for good, errors repeat nothing, a verifier has one text.
+//! Passwords and verifiers: what is accepted is prepared for good, errors repeat nothing, a verifier has one
+//! text.
 #![no_main]
 
 use dbaas_core::password::Password;
@@ -22,7 +23,8 @@ fuzz_target!(|text: &str| {
             assert!(verifier.verify(&password));
         }
     }
-    // As it comes in a body: text, or JSON of any kind in its place. Syntax errors are serde_json's and quote nothing.
+    // As it comes in a body: text, or JSON of any kind in its place. Syntax errors are serde_json's and quote
+    // nothing.
     for json in [serde_json::to_string(text).unwrap(), text.to_owned()] {
         if let Err(error) = serde_json::from_str::<Password>(&json)
             && let Ok(value) = serde_json::from_str::<serde_json::Value>(&json)

@@ -1,5 +1,5 @@
-//! Query strings with their cursors, filters and durations: nothing panics, what is refused is refused as a query, and a cursor that is accepted
-//! is the one that the server would have written.
+//! Query strings with their cursors, filters and durations: nothing panics, what is refused is refused as a
+//! query, and a cursor that is accepted is the one that the server would have written.
 #![no_main]
 
 use dbaas_http::{ProblemKind, query_for_fuzzing};

@@ -1,5 +1,6 @@
-//! SQL literals and identifiers: any text is one token, which PostgreSQL's lexer reads as that text whatever its settings are. (The lexer here is held to real
-//! servers by dbaas-core/tests/postgres/quoting.rs, which sends them what is rendered.)
+//! SQL literals and identifiers: any text is one token, which PostgreSQL's lexer reads as that text whatever
+//! its settings are. (The lexer here is held to real servers by dbaas-core/tests/postgres/quoting.rs, which
+//! sends them what is rendered.)
 #![no_main]
 
 use dbaas_core::sql::Statement;

@@ -1,5 +1,6 @@
-//! Connection URIs: any name and any host has one way to be written, out of characters that mean nothing to libpq, and comes back when it is decoded. Networks of
-//! `pg_hba.conf`: what is accepted is one word of one line.
+//! Connection URIs: any name and any host has one way to be written, out of characters that mean nothing to
+//! libpq, and comes back when it is decoded. Networks of `pg_hba.conf`: what is accepted is one word of one
+//! line.
 #![no_main]
 
 use dbaas_core::config::{Cidr, HbaRules};

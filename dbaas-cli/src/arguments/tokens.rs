@@ -17,7 +17,8 @@ pub(crate) enum Tokens {
         /// The project that it is for. [default: all of them, as the administrator]
         #[arg(long, value_name = "UUID")]
         project: Option<String>,
-        /// What it allows: *, instance.create, user.*, *.read, secret_value.read. May be given several times. [default: *]
+        /// What it allows: *, instance.create, user.*, *.read, secret_value.read. May be given several times.
+        /// [default: *]
         #[arg(long, value_name = "SCOPE")]
         scope: Vec<String>,
         /// Free text.

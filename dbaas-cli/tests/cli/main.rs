@@ -531,7 +531,8 @@ fn operations(server: &Server) {
     let standby = nodes("standby");
     server.ok(&["switchover", "orders", "--to", &standby, "--wait"]);
     assert_eq!(nodes("primary"), standby);
-    // A primary that serves is not failed over from: that is refused, or, if it was not seen to serve a moment ago, told.
+    // A primary that serves is not failed over from: that is refused, or, if it was not seen to serve a
+    // moment ago, told.
     let failover = server.run(&["failover", "orders", "--wait"]);
     assert!([0, 4].contains(&failover.code), "{failover:?}");
     let told = ["failover_requested", "actions/switchover"];

@@ -1,4 +1,5 @@
-//! What needs no server: help, usage, completions, the manual, the configuration file, and that nobody is there.
+//! What needs no server: help, usage, completions, the manual, the configuration file, and that nobody is
+//! there.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;

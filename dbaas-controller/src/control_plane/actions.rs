@@ -17,7 +17,8 @@ pub(super) struct Noted {
     pub(super) message: String,
 }
 
-/// `serves`: the primary was just seen to serve. Writes the action into the record; a record that is as it was needs no write. The instance is not being deleted.
+/// `serves`: the primary was just seen to serve. Writes the action into the record; a record that is as it
+/// was needs no write. The instance is not being deleted.
 pub(super) fn apply(
     record: &mut InstanceRecord,
     action: &InstanceAction,
@@ -41,7 +42,8 @@ pub(super) fn apply(
         }
         InstanceAction::Stop => {
             record.desired = DesiredState::Stopped;
-            // What was asked of the running instance is moot, and must not happen when it is started some day.
+            // What was asked of the running instance is moot, and must not happen when it is started some
+            // day.
             record.requests = Requests::default();
             Ok(noted("stop_requested", "asked for: stop, data is kept"))
         }
@@ -134,7 +136,8 @@ fn primary_with_standby(record: &InstanceRecord, what: &str) -> Result<NodeId, C
             detail: format!("the instance is still being created; ask for the {what} when it is ACTIVE"),
         });
     };
-    // One that is being removed does for a failover, where there may be no other copy of the data; a switchover has a choice.
+    // One that is being removed does for a failover, where there may be no other copy of the data; a
+    // switchover has a choice.
     let standby_exists = record
         .nodes
         .iter()

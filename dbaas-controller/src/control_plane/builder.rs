@@ -86,8 +86,8 @@ impl ControlPlaneBuilder {
         self
     }
 
-    /// For simulations: jitter and ids (never secrets) come from this seed, and all work is done on the runtime's own threads, so that a
-    /// run on a single thread with a paused clock can be repeated.
+    /// For simulations: jitter and ids (never secrets) come from this seed, and all work is done on the
+    /// runtime's own threads, so that a run on a single thread with a paused clock can be repeated.
     #[cfg(feature = "proof")]
     #[must_use]
     pub fn simulation_seed(mut self, seed: u64) -> Self {
@@ -95,7 +95,8 @@ impl ControlPlaneBuilder {
         self
     }
 
-    /// Adds to the catalogue what the backend can run, and starts the engine. Must be called within a tokio runtime.
+    /// Adds to the catalogue what the backend can run, and starts the engine. Must be called within a tokio
+    /// runtime.
     pub async fn start(self) -> Result<ControlPlane, StartError> {
         let store = self.store.ok_or(StartError::Missing("a store"))?;
         let ports = Arc::new(Ports {

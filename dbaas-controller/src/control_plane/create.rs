@@ -25,8 +25,8 @@ pub(super) trait Creation: Sync {
     /// Within which an idempotency key means one request.
     fn scope(&self) -> String;
 
-    /// Checks the request against other records, and adds to the change what is to be written; the record itself comes
-    /// last. Is called again if one of those records changed in the meantime.
+    /// Checks the request against other records, and adds to the change what is to be written; the record
+    /// itself comes last. Is called again if one of those records changed in the meantime.
     fn prepare(
         &self,
         ports: &Ports,
@@ -112,8 +112,8 @@ impl Inner {
                     Earlier::Made(made) => return Ok(made),
                     Earlier::Nothing(expired) => expired,
                 };
-                // First in the batch: of several calls with one key, those that lose learn that before they learn that
-                // the name is taken.
+                // First in the batch: of several calls with one key, those that lose learn that before they
+                // learn that the name is taken.
                 change = change.put_over(&key.record(id, &self.ports), expired);
             }
             if chosen.is_some()
@@ -146,7 +146,8 @@ impl Inner {
                 },
                 Err(refused) => refused,
             };
-            // The same call may have succeeded between the look at the key and the refusal, and be the reason for it.
+            // The same call may have succeeded between the look at the key and the refusal, and be the reason
+            // for it.
             if let Some(key) = &key
                 && !refused.is_retryable()
                 && let Ok(Earlier::Made(made)) = self.earlier(&creation, key).await
@@ -192,7 +193,8 @@ impl Inner {
         }
     }
 
-    /// The resource that the same request was about, if the key was used before; an error if it was used for another request.
+    /// The resource that the same request was about, if the key was used before; an error if it was used for
+    /// another request.
     pub(super) async fn earlier_use(&self, key: &Key) -> Result<Earlier<Uuid>, ControlError> {
         let ports = &self.ports;
         let found = ports.repository.load::<IdempotencyRecord>(key.id).await;

@@ -20,7 +20,8 @@ use crate::ports::Ports;
 use crate::view::Element;
 
 impl ControlPlane {
-    /// What applying the manifest would do. Everything that is wrong with it is told at once, and nothing is written.
+    /// What applying the manifest would do. Everything that is wrong with it is told at once, and nothing is
+    /// written.
     pub async fn plan_manifest(
         &self,
         request: ManifestRequest,
@@ -30,10 +31,12 @@ impl ControlPlane {
         Ok(prepared.shown())
     }
 
-    /// Applies a manifest, and returns when everything that it declares is there. Applied again it changes nothing.
+    /// Applies a manifest, and returns when everything that it declares is there. Applied again it changes
+    /// nothing.
     ///
-    /// When it fails half-way, what was made stays and is the element's; applying it again goes on. When it is cut short, because this
-    /// process ends or the caller goes away, the control plane that acts goes on by itself.
+    /// When it fails half-way, what was made stays and is the element's; applying it again goes on. When it
+    /// is cut short, because this process ends or the caller goes away, the control plane that acts goes on
+    /// by itself.
     pub async fn apply_manifest(
         &self,
         request: ManifestRequest,
@@ -45,8 +48,8 @@ impl ControlPlane {
         Ok((self.element(id).await?, shown))
     }
 
-    /// Begins to apply a manifest, and returns as soon as that is written down. How far it is, the element's status says and,
-    /// step by step, its events.
+    /// Begins to apply a manifest, and returns as soon as that is written down. How far it is, the element's
+    /// status says and, step by step, its events.
     pub async fn begin_apply(
         &self,
         request: ManifestRequest,
@@ -68,8 +71,8 @@ impl ControlPlane {
         Ok((self.element(id).await?, shown))
     }
 
-    /// Deletes everything that an element made, and the element. Refused while another element needs it, and, unless that is
-    /// allowed, while it has instances or databases. Returns when everything is gone.
+    /// Deletes everything that an element made, and the element. Refused while another element needs it, and,
+    /// unless that is allowed, while it has instances or databases. Returns when everything is gone.
     pub async fn uninstall_element(&self, id: Uuid, options: ApplyOptions) -> Result<(), ControlError> {
         let begun = self.begin_removal(id, options).await?;
         self.finish_removal(begun).await

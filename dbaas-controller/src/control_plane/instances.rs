@@ -89,8 +89,8 @@ impl ControlPlane {
 
     /// Does something with an instance, once.
     ///
-    /// An [`InstanceAction`](crate::request::InstanceAction) will do where neither a version is expected nor the call is to be safe to
-    /// repeat.
+    /// An [`InstanceAction`](crate::request::InstanceAction) will do where neither a version is expected nor
+    /// the call is to be safe to repeat.
     pub async fn act_on_instance(
         &self,
         id: InstanceId,
@@ -113,8 +113,8 @@ impl ControlPlane {
         Ok(self.shown(self.inner.change_instance(id, asked, apply).await?))
     }
 
-    /// Deletes an instance with its databases, users and data. Returns as soon as that is written down, and also when it was
-    /// before; [`ControlError::NotFound`] when it is gone.
+    /// Deletes an instance with its databases, users and data. Returns as soon as that is written down, and
+    /// also when it was before; [`ControlError::NotFound`] when it is gone.
     pub async fn delete_instance(
         &self,
         id: InstanceId,
@@ -154,7 +154,8 @@ struct Asked {
 }
 
 impl Inner {
-    /// Changes what is asked of an instance. `apply` is called again with what is read if another write came first.
+    /// Changes what is asked of an instance. `apply` is called again with what is read if another write came
+    /// first.
     async fn change_instance(
         &self,
         id: InstanceId,
@@ -208,7 +209,8 @@ impl Inner {
         let mut record = read.record.clone();
         let noted = apply(&mut record, new_version, now)?;
         if record == read.record {
-            // A key is used up also by a call that finds everything done: repeated later, it must not do anything then.
+            // A key is used up also by a call that finds everything done: repeated later, it must not do
+            // anything then.
             if asked.key.is_none() {
                 return Ok(Some(read));
             }

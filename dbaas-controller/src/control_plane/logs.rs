@@ -16,8 +16,8 @@ const LOG_BYTES_MAX: usize = 512 * 1024;
 const DEADLINE: Duration = Duration::from_secs(15);
 
 impl ControlPlane {
-    /// The last lines of what a node's PostgreSQL wrote, oldest first: at most so many, and at most 512 kB. Passwords in statements,
-    /// connection strings and hashes are left out, see [`dbaas_core::redact`].
+    /// The last lines of what a node's PostgreSQL wrote, oldest first: at most so many, and at most 512 kB.
+    /// Passwords in statements, connection strings and hashes are left out, see [`dbaas_core::redact`].
     pub async fn node_log(
         &self,
         instance: InstanceId,
@@ -61,7 +61,8 @@ fn unreadable(why: &str) -> ControlError {
     }
 }
 
-/// The lines, without secrets. What the first lines go on with is not there, and may be the rest of a statement with a secret.
+/// The lines, without secrets. What the first lines go on with is not there, and may be the rest of a
+/// statement with a secret.
 fn shown(text: &str) -> Vec<String> {
     let mut from = text.len().saturating_sub(LOG_BYTES_MAX);
     if from > 0 {

@@ -45,7 +45,8 @@ impl ControlPlane {
         opened(self.ports(), id, &read.record.sealed)
     }
 
-    /// The text of a manifest for somebody who asked for it. That it was read, and by whom, is written to the event log first.
+    /// The text of a manifest for somebody who asked for it. That it was read, and by whom, is written to the
+    /// event log first.
     pub async fn read_manifest_text(&self, id: Uuid, by: &str) -> Result<Secret, ControlError> {
         let read = self.inner.load_kept::<ManifestRecord>(id).await?;
         let ports = self.ports();

@@ -145,9 +145,9 @@ async fn removed_version(
     found.map_err(|error| ports.store_error(error))
 }
 
-/// Adds to the catalogue what the backend can run and the catalogue lacks. Versions that are there are left as they are, and
-/// those that an administrator removed stay away. A backend that cannot be asked now is not an error: what the catalogue has
-/// goes on.
+/// Adds to the catalogue what the backend can run and the catalogue lacks. Versions that are there are left
+/// as they are, and those that an administrator removed stay away. A backend that cannot be asked now is not
+/// an error: what the catalogue has goes on.
 pub(crate) async fn sync_catalogue(ports: &Ports) -> Result<(), ControlError> {
     let asked = tokio::time::timeout(VERSIONS_TIMEOUT, ports.infrastructure.versions()).await;
     let mut available = match asked {

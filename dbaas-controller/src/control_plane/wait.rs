@@ -14,9 +14,9 @@ use crate::error::ControlError;
 use crate::view::{Database, Instance, User};
 
 impl ControlPlane {
-    /// Waits until the instance is in a state. ACTIVE and ERROR count only if they are about the newest request. The wait
-    /// ends after `timeout` (10 minutes at most) with [`ControlError::Deadline`], or with [`ControlError::NotFound`] when the
-    /// instance is gone.
+    /// Waits until the instance is in a state. ACTIVE and ERROR count only if they are about the newest
+    /// request. The wait ends after `timeout` (10 minutes at most) with [`ControlError::Deadline`], or with
+    /// [`ControlError::NotFound`] when the instance is gone.
     pub async fn wait_for_instance(
         &self,
         id: InstanceId,
@@ -119,8 +119,8 @@ impl Wait {
         Instant::now() >= self.until
     }
 
-    /// Returns when the instance may have changed: on a hint about it, or when hints were missed, or after the poll interval;
-    /// never after the deadline.
+    /// Returns when the instance may have changed: on a hint about it, or when hints were missed, or after
+    /// the poll interval; never after the deadline.
     async fn next_look(&mut self) {
         let look_at = self.until.min(Instant::now() + self.poll);
         // Ends at `look_at`, whatever comes in.

@@ -1,4 +1,5 @@
-//! Carrying a plan out: resources in bounded parallel, each after what it refers to, through the same calls as everybody's.
+//! Carrying a plan out: resources in bounded parallel, each after what it refers to, through the same calls
+//! as everybody's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -59,7 +60,8 @@ impl Apply<'_> {
             .collect();
         let (mut done, mut failed): (BTreeSet<Key>, Option<ControlError>) = (BTreeSet::new(), None);
         let mut running = FuturesUnordered::new();
-        // Ends: each round ends one of the resources, and what waits has its needs met by what comes before it.
+        // Ends: each round ends one of the resources, and what waits has its needs met by what comes before
+        // it.
         loop {
             if failed.is_none() {
                 waiting.retain(|(resource, needs)| {
@@ -337,7 +339,8 @@ impl Apply<'_> {
             .ok_or_else(missing)
     }
 
-    /// Fills in what cannot be read: whether a user has the password, and which of two versions with one name is meant.
+    /// Fills in what cannot be read: whether a user has the password, and which of two versions with one name
+    /// is meant.
     async fn settle(&self, key: &Key, values: &Values, current: &mut Actual) -> Result<(), ControlError> {
         settle(self.plane, self.world, key, values, current).await
     }
@@ -564,7 +567,8 @@ impl Apply<'_> {
     }
 }
 
-/// The change from some parameters or labels to others: those that a manifest does not say any more are taken back.
+/// The change from some parameters or labels to others: those that a manifest does not say any more are taken
+/// back.
 fn replaced<'a>(
     there: impl Iterator<Item = (&'a str, &'a str)>,
     wanted: impl Iterator<Item = (&'a str, &'a str)>,

@@ -208,7 +208,8 @@ impl World {
         self.majors.get(&id).copied()
     }
 
-    /// Whether two versions of the catalogue have one symbolic name: an instance that has one of them keeps it.
+    /// Whether two versions of the catalogue have one symbolic name: an instance that has one of them keeps
+    /// it.
     pub(crate) fn is_same_symbol(&self, one: &Json, other: &Json) -> bool {
         let symbol = |id: &Json| {
             let id = Uuid::try_parse(id.as_str()?).ok()?;

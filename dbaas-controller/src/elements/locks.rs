@@ -1,7 +1,8 @@
 //! Who applies what: one change of an element at a time, of all control planes on one store.
 //!
-//! Within a control plane by a set in memory; between control planes by a lease of the store, which is renewed while the change goes on. A
-//! control plane that dies lets it run out. What goes on by itself after it was cut short yields to what somebody asks for.
+//! Within a control plane by a set in memory; between control planes by a lease of the store, which is
+//! renewed while the change goes on. A control plane that dies lets it run out. What goes on by itself after
+//! it was cut short yields to what somebody asks for.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ type Name = (ProjectId, String);
 /// For how long what was asked for waits for what yields to it.
 const YIELDS_WITHIN: Duration = Duration::from_secs(10);
 
-/// The elements that are being changed, each by something that somebody asked for, or by something that yields when it is told to.
+/// The elements that are being changed, each by something that somebody asked for, or by something that
+/// yields when it is told to.
 #[derive(Clone, Default)]
 pub(crate) struct ElementLocks(Arc<Mutex<HashMap<Name, Option<Arc<Notify>>>>>);
 
@@ -40,8 +42,8 @@ struct Here {
 }
 
 impl ElementLocks {
-    /// Takes an element, unless somebody else changes it. `holder` is who this control plane is among those on its store; who gives `yields` ends when that
-    /// is notified.
+    /// Takes an element, unless somebody else changes it. `holder` is who this control plane is among those
+    /// on its store; who gives `yields` ends when that is notified.
     pub(crate) async fn take(
         &self,
         ports: &Arc<Ports>,
@@ -111,7 +113,8 @@ impl ElementLocks {
 }
 
 impl ElementLock {
-    /// Gives it back at once. One that is only dropped runs out for other control planes, and is free for this one.
+    /// Gives it back at once. One that is only dropped runs out for other control planes, and is free for
+    /// this one.
     pub(crate) async fn give_back(self, ports: &Ports) {
         self.renewal.abort();
         if let Err(error) = ports.repository.store().release_lease(&self.lease).await {
@@ -150,7 +153,8 @@ async fn acquire(ports: &Ports, name: &str, holder: &str) -> Result<Option<Lease
     Ok(taken.ok().map(|lease| lease.token))
 }
 
-/// Keeps the lease, until it is aborted. Where it cannot be kept the change goes on: two that make the same make nothing twice.
+/// Keeps the lease, until it is aborted. Where it cannot be kept the change goes on: two that make the same
+/// make nothing twice.
 async fn renew(ports: Arc<Ports>, name: String, holder: String) {
     let every = (ports.settings.lease_ttl / 3).max(Duration::from_millis(10));
     loop {

@@ -24,7 +24,8 @@ use crate::ports::Ports;
 mod drop;
 mod extensions;
 
-/// How long, and how often, a server that is just being started is asked for its first login. A user waits for it.
+/// How long, and how often, a server that is just being started is asked for its first login. A user waits
+/// for it.
 const FIRST_LOGIN_PATIENCE: Duration = Duration::from_millis(500);
 const FIRST_LOGIN_EVERY: Duration = Duration::from_millis(2);
 /// How long a look may take that is made for the sake of its login.
@@ -59,7 +60,8 @@ pub(super) enum Done {
 pub(super) struct ActionError {
     message: String,
     outcome: Outcome,
-    /// The same may succeed at once, and nothing of what was asked for is wrong: no login came about in time, say.
+    /// The same may succeed at once, and nothing of what was asked for is wrong: no login came about in time,
+    /// say.
     passing: bool,
 }
 
@@ -69,7 +71,8 @@ impl ActionError {
         self.outcome
     }
 
-    /// Whether it says something of a user or database after this many failures in a row before it: a login that a busy machine gives too late does not.
+    /// Whether it says something of a user or database after this many failures in a row before it: a login
+    /// that a busy machine gives too late does not.
     pub(super) fn is_telling(&self, failures: u32) -> bool {
         !self.passing || failures >= PASSING_FAILURES
     }
@@ -106,7 +109,8 @@ pub(super) fn failed(message: impl Into<String>) -> ActionError {
     }
 }
 
-/// Two actions with the same key are never performed at the same time, and a failure of one holds the next one off.
+/// Two actions with the same key are never performed at the same time, and a failure of one holds the next
+/// one off.
 pub(super) fn key(action: &Action) -> String {
     let node = action.node();
     let name = action.kind();
@@ -378,7 +382,8 @@ impl Stage {
         Ok(self.ports.sql.run(&target, script).await?)
     }
 
-    /// The first login to a new cluster: with our own password, or with the one that its data directory was made with.
+    /// The first login to a new cluster: with our own password, or with the one that its data directory was
+    /// made with.
     async fn bootstrap(&self, node: NodeId, slots: &[String]) -> Result<(), ActionError> {
         let iterations = self.ports.settings.scram_iterations;
         let admin = verifier(&self.ports, &self.credentials.admin, iterations).await?;
@@ -393,7 +398,8 @@ impl Stage {
             .observation
             .infra(node)
             .and_then(|n| n.bootstrap_password.clone());
-        // The data directory's own first, then ours: it was changed already by an attempt whose answer was lost.
+        // The data directory's own first, then ours: it was changed already by an attempt whose answer was
+        // lost.
         let mut tries = Vec::new();
         tries.extend(first.map(|password| (target(&endpoint, &password), &own_password)));
         tries.push((ours.clone(), &roles));
@@ -403,7 +409,8 @@ impl Stage {
             match self.ports.sql.run(target, script).await {
                 Ok(_) if others.is_empty() => return Ok(()),
                 Ok(_) => {
-                    // Whoever looks next logs in with the new password, which takes as long as making the roles.
+                    // Whoever looks next logs in with the new password, which takes as long as making the
+                    // roles.
                     let login = command::observe_node(FIRST_LOOK_MS);
                     let roles = self.ports.sql.run(target, &roles);
                     let (roles, _) = tokio::join!(roles, self.ports.sql.run(&ours, &login));

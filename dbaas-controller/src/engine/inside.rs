@@ -1,4 +1,5 @@
-//! Looking into databases, and for what locks people out: only where there is something to look after, and rarely.
+//! Looking into databases, and for what locks people out: only where there is something to look after, and
+//! rarely.
 
 use std::collections::BTreeMap;
 
@@ -77,8 +78,8 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// Databases with something to look after inside, whose time has come (the others' comes in the next rounds), and repairs that were asked
-    /// for.
+    /// Databases with something to look after inside, whose time has come (the others' comes in the next
+    /// rounds), and repairs that were asked for.
     pub(super) fn now(memory: &mut InstanceMemory, loaded: &Loaded, now: Steady, interval_ms: u64) -> Self {
         let records = loaded.databases.iter().map(|database| &database.record);
         let looked_after: Vec<_> = records

@@ -1,5 +1,5 @@
-//! What the engine remembers of an instance between passes. Nothing of it is needed after a crash. For how long things have been as they are is the failure
-//! detector's to remember (`dbaas_core::detector`).
+//! What the engine remembers of an instance between passes. Nothing of it is needed after a crash. For how
+//! long things have been as they are is the failure detector's to remember (`dbaas_core::detector`).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -57,8 +57,9 @@ pub(super) struct ActionMemory {
 }
 
 impl ActionMemory {
-    /// It was done. An error, for people, if it was done before and is asked for all the same: it has no effect, or somebody undoes it. The look that asked for
-    /// it the second time may have begun before it was done, so that the third time is the first that counts.
+    /// It was done. An error, for people, if it was done before and is asked for all the same: it has no
+    /// effect, or somebody undoes it. The look that asked for it the second time may have begun before it was
+    /// done, so that the third time is the first that counts.
     pub(super) fn done(&mut self, action: &Action) -> Result<(), String> {
         let before = self.done.take().filter(|(done, _)| done == action);
         let times = before.map_or(0, |(_, times)| times).saturating_add(1);
@@ -83,7 +84,8 @@ impl InstanceMemory {
     pub(super) fn fresh_events(&mut self, now: Steady, events: &[PlannedEvent]) -> Vec<PlannedEvent> {
         let mut fresh = Vec::new();
         for event in events {
-            // A state that was come back to is news, however soon: else the log would end with the one before.
+            // A state that was come back to is news, however soon: else the log would end with the one
+            // before.
             let same = |old: &PlannedEvent| match event.kind.state_of() {
                 Some(of) => old.kind.state_of() == Some(of),
                 None => old == event,
@@ -112,7 +114,8 @@ impl InstanceMemory {
             .is_none_or(|memory| !memory.running && memory.backoff.left_ms(now) == 0)
     }
 
-    /// Roles and databases were looked at, and these actions are asked for: whatever else was done has had its effect.
+    /// Roles and databases were looked at, and these actions are asked for: whatever else was done has had
+    /// its effect.
     pub(super) fn effects_seen(&mut self, asked_for: &[Action]) {
         for memory in self.actions.values_mut().filter(|memory| !memory.running) {
             memory.done.take_if(|(done, _)| !asked_for.contains(done));

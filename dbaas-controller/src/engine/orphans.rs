@@ -1,5 +1,5 @@
-//! Nodes of instances that the store does not know: a store that was lost, or restored from an old copy, leaves them behind. They hold
-//! somebody's data, so they are reported and left alone.
+//! Nodes of instances that the store does not know: a store that was lost, or restored from an old copy,
+//! leaves them behind. They hold somebody's data, so they are reported and left alone.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What was found so far.
 #[derive(Debug, Default)]
 pub(super) struct Orphans {
-    /// Seen the last time. One that is seen once may belong to an instance that was deleted between two questions.
+    /// Seen the last time. One that is seen once may belong to an instance that was deleted between two
+    /// questions.
     suspected: BTreeSet<(InstanceId, NodeId)>,
     /// Told of, and still there.
     told: BTreeSet<(InstanceId, NodeId)>,

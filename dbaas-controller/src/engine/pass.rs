@@ -190,7 +190,8 @@ impl Engine {
         }
     }
 
-    /// The instance's credentials. A new instance gets some; they are written down with the first decision about it, before anything uses them.
+    /// The instance's credentials. A new instance gets some; they are written down with the first decision
+    /// about it, before anything uses them.
     fn credentials(&self, record: &mut InstanceRecord) -> Result<Credentials, UnsealError> {
         let sealer = self.ports.sealer.as_ref();
         if !record.sealed_credentials.is_empty() {
@@ -244,7 +245,8 @@ impl Engine {
             self.ports.hint(id);
             return Ok(None);
         }
-        // What is done was decided on this record: it must still be the one. What is taken over is written down before it is acted upon.
+        // What is done was decided on this record: it must still be the one. What is taken over is written
+        // down before it is acted upon.
         let record = plan.record.as_ref().unwrap_or(&loaded.instance.record).clone();
         let (mut change, instance) = change.observe(record, &loaded.instance);
         for gone in &plan.gone {
@@ -277,8 +279,8 @@ impl Engine {
         settle(&mut loaded.users, users, &versions);
         settle(&mut loaded.databases, databases, &versions);
         let kept = loaded.clone();
-        // A request that came in meanwhile has set `loaded` to nothing; what was just written is older than it only if the commit
-        // had failed. So it is the newest.
+        // A request that came in meanwhile has set `loaded` to nothing; what was just written is older than
+        // it only if the commit had failed. So it is the newest.
         self.with_memory(id, |m| {
             if m.loaded.is_some() {
                 m.loaded = Some(kept);
@@ -288,7 +290,8 @@ impl Engine {
         Ok(Some(loaded))
     }
 
-    /// Tries what a client gets, if that is due. Apart from the pass: a trial that hangs keeps no look waiting.
+    /// Tries what a client gets, if that is due. Apart from the pass: a trial that hangs keeps no look
+    /// waiting.
     fn try_service(
         self: &Arc<Self>,
         id: InstanceId,

@@ -1,5 +1,5 @@
-//! The work queue: which instance is to be looked at next. One pass per instance at a time; a bound on passes at the same time; an
-//! instance that is woken while its pass runs gets another one right after.
+//! The work queue: which instance is to be looked at next. One pass per instance at a time; a bound on passes
+//! at the same time; an instance that is woken while its pass runs gets another one right after.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -113,7 +113,8 @@ impl Queue {
         let State { entries, due } = &mut *state;
         let Some(entry) = entries.get_mut(&id) else { return };
         match again_after {
-            // A wake-up during the last pass may be a new instance's with the same id only in theory; it is looked at once more.
+            // A wake-up during the last pass may be a new instance's with the same id only in theory; it is
+            // looked at once more.
             None if !entry.woken => {
                 entries.remove(&id);
             }

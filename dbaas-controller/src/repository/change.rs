@@ -48,7 +48,8 @@ impl Change {
         self.put(record, Precondition::DoesNotExist)
     }
 
-    /// Writes what a caller asks for by changing the record that was read. What the engine writes is left alone.
+    /// Writes what a caller asks for by changing the record that was read. What the engine writes is left
+    /// alone.
     #[must_use]
     pub(crate) fn ask<R: Record>(mut self, record: &R, read: &Versioned<R>) -> Self {
         match record::document(record, record.asked(read)) {
@@ -58,7 +59,8 @@ impl Change {
         self
     }
 
-    /// Writes what the engine decided and saw: only what differs of it, and only if all is as it was read. Says what the record is then.
+    /// Writes what the engine decided and saw: only what differs of it, and only if all is as it was read.
+    /// Says what the record is then.
     pub(crate) fn observe<R: Record>(mut self, record: R, read: &Versioned<R>) -> (Self, Observed<R>) {
         self = self.require(read);
         let id = record.uuid();
@@ -231,7 +233,8 @@ impl Change {
         self
     }
 
-    /// Removes an instance with what it holds. Refused (`Referenced`) if a database or a user came in between: read again.
+    /// Removes an instance with what it holds. Refused (`Referenced`) if a database or a user came in
+    /// between: read again.
     #[must_use]
     pub(crate) fn remove_instance(
         mut self,

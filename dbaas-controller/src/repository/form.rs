@@ -1,6 +1,7 @@
 //! The form of what is kept: which one the store has, and how one of an earlier release is rewritten.
 //!
-//! * 1: an instance, a user, a database is one document, which callers and the engine both write. There is no note of the form.
+//! * 1: an instance, a user, a database is one document, which callers and the engine both write. There is no
+//!   note of the form.
 //! * 2: each of them is three ([`super::split`]).
 
 use dbaas_core::database::DatabaseRecord;
@@ -33,7 +34,8 @@ impl Record for FormNote {
 }
 
 impl Repository {
-    /// Brings the store to the present form, in one transaction. A store of a newer release is refused, and not touched.
+    /// Brings the store to the present form, in one transaction. A store of a newer release is refused, and
+    /// not touched.
     pub(crate) async fn migrate(&self) -> Result<(), StoreError> {
         let mut refused = None;
         for _ in 0..TRIES {

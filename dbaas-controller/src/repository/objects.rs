@@ -309,7 +309,8 @@ pub(super) struct DatabaseDecisions {
     former_owners: Vec<UserId>,
     /// The access that was taken over: who has less when other access is asked for loses something.
     access: Access,
-    /// The extensions that were taken over: what is not asked for any more is to go. Not what was seen of them.
+    /// The extensions that were taken over: what is not asked for any more is to go. Not what was seen of
+    /// them.
     #[serde(default)]
     extensions: Extensions,
 }

@@ -13,7 +13,8 @@ pub(crate) struct Part {
     pub(super) body: Arc<Json>,
 }
 
-/// A record's documents: what was asked for, and what the engine wrote beside it. A part that is not there was not written yet.
+/// A record's documents: what was asked for, and what the engine wrote beside it. A part that is not there
+/// was not written yet.
 #[derive(Clone, PartialEq, Default)]
 pub(crate) struct Parts {
     first: Arc<Json>,
@@ -82,7 +83,8 @@ impl Parts {
         }
     }
 
-    /// The engine's writes up to here: greater after each of them. `None`: it writes nothing beside the first document.
+    /// The engine's writes up to here: greater after each of them. `None`: it writes nothing beside the first
+    /// document.
     pub(crate) fn observed(&self) -> Option<u64> {
         if self.others.is_empty() {
             return None;

@@ -15,12 +15,14 @@ use uuid::Uuid;
 use super::parts::Parts;
 use crate::repository::Versioned;
 
-/// A record that has a document of its own, or several: the first is what callers asked for, and the others are the engine's.
+/// A record that has a document of its own, or several: the first is what callers asked for, and the others
+/// are the engine's.
 pub(crate) trait Record: Serialize + DeserializeOwned {
     /// The kind of its first document.
     const KIND: Kind;
 
-    /// The kinds of the documents that only the engine writes. They have the record's id, and are made by the engine.
+    /// The kinds of the documents that only the engine writes. They have the record's id, and are made by the
+    /// engine.
     const PARTS: &'static [Kind] = &[];
 
     /// Its id.
@@ -66,7 +68,8 @@ pub(crate) trait Record: Serialize + DeserializeOwned {
         Ok(Vec::new())
     }
 
-    /// The record from its documents. The engine's are not there until it has seen the record for the first time.
+    /// The record from its documents. The engine's are not there until it has seen the record for the first
+    /// time.
     fn compose(first: &Json, _parts: &[Option<&Json>]) -> Result<Self, JsonError> {
         Self::deserialize(first)
     }
@@ -132,7 +135,8 @@ pub(crate) struct IdempotencyRecord {
 }
 
 impl IdempotencyRecord {
-    /// The id of the record of a key. Keys of different scopes (a project's instances, an instance's users) are different keys.
+    /// The id of the record of a key. Keys of different scopes (a project's instances, an instance's users)
+    /// are different keys.
     pub(crate) fn id_of(scope: &str, key: &str) -> Uuid {
         id_from(&["idempotency", scope, key])
     }
@@ -216,7 +220,8 @@ pub(super) fn decode<R: Record>(
     compose(document.key, version, Parts::read(document.body, parts))
 }
 
-/// The record that these documents are. The decoder's own message is not passed on: it may quote what it could not read.
+/// The record that these documents are. The decoder's own message is not passed on: it may quote what it
+/// could not read.
 pub(super) fn compose<R: Record>(
     key: DocumentKey,
     version: DocumentVersion,

@@ -1,8 +1,9 @@
 //! Records in three documents: what callers ask for, what the engine decided, and what is true.
 //!
-//! *Intent* is the callers' alone, *decisions* and *status* are the engine's alone, so that neither ever undoes what the other wrote. Each change of
-//! an intent has a number, its generation. Decisions name the generation that they took over. Whoever reads a record in between sees it as it is to
-//! become: [`Split::join`] adds to it what was asked for since.
+//! *Intent* is the callers' alone, *decisions* and *status* are the engine's alone, so that neither ever
+//! undoes what the other wrote. Each change of an intent has a number, its generation. Decisions name the
+//! generation that they took over. Whoever reads a record in between sees it as it is to become:
+//! [`Split::join`] adds to it what was asked for since.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -45,7 +46,8 @@ impl<T: Clone + PartialEq> Asked<T> {
     }
 }
 
-/// What callers are told of a change until the engine has taken it over: `new` if it is news, else what they were told before.
+/// What callers are told of a change until the engine has taken it over: `new` if it is news, else what they
+/// were told before.
 pub(super) fn said(before: Option<String>, read: &str, new: &str, is_taken: bool) -> Option<String> {
     match (new == read, is_taken) {
         (false, _) => Some(new.to_owned()),

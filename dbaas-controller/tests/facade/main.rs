@@ -1,5 +1,6 @@
-//! Random calls of the façade, good ones and bad ones, beside a small model of what has to be seen; the engine works behind it on a simulated
-//! backend all the while. A sequence that fails is made as short as it can be and shown.
+//! Random calls of the façade, good ones and bad ones, beside a small model of what has to be seen; the
+//! engine works behind it on a simulated backend all the while. A sequence that fails is made as short as it
+//! can be and shown.
 //!
 //! `FACADE_SEED` decides what comes, `FACADE_CASES` how many sequences there are.
 

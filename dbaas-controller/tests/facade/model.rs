@@ -1,4 +1,5 @@
-//! What was asked for and accepted: the reference that the façade is held to. It knows things by the order in which they were made, not by ids.
+//! What was asked for and accepted: the reference that the façade is held to. It knows things by the order in
+//! which they were made, not by ids.
 
 use std::collections::BTreeMap;
 
@@ -56,7 +57,8 @@ pub(crate) struct Met {
     pub(crate) owner: Option<Handle>,
     /// Any of these has to be the answer; empty: it has to be accepted.
     pub(crate) refusals: Vec<Refusal>,
-    /// Something that is on its way out stands in the way: it may be refused for some time, and then not any more.
+    /// Something that is on its way out stands in the way: it may be refused for some time, and then not any
+    /// more.
     pub(crate) for_some_time: bool,
     /// What the new description is.
     pub(crate) description: String,

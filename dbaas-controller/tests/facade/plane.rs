@@ -108,7 +108,8 @@ impl StateMachineTest for Facade {
     }
 }
 
-/// Whether an answer is one of those that it has to be. What is refused only as long as something else leaves is `None`: ask again.
+/// Whether an answer is one of those that it has to be. What is refused only as long as something else leaves
+/// is `None`: ask again.
 fn judge<T: std::fmt::Debug>(call: &Call, met: &Met, answer: Result<T, ControlError>) -> Option<Option<T>> {
     let error = match answer {
         Ok(done) => {

@@ -1,8 +1,9 @@
 //! Scripts that give and take access to a database: run inside of it.
 //!
-//! They run no code of a tenant's: GRANT, REVOKE, SET ROLE and ALTER DEFAULT PRIVILEGES call no function, and looking reads PostgreSQL's own
-//! catalogues with PostgreSQL's own operators. `SET ROLE` takes over no setting of the role. What they lock (rows of the catalogues, shared
-//! objects, from PostgreSQL 18 on a table against DDL) is waited for 100 ms at most.
+//! They run no code of a tenant's: GRANT, REVOKE, SET ROLE and ALTER DEFAULT PRIVILEGES call no function, and
+//! looking reads PostgreSQL's own catalogues with PostgreSQL's own operators. `SET ROLE` takes over no
+//! setting of the role. What they lock (rows of the catalogues, shared objects, from PostgreSQL 18 on a table
+//! against DDL) is waited for 100 ms at most.
 
 use uuid::Uuid;
 
@@ -42,8 +43,8 @@ pub fn observe_inside(id: Uuid, taken_back: &[&UserName]) -> Script {
         .within_ms(1_000, 10_000)
 }
 
-/// Which objects a level lacks something on. A relation that is being dropped answers NULL and is not listed, nor is anything of a level
-/// whose role does not exist.
+/// Which objects a level lacks something on. A relation that is being dropped answers NULL and is not listed,
+/// nor is anything of a level whose role does not exist.
 const INSIDE: &str = ")), \
     one AS MATERIALIZED (SELECT d.oid AS db, datacl, datdba, \
         (SELECT oid FROM levels WHERE level = 'read') AS r, (SELECT oid FROM levels WHERE level = 'write') AS w, \
@@ -205,7 +206,8 @@ pub fn change_access(name: &DatabaseName, id: Uuid, oid: u32, change: &AccessCha
             });
         scripts.push(script);
     }
-    // What is locked comes last and alone, so that it holds up nothing else: from PostgreSQL 18 on GRANT waits for a table's lock.
+    // What is locked comes last and alone, so that it holds up nothing else: from PostgreSQL 18 on GRANT
+    // waits for a table's lock.
     let (free, locked): (Vec<_>, Vec<_>) = change.objects.iter().partition(|found| !found.locked);
     for objects in free.chunks(GRANTED_AT_ONCE).chain(locked.chunks(1)) {
         let script = objects.iter().fold(guarded("grant_access"), |script, found| {
@@ -245,7 +247,8 @@ fn prepare(script: Script, name: &DatabaseName, id: Uuid) -> Script {
         .step(on_database("GRANT CREATE", &owner))
 }
 
-/// Makes the roles of a database's levels, those that are not there. Not inside of the database: nothing of a procedural language runs there.
+/// Makes the roles of a database's levels, those that are not there. Not inside of the database: nothing of a
+/// procedural language runs there.
 pub fn create_access_roles(id: Uuid) -> Script {
     let script = Script::new("create_access_roles")
         .in_transaction()
@@ -300,7 +303,8 @@ fn on(privilege: Statement, object: &ObjectName, database: &DatabaseName) -> Sta
     }
 }
 
-/// Drops the roles of the levels of a database that is gone. Refused by PostgreSQL while anything depends on one.
+/// Drops the roles of the levels of a database that is gone. Refused by PostgreSQL while anything depends on
+/// one.
 pub fn drop_access_roles(id: Uuid) -> Script {
     let script = Script::new("drop_access_roles").within_ms(1_000, 5_000);
     AccessLevel::ALL.iter().rev().fold(script, |script, level| {

@@ -1,12 +1,15 @@
 //! Scripts that make, update and drop extensions: run inside of a database.
 //!
-//! The script of a trusted extension runs with the rights of the bootstrap superuser, in a `search_path` of the extension's schema and those of the
-//! extensions that it needs. Whoever can make objects there beforehand can have the script replace or call them (CVE-2020-14350,
-//! CVE-2022-2625). So each script runs in a schema that is made for it, in the same transaction: nobody else has ever seen
-//! it. The extension is then moved to where people look for it, which runs nothing. For an update it is moved into such a schema first, and back
-//! afterwards. Where that cannot be done ([`ExtensionPlace::Fixed`], `needs`) nothing is done.
+//! The script of a trusted extension runs with the rights of the bootstrap superuser, in a `search_path` of
+//! the extension's schema and those of the extensions that it needs. Whoever can make objects there
+//! beforehand can have the script replace or call them (CVE-2020-14350, CVE-2022-2625). So each script runs
+//! in a schema that is made for it, in the same transaction: nobody else has ever seen it. The extension is
+//! then moved to where people look for it, which runs nothing. For an update it is moved into such a schema
+//! first, and back afterwards. Where that cannot be done ([`ExtensionPlace::Fixed`], `needs`) nothing is
+//! done.
 //!
-//! `CREATE EXTENSION` and its kin run as the tenant's role (`SET LOCAL ROLE`), so that PostgreSQL decides what is trusted, and the tenant's is what they make.
+//! `CREATE EXTENSION` and its kin run as the tenant's role (`SET LOCAL ROLE`), so that PostgreSQL decides
+//! what is trusted, and the tenant's is what they make.
 
 use crate::extension::ExtensionName;
 use crate::object_change::{ExtensionChange, RoleRef};
@@ -19,7 +22,8 @@ use super::register::in_database;
 use super::release::LOCK_WAIT_MS;
 use super::{UnreadableAnswer, single_value};
 
-/// The schema that is there while a script runs. A tenant's of this name is never touched: nothing is done then.
+/// The schema that is there while a script runs. A tenant's of this name is never touched: nothing is done
+/// then.
 const SCHEMA: &str = "dbaas_extension";
 /// Where an extension is found without further ado.
 const PUBLIC: &str = "public";
@@ -28,7 +32,8 @@ const CATALOG: &str = "pg_catalog";
 /// How many of the objects that hold something up are named.
 const NAMED_AT_MOST: i64 = 5;
 
-/// Looks for extensions in a database, and for what the server offers of them. `going`: what depends on those is of interest.
+/// Looks for extensions in a database, and for what the server offers of them. `going`: what depends on those
+/// is of interest.
 pub fn observe_extensions<'a>(
     wanted: impl IntoIterator<Item = &'a ExtensionName>,
     going: &[ExtensionName],
@@ -61,7 +66,8 @@ pub fn observe_extensions<'a>(
         .within_ms(1_000, 10_000)
 }
 
-/// The members that a tenant has added are those that `pg_shdepend` knows an owner of: the bootstrap superuser's are not in it.
+/// The members that a tenant has added are those that `pg_shdepend` knows an owner of: the bootstrap
+/// superuser's are not in it.
 const LOOK: &str = ") \
     SELECT coalesce(json_agg(json_build_object('name', w.name, 'available', v.version, 'trusted', coalesce(v.trusted, false), \
         'place', CASE WHEN v.relocatable THEN 'any' WHEN v.schema = 'pg_catalog' THEN 'catalog' ELSE 'fixed' END, \
@@ -74,7 +80,8 @@ const LOOK: &str = ") \
                     AND o.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
                 WHERE m.refclassid = 'pg_extension'::regclass AND m.refobjid = e.oid AND m.deptype = 'e' LIMIT ";
 
-/// What depends on a member, or on the extension as a whole, and is no member; parts of operator families belong to those.
+/// What depends on a member, or on the extension as a whole, and is no member; parts of operator families
+/// belong to those.
 const LOOK_DEPENDENTS: &str = ") x), '[]'), \
             'dependents', coalesce(CASE WHEN w.going THEN (SELECT json_agg(what) FROM (\
                 SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) AS what FROM pg_depend d \
@@ -102,7 +109,8 @@ pub fn parse_extensions(answer: &[Rows]) -> Result<Vec<ExtensionFacts>, Unreadab
 
 /// Carries one change out, in one transaction, in the database with this OID.
 pub fn change_extension(oid: u32, change: &ExtensionChange) -> Script {
-    // On a session of its own: a library that an extension brings along is not loaded where something else runs afterwards.
+    // On a session of its own: a library that an extension brings along is not loaded where something else
+    // runs afterwards.
     let script = |name| {
         Script::new(name)
             .in_transaction()
@@ -169,8 +177,8 @@ fn as_role(script: Script, role: &str, statement: Statement) -> Script {
         .step(Statement::fixed("SET LOCAL ROLE NONE"))
 }
 
-/// Whether all members of an extension are its own: nobody has added something, which a script would run or replace, or which would be dropped
-/// together with it.
+/// Whether all members of an extension are its own: nobody has added something, which a script would run or
+/// replace, or which would be dropped together with it.
 fn nothing_added(name: &ExtensionName) -> Statement {
     Statement::fixed(
         "SELECT NOT EXISTS (SELECT FROM pg_extension e JOIN pg_depend m ON m.refclassid = 'pg_extension'::regclass \

@@ -1,4 +1,5 @@
-//! Scripts that make, change and drop roles and databases. Only what the register says to be ours is ever changed or dropped.
+//! Scripts that make, change and drop roles and databases. Only what the register says to be ours is ever
+//! changed or dropped.
 
 use uuid::Uuid;
 
@@ -15,20 +16,22 @@ use super::register::{
 };
 use super::release::{LOCK_WAIT_MS, Obstacles, clear};
 
-/// The name under which a database is made, until it is registered: a crash between making and registering leaves nothing under a user's name that
-/// nobody would own up to. The name holds the id, and is safe: tenants can make no databases, without which right they cannot rename their
-/// own either, and nobody but us can connect to what is called so.
+/// The name under which a database is made, until it is registered: a crash between making and registering
+/// leaves nothing under a user's name that nobody would own up to. The name holds the id, and is safe:
+/// tenants can make no databases, without which right they cannot rename their own either, and nobody but us
+/// can connect to what is called so.
 pub fn staging_database_name(id: Uuid) -> String {
     format!("dbaas_new_{}", id.simple())
 }
 
 /// The database that a backend may have made ahead in a data directory that it keeps ready
-/// ([`Prepare::Init`](crate::boot::Prepare::Init)): the first tenant's database is made from it by giving it its name. No tenant's
-/// database can be called so, nor be renamed to it (see [`staging_database_name`]).
+/// ([`Prepare::Init`](crate::boot::Prepare::Init)): the first tenant's database is made from it by giving it
+/// its name. No tenant's database can be called so, nor be renamed to it (see [`staging_database_name`]).
 pub const SPARE_DATABASE: &str = "dbaas-spare";
 
-/// What makes the [spare database](SPARE_DATABASE), for a single-user server (`postgres --single`) on a data directory that `initdb` has just
-/// made. Nobody can connect to it. `None` for versions that would give it an OID among those of the system's own objects.
+/// What makes the [spare database](SPARE_DATABASE), for a single-user server (`postgres --single`) on a data
+/// directory that `initdb` has just made. Nobody can connect to it. `None` for versions that would give it an
+/// OID among those of the system's own objects.
 pub fn create_spare_database(major: PostgresMajor) -> Option<Statement> {
     let statement = Statement::fixed("CREATE DATABASE ")
         .ident(SPARE_DATABASE)
@@ -93,8 +96,9 @@ pub fn drop_role(name: &str, id: UserId) -> Script {
         .within_ms(1_000, 5_000)
 }
 
-/// Makes a database from its source: first under its staging name, if there is neither that nor a spare one; then, in one transaction, it
-/// is registered, closed to PUBLIC and given its name. Until then nobody can connect to it. Scripts to be run in order.
+/// Makes a database from its source: first under its staging name, if there is neither that nor a spare one;
+/// then, in one transaction, it is registered, closed to PUBLIC and given its name. Until then nobody can
+/// connect to it. Scripts to be run in order.
 pub fn create_database(
     name: &DatabaseName,
     id: Uuid,
@@ -106,8 +110,9 @@ pub fn create_database(
     if source == DatabaseSource::Template {
         scripts.push(
             Script::new("create_database")
-                // The template's pages go into the WAL whole. Compressing them takes longer than everything else together. A script that
-                // fails between the two loses its session, so that no other one meets the setting.
+                // The template's pages go into the WAL whole. Compressing them takes longer than everything
+                // else together. A script that fails between the two loses its session, so that no other one
+                // meets the setting.
                 .step(Statement::fixed("SET wal_compression = off"))
                 .step(
                     Statement::fixed("CREATE DATABASE ")
@@ -134,8 +139,9 @@ pub fn create_database(
     scripts
 }
 
-/// Sets a database's owner and closes it to PUBLIC. What `REVOKE` takes away is what its owner granted; `grantors` are those who granted it to PUBLIC
-/// besides, with a right that they had been given to do so: each of theirs is taken away as they would do it.
+/// Sets a database's owner and closes it to PUBLIC. What `REVOKE` takes away is what its owner granted;
+/// `grantors` are those who granted it to PUBLIC besides, with a right that they had been given to do so:
+/// each of theirs is taken away as they would do it.
 pub fn alter_database_owner(
     name: &DatabaseName,
     id: Uuid,
@@ -168,8 +174,8 @@ pub fn alter_database_owner(
     script.waiting_for_locks_ms(LOCK_WAIT_MS).within_ms(1_000, 5_000)
 }
 
-/// Drops a database, ending the sessions in it, by the name that it has now. Between the look and the drop its name could only be taken by another
-/// one if somebody could make or rename databases.
+/// Drops a database, ending the sessions in it, by the name that it has now. Between the look and the drop
+/// its name could only be taken by another one if somebody could make or rename databases.
 pub fn drop_database(name: &str, id: DatabaseId, registered: bool) -> Script {
     let script = Script::new("drop_database")
         .waiting_for_locks_ms(LOCK_WAIT_MS)
@@ -199,7 +205,8 @@ pub fn drop_database(name: &str, id: DatabaseId, registered: bool) -> Script {
     }
 }
 
-/// Opens a database that nobody can connect to, so that what is in it can be got at, or closes it again, as its owner had it.
+/// Opens a database that nobody can connect to, so that what is in it can be got at, or closes it again, as
+/// its owner had it.
 pub fn allow_connections(oid: u32, name: &str, allow: bool) -> Script {
     Script::new("allow_connections")
         .guard(

@@ -1,7 +1,9 @@
-//! Scripts that hand a role's objects on. `REASSIGN OWNED` gives away, besides the objects of the database where it runs, *every* database that the role
-//! owns: each script sees to it, in the same transaction, that those do not go to who is to have the objects.
+//! Scripts that hand a role's objects on. `REASSIGN OWNED` gives away, besides the objects of the database
+//! where it runs, *every* database that the role owns: each script sees to it, in the same transaction, that
+//! those do not go to who is to have the objects.
 //!
-//! Whoever inherits has no rights of ours: a `SECURITY DEFINER` function runs as its owner. So the heir is looked at where it inherits.
+//! Whoever inherits has no rights of ours: a `SECURITY DEFINER` function runs as its owner. So the heir is
+//! looked at where it inherits.
 
 use uuid::Uuid;
 
@@ -32,7 +34,8 @@ fn owns_no_registered_database(name: &str) -> Statement {
     .raw(")")
 }
 
-/// Whether the role owns nothing in this database that could be anybody else's: default privileges and user mappings go with the role.
+/// Whether the role owns nothing in this database that could be anybody else's: default privileges and user
+/// mappings go with the role.
 fn owns_nothing_here(name: &str) -> Statement {
     Statement::fixed(
         "SELECT NOT EXISTS (SELECT FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid \
@@ -69,8 +72,9 @@ fn heir(of: &Heir) -> (&str, Statement) {
     }
 }
 
-/// The first step of dropping a role, in the database `postgres`: what it owns there, and every database that it still owns and that is nobody's record's,
-/// goes to the role without rights. It must not own one of a record.
+/// The first step of dropping a role, in the database `postgres`: what it owns there, and every database that
+/// it still owns and that is nobody's record's, goes to the role without rights. It must not own one of a
+/// record.
 pub fn disown_role(name: &str, id: Uuid) -> Script {
     Script::new("disown_role")
         .in_transaction()
@@ -85,7 +89,8 @@ pub fn disown_role(name: &str, id: Uuid) -> Script {
         .within_ms(1_000, 30_000)
 }
 
-/// The second step, in each database that has to do with the role: its objects go to the heir, and its privileges go.
+/// The second step, in each database that has to do with the role: its objects go to the heir, and its
+/// privileges go.
 pub fn inherit_from_role(role: &RoleRef, inheritance: &Inheritance) -> Script {
     let (to, fit) = heir(&inheritance.heir);
     Script::new("inherit_from_role")
@@ -115,9 +120,10 @@ pub fn end_sessions_without_right(database: &str, id: Uuid) -> Script {
         .within_ms(1_000, 5_000)
 }
 
-/// In a database that has a new owner: the former owner's objects go to the new one. The former owner's other databases stay: they are with the role
-/// without rights for the time of the transaction, which nobody sees. (With that role, which has been granted nothing, because an owner's
-/// privileges and those that were granted to the same role become one.)
+/// In a database that has a new owner: the former owner's objects go to the new one. The former owner's other
+/// databases stay: they are with the role without rights for the time of the transaction, which nobody sees.
+/// (With that role, which has been granted nothing, because an owner's privileges and those that were granted
+/// to the same role become one.)
 pub fn transfer_objects(transfer: &Transfer) -> Script {
     let (from, to) = (&transfer.from.name, &transfer.to.name);
     let owner = |database: &String, of: &str| {
@@ -142,7 +148,8 @@ pub fn transfer_objects(transfer: &Transfer) -> Script {
     script.waiting_for_locks_ms(LOCK_WAIT_MS).within_ms(1_000, 30_000)
 }
 
-/// Before [`disown_role`]: a bounded part of what the role was granted of what is no database's own, in the database `postgres`.
+/// Before [`disown_role`]: a bounded part of what the role was granted of what is no database's own, in the
+/// database `postgres`.
 pub fn release_shared(role: &RoleRef, id: Uuid) -> Script {
     let script = Script::new("release_shared")
         .guard(role_is_ours(&role.name, id))

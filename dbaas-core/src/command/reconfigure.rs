@@ -1,18 +1,20 @@
 //! [`reconfigure`]: a new configuration for a server that runs.
 //!
 //! # Why by SQL
-//! A backend knows how to write files into a node that is off. Into one that runs, each would need a way of its own, and a virtual machine
-//! without an agent has none. The server itself can: `COPY … TO` writes a file beside the old one, `COPY … TO PROGRAM` renames it (SQL has
-//! no function that does; `adminpack` is gone). So it works the same on every backend, in the session that holds the lock and has
-//! checked the epoch.
+//! A backend knows how to write files into a node that is off. Into one that runs, each would need a way of
+//! its own, and a virtual machine without an agent has none. The server itself can: `COPY … TO` writes a file
+//! beside the old one, `COPY … TO PROGRAM` renames it (SQL has no function that does; `adminpack` is gone).
+//! So it works the same on every backend, in the session that holds the lock and has checked the epoch.
 //!
 //! # What can happen on the way
 //! * Each file is replaced by a rename after it has reached the disk: it is the old one or the new one.
-//! * The server or its controller is lost between two files, or before the reload: `dbaas.config_hash` still says the old, so it is done
-//!   again. A start writes all files anyway.
-//! * PostgreSQL refuses a file (`pg_hba_file_rules`, `pg_file_settings`): the old files are put back before anything is loaded, and the
-//!   script fails with what PostgreSQL said. A setting that takes effect at a start only is not among those: it waits for that start.
-//! * An order of the same epoch comes late: the next look finds another hash than it wants, and it is done again.
+//! * The server or its controller is lost between two files, or before the reload: `dbaas.config_hash` still
+//!   says the old, so it is done again. A start writes all files anyway.
+//! * PostgreSQL refuses a file (`pg_hba_file_rules`, `pg_file_settings`): the old files are put back before
+//!   anything is loaded, and the script fails with what PostgreSQL said. A setting that takes effect at a
+//!   start only is not among those: it waits for that start.
+//! * An order of the same epoch comes late: the next look finds another hash than it wants, and it is done
+//!   again.
 //! * The part in replication is in `postgresql.auto.conf`, which is not touched, and which wins.
 
 use crate::cluster::Epoch;
@@ -57,8 +59,8 @@ BEGIN
   END IF;
 END $dbaas$";
 
-/// Gives a running server a new configuration. Takes the lock only if it is free: what the failover protocol has to do on a node goes
-/// first.
+/// Gives a running server a new configuration. Takes the lock only if it is free: what the failover protocol
+/// has to do on a node goes first.
 pub fn reconfigure(epoch: Epoch, configuration: &Configuration) -> Script {
     let [(_, conf), (_, hba)] = configuration.files();
     let conf = conf + &render_setting(RECONFIGURED_SETTING, "on");

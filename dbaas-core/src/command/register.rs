@@ -1,11 +1,14 @@
-//! The register: a table in the database `postgres`, `dbaas.object`, that says which role or database is which record's. Nobody but the control
-//! plane's superuser can read or write it, it is written in the transaction that makes or drops what it tells of, and it is replicated
-//! like everything else. What a tenant can write, such as a comment or a name, says nothing of what is ours.
+//! The register: a table in the database `postgres`, `dbaas.object`, that says which role or database is
+//! which record's. Nobody but the control plane's superuser can read or write it, it is written in the
+//! transaction that makes or drops what it tells of, and it is replicated like everything else. What a tenant
+//! can write, such as a comment or a name, says nothing of what is ours.
 //!
-//! It holds OIDs: an object keeps its own for as long as it exists, whatever it is renamed to. PostgreSQL gives an OID to somebody else only
-//! when its counter of 4 billion has come round, and rows of what was dropped are removed before.
+//! It holds OIDs: an object keeps its own for as long as it exists, whatever it is renamed to. PostgreSQL
+//! gives an OID to somebody else only when its counter of 4 billion has come round, and rows of what was
+//! dropped are removed before.
 //!
-//! Scripts that run in a tenant's database cannot see it. They are given the OIDs that were read from it, and compare those (`role_has_oid`).
+//! Scripts that run in a tenant's database cannot see it. They are given the OIDs that were read from it, and
+//! compare those (`role_has_oid`).
 
 use uuid::Uuid;
 
@@ -20,7 +23,8 @@ use super::not_in_recovery_guard;
 const CREATE_SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS dbaas";
 const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS dbaas.object (id uuid PRIMARY KEY, \
      kind text NOT NULL CHECK (kind IN ('role', 'database')), oid oid NOT NULL, UNIQUE (kind, oid))";
-/// Its name is safe as the other two roles' are: tenants can neither make nor rename roles, and no user can be called so.
+/// Its name is safe as the other two roles' are: tenants can neither make nor rename roles, and no user can
+/// be called so.
 const CREATE_HEIR: &str = "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'dbaas_heir') \
      THEN CREATE ROLE dbaas_heir NOLOGIN; END IF; END $$";
 
@@ -37,8 +41,9 @@ fn old_mark(id: Uuid) -> String {
     format!("dbaas:{id}")
 }
 
-/// Makes the register of an instance that has none, and fills it, once, from the records and the marks of before: what is there under a record's
-/// name with that record's mark is registered, everything else is not. Comments mean nothing from then on.
+/// Makes the register of an instance that has none, and fills it, once, from the records and the marks of
+/// before: what is there under a record's name with that record's mark is registered, everything else is not.
+/// Comments mean nothing from then on.
 pub fn make_register(known: &[Registered]) -> Script {
     let script = Script::new("make_register")
         .in_transaction()
@@ -106,8 +111,9 @@ pub(super) fn database_is_nobodys(name: &str) -> Statement {
     .raw(")")
 }
 
-/// Registers the role of this name as this record's, answering true: also in the place of one that was dropped by SQL. One that exists is not given up for
-/// another: an order to make a role that comes late answers nothing.
+/// Registers the role of this name as this record's, answering true: also in the place of one that was
+/// dropped by SQL. One that exists is not given up for another: an order to make a role that comes late
+/// answers nothing.
 pub(super) fn register_role(name: &str, id: Uuid) -> Statement {
     Statement::fixed("INSERT INTO dbaas.object AS o SELECT ")
         .literal(&id.to_string())
@@ -119,8 +125,8 @@ pub(super) fn register_role(name: &str, id: Uuid) -> Statement {
         )
 }
 
-/// Registers the database of this name as this record's, answering true. An order to make a database that comes late fails here: there is a row already, be the
-/// database still there or not.
+/// Registers the database of this name as this record's, answering true. An order to make a database that
+/// comes late fails here: there is a row already, be the database still there or not.
 pub(super) fn register_database(name: &str, id: Uuid) -> Statement {
     Statement::fixed("INSERT INTO dbaas.object SELECT ")
         .literal(&id.to_string())
@@ -160,7 +166,8 @@ pub fn adopt_role(name: &str, id: UserId) -> Script {
         .within_ms(1_000, 5_000)
 }
 
-/// Takes a database over that the control plane did not make, on request. What the record meant before must be gone.
+/// Takes a database over that the control plane did not make, on request. What the record meant before must
+/// be gone.
 pub fn adopt_database(name: &str, id: DatabaseId) -> Script {
     Script::new("adopt_database")
         .in_transaction()
@@ -169,7 +176,8 @@ pub fn adopt_database(name: &str, id: DatabaseId) -> Script {
         .within_ms(1_000, 5_000)
 }
 
-/// Whether the role of this name is the one with this OID: the register's word, where the register cannot be seen.
+/// Whether the role of this name is the one with this OID: the register's word, where the register cannot be
+/// seen.
 pub(super) fn role_has_oid(name: &str, oid: u32) -> Statement {
     Statement::fixed("SELECT oid = ")
         .number(oid.into())
@@ -184,7 +192,8 @@ pub(super) fn in_database(oid: u32) -> Statement {
         .raw(" FROM pg_database WHERE datname = current_database()")
 }
 
-/// Whether the role that inherits what nobody else does has no rights and nobody's: it cannot log in, and is no member of anything.
+/// Whether the role that inherits what nobody else does has no rights and nobody's: it cannot log in, and is
+/// no member of anything.
 pub(super) fn heir_is_powerless() -> Statement {
     Statement::fixed("SELECT NOT (rolcanlogin OR rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls) \
          AND NOT EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid OR m.roleid = r.oid) \

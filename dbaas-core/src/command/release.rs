@@ -1,7 +1,9 @@
-//! Scripts that take out of the way what keeps a role or a database from being dropped: in bounded transactions, waiting shortly for locks.
+//! Scripts that take out of the way what keeps a role or a database from being dropped: in bounded
+//! transactions, waiting shortly for locks.
 //!
-//! `REASSIGN OWNED` and `DROP OWNED` take a lock on each table, its indexes and what belongs to it, all in one transaction: many tables are more than
-//! the server's lock table holds, and one table that somebody reads keeps all others waiting. So most of it is done before, by [`release`].
+//! `REASSIGN OWNED` and `DROP OWNED` take a lock on each table, its indexes and what belongs to it, all in
+//! one transaction: many tables are more than the server's lock table holds, and one table that somebody
+//! reads keeps all others waiting. So most of it is done before, by [`release`].
 
 use serde::Deserialize;
 
@@ -10,10 +12,12 @@ use crate::sql_executor::{Rows, Script};
 
 use super::{UnreadableAnswer, single_value};
 
-/// How long a statement of ours waits for a lock that a tenant may hold, or behind which others may have to wait, in milliseconds.
+/// How long a statement of ours waits for a lock that a tenant may hold, or behind which others may have to
+/// wait, in milliseconds.
 pub const LOCK_WAIT_MS: u32 = 100;
 
-/// The sessions whose locks one transaction of ours may use up: each has room for `max_locks_per_transaction` in the lock table.
+/// The sessions whose locks one transaction of ours may use up: each has room for `max_locks_per_transaction`
+/// in the lock table.
 const SESSIONS_WORTH_OF_LOCKS: i64 = 8;
 
 /// What one `release` came to.
@@ -40,7 +44,8 @@ impl Released {
     }
 }
 
-/// Who is meant, for people: `a` is a row of `pg_stat_activity`. Their statements may hold secrets, and are not told.
+/// Who is meant, for people: `a` is a row of `pg_stat_activity`. Their statements may hold secrets, and are
+/// not told.
 const SESSION: &str = "format('session %s of user %s%s, %s since %s', a.pid, a.usename, \
      CASE WHEN a.application_name <> '' THEN format(' (%s)', a.application_name) ELSE '' END, \
      CASE WHEN a.xact_start IS NULL THEN 'connected' ELSE 'in a transaction' END, \
@@ -55,8 +60,8 @@ pub(super) enum Whole {
     Owned,
 }
 
-/// In the database that the script runs in: takes a bounded number of the role's objects and privileges out of the way, in one transaction whose guards
-/// the script has already. `heir` gets what it owns.
+/// In the database that the script runs in: takes a bounded number of the role's objects and privileges out
+/// of the way, in one transaction whose guards the script has already. `heir` gets what it owns.
 pub(super) fn release(script: Script, role_oid: u32, heir: &str, what: Whole) -> Script {
     script
         .in_transaction()
@@ -108,8 +113,9 @@ fn read<T: serde::de::DeserializeOwned>(
     })
 }
 
-/// Who holds what a statement waited for in vain: the role or database of this name, rows of the catalogues of both, or, in the database that
-/// it is run in, something that the role owns. Empty where nobody does any more.
+/// Who holds what a statement waited for in vain: the role or database of this name, rows of the catalogues
+/// of both, or, in the database that it is run in, something that the role owns. Empty where nobody does any
+/// more.
 pub fn lock_holders(name: &str) -> Script {
     Script::new("lock_holders")
         .step(
@@ -135,7 +141,8 @@ pub fn lock_holders(name: &str) -> Script {
         .within_ms(1_000, 5_000)
 }
 
-/// Who holds, in the database that it is run in, a lock of the kinds that changes of objects wait for, and on what. Empty where nobody does any more.
+/// Who holds, in the database that it is run in, a lock of the kinds that changes of objects wait for, and on
+/// what. Empty where nobody does any more.
 pub fn holders_here() -> Script {
     Script::new("holders_here")
         .step(
@@ -174,7 +181,8 @@ pub fn parse_sessions(answer: &[Rows]) -> Option<&str> {
     answer.last()?.first()?.first()?.as_deref()
 }
 
-/// What in a database keeps `DROP DATABASE` from dropping it, also by force, and can only be removed from within.
+/// What in a database keeps `DROP DATABASE` from dropping it, also by force, and can only be removed from
+/// within.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct Obstacles {
     /// Subscriptions of logical replication.
@@ -218,7 +226,8 @@ pub fn parse_obstacles(answer: &[Rows]) -> Result<Obstacles, UnreadableAnswer> {
     read("database_obstacles", answer)
 }
 
-/// Removes [`Obstacles`], in the database. A subscription's slot on its publisher is left to the publisher's owner: the publisher may be out of reach.
+/// Removes [`Obstacles`], in the database. A subscription's slot on its publisher is left to the publisher's
+/// owner: the publisher may be out of reach.
 pub(super) fn clear(mut script: Script, obstacles: &Obstacles) -> Script {
     for name in &obstacles.subscriptions {
         let alter = || Statement::fixed("ALTER SUBSCRIPTION ").ident(name);

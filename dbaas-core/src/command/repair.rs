@@ -1,5 +1,5 @@
-//! Scripts that look for what locks people out, and put back what the control plane sets. Run in the database `postgres`: everything that they
-//! read and write is in PostgreSQL's shared catalogues.
+//! Scripts that look for what locks people out, and put back what the control plane sets. Run in the database
+//! `postgres`: everything that they read and write is in PostgreSQL's shared catalogues.
 
 use uuid::Uuid;
 
@@ -12,8 +12,8 @@ use crate::sql_executor::{Rows, Script};
 use super::register::{database_is_ours, role_is_ours};
 use super::{UnreadableAnswer, single_value};
 
-/// Settings of a role or database, of those that PostgreSQL itself has: a name with a dot is an extension's or a program's own, and keeps nobody
-/// out.
+/// Settings of a role or database, of those that PostgreSQL itself has: a name with a dot is an extension's
+/// or a program's own, and keeps nobody out.
 const SETTINGS: &str = "'settings', coalesce((SELECT json_agg(json_build_object('role', r.rolname, 'database', n.datname, \
     'name', split_part(c, '=', 1), 'value', substr(c, strpos(c, '=') + 1, 200))) \
     FROM pg_db_role_setting s CROSS JOIN unnest(setconfig) c LEFT JOIN pg_roles r ON r.oid = setrole \

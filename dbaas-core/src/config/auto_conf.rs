@@ -4,8 +4,8 @@ use super::conf_file::{Line, Setting, parse_line, push_setting};
 use super::{EPOCH_SETTING, InvalidConfLine, REBUILD_SETTING, parse_conf};
 use crate::cluster::Epoch;
 
-/// The content of `postgresql.auto.conf`. What is `None` is left out, which leaves PostgreSQL at its default: no
-/// synchronous standby, nobody to follow, no slot.
+/// The content of `postgresql.auto.conf`. What is `None` is left out, which leaves PostgreSQL at its default:
+/// no synchronous standby, nobody to follow, no slot.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AutoConf {
     /// The epoch that the node is in.
@@ -45,8 +45,8 @@ impl AutoConf {
         text
     }
 
-    /// Reads the file, also after `ALTER SYSTEM` has rewritten it. The last of repeated settings wins, as in PostgreSQL;
-    /// an epoch or a base backup's number that is missing or is not a number is 0.
+    /// Reads the file, also after `ALTER SYSTEM` has rewritten it. The last of repeated settings wins, as in
+    /// PostgreSQL; an epoch or a base backup's number that is missing or is not a number is 0.
     pub fn parse(text: &str) -> Result<AutoConf, InvalidConfLine> {
         let mut conf = AutoConf::default();
         for setting in parse_conf(text)? {
@@ -67,8 +67,8 @@ impl AutoConf {
         Ok(conf)
     }
 
-    /// The epoch in the text of a `postgresql.auto.conf`: the last `dbaas.epoch` wins, as in PostgreSQL. Lines that
-    /// PostgreSQL would refuse are passed over, so that a damaged file does not hide a high epoch.
+    /// The epoch in the text of a `postgresql.auto.conf`: the last `dbaas.epoch` wins, as in PostgreSQL.
+    /// Lines that PostgreSQL would refuse are passed over, so that a damaged file does not hide a high epoch.
     pub fn parse_epoch(text: &str) -> Option<Epoch> {
         let mut epochs = text.split('\n').filter_map(|line| match parse_line(line) {
             Line::Setting(setting) if setting.name().eq_ignore_ascii_case(EPOCH_SETTING) => Some(setting),

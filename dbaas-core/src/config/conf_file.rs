@@ -1,6 +1,7 @@
 //! The syntax of PostgreSQL's configuration files.
 //!
-//! Source: `src/backend/utils/misc/guc-file.l`; documentation, section "Parameter Interaction via the Configuration File".
+//! Source: `src/backend/utils/misc/guc-file.l`; documentation, section "Parameter Interaction via the
+//! Configuration File".
 
 use std::fmt::Write as _;
 
@@ -78,9 +79,9 @@ pub(super) fn push_setting(text: &mut String, name: &str, value: &str) {
     let _ = writeln!(text, "{name} = {}", quote_conf_value(value));
 }
 
-/// The settings of a configuration file in order, repeated ones included (PostgreSQL takes the last one). `include`
-/// directives are not followed; they come out as settings of that name. The first bad line is the error, as PostgreSQL then
-/// takes nothing of the file.
+/// The settings of a configuration file in order, repeated ones included (PostgreSQL takes the last one).
+/// `include` directives are not followed; they come out as settings of that name. The first bad line is the
+/// error, as PostgreSQL then takes nothing of the file.
 pub fn parse_conf(text: &str) -> Result<Vec<Setting>, InvalidConfLine> {
     let mut settings = Vec::new();
     for (i, line) in text.split('\n').enumerate() {
@@ -155,7 +156,8 @@ fn scan_value(text: &str) -> Option<(String, &str)> {
     Some((text[..end].to_owned(), &text[end..]))
 }
 
-/// Length of the number at the beginning: a sign, then hexadecimal or decimal digits with a unit, or a fraction.
+/// Length of the number at the beginning: a sign, then hexadecimal or decimal digits with a unit, or a
+/// fraction.
 fn scan_number(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let sign = usize::from(text.starts_with(['+', '-']));

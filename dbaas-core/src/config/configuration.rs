@@ -4,8 +4,9 @@ use sha2::{Digest, Sha256};
 
 use super::{HbaRules, PG_HBA_CONF, POSTGRESQL_CONF, Settings};
 
-/// What configures a node apart from its part in the failover protocol: `postgresql.conf` and `pg_hba.conf`. The same for every node of
-/// an instance. Both are written at each start, and while the server runs by [`reconfigure`](crate::command::reconfigure).
+/// What configures a node apart from its part in the failover protocol: `postgresql.conf` and `pg_hba.conf`.
+/// The same for every node of an instance. Both are written at each start, and while the server runs by
+/// [`reconfigure`](crate::command::reconfigure).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Configuration {
     /// `postgresql.conf`.
@@ -15,8 +16,9 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// What [`CONFIG_HASH_SETTING`](super::CONFIG_HASH_SETTING) says: 32 hexadecimal digits of the SHA-256 of both files. A server that
-    /// shows the same has read this configuration; what of it waits for a restart is told by PostgreSQL itself
+    /// What [`CONFIG_HASH_SETTING`](super::CONFIG_HASH_SETTING) says: 32 hexadecimal digits of the SHA-256 of
+    /// both files. A server that shows the same has read this configuration; what of it waits for a restart
+    /// is told by PostgreSQL itself
     /// ([`NodeFacts::pending_restart`](crate::observation::NodeFacts::pending_restart)).
     pub fn hash(&self) -> String {
         let mut hasher = Sha256::new();

@@ -1,10 +1,12 @@
 //! [`PrimaryConninfo`]: whom a standby follows, as libpq's keyword/value connection string.
 //!
-//! Source: PostgreSQL's documentation, "Connection Strings"; `conninfo_parse` in `src/interfaces/libpq/fe-connect.c`.
+//! Source: PostgreSQL's documentation, "Connection Strings"; `conninfo_parse` in
+//! `src/interfaces/libpq/fe-connect.c`.
 
 use crate::boot::PASSFILE;
 
-/// How a standby connects to the server that it follows. The password stands in the file [`PASSFILE`], never here.
+/// How a standby connects to the server that it follows. The password stands in the file [`PASSFILE`], never
+/// here.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PrimaryConninfo {
     /// Host name or IP address.
@@ -17,7 +19,8 @@ pub struct PrimaryConninfo {
     pub application_name: String,
 }
 
-/// The text is not a connection string that names host, port, user and application name. Holds nothing of the text.
+/// The text is not a connection string that names host, port, user and application name. Holds nothing of the
+/// text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a connection string of the form host='…' port='…' user='…' application_name='…': {reason}")]
 pub struct InvalidConninfo {
@@ -25,7 +28,8 @@ pub struct InvalidConninfo {
     pub reason: &'static str,
 }
 
-/// Fixed parts: a primary that is gone without a word is noticed within seconds, and nothing is asked for on a terminal.
+/// Fixed parts: a primary that is gone without a word is noticed within seconds, and nothing is asked for on
+/// a terminal.
 const FIXED: [(&str, &str); 8] = [
     ("passfile", PASSFILE),
     ("connect_timeout", "3"),
@@ -54,7 +58,8 @@ impl PrimaryConninfo {
             .join(" ")
     }
 
-    /// Reads back host, port, user and application name; other keywords are passed over. Where `port` is missing it is 5432.
+    /// Reads back host, port, user and application name; other keywords are passed over. Where `port` is
+    /// missing it is 5432.
     pub fn parse(text: &str) -> Result<Self, InvalidConninfo> {
         let pairs = parse_conninfo(text)?;
         let find = |key: &str| {
@@ -94,7 +99,8 @@ pub fn quote_conninfo_value(value: &str) -> String {
     quoted
 }
 
-/// The keywords and values of a connection string in order, as libpq reads them (a repeated keyword's last value counts).
+/// The keywords and values of a connection string in order, as libpq reads them (a repeated keyword's last
+/// value counts).
 pub fn parse_conninfo(text: &str) -> Result<Vec<(String, String)>, InvalidConninfo> {
     let invalid = |reason| Err(InvalidConninfo { reason });
     if text.starts_with("postgresql://") || text.starts_with("postgres://") {

@@ -102,7 +102,8 @@ impl From<Cidr> for String {
     }
 }
 
-/// From where each kind of login may come. Everything else is rejected; nobody logs in without a SCRAM password.
+/// From where each kind of login may come. Everything else is rejected; nobody logs in without a SCRAM
+/// password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HbaRules {
     /// The control plane, as [`ADMIN_ROLE`].
@@ -124,7 +125,8 @@ impl HbaRules {
         }
     }
 
-    /// The file's text. The first line that matches decides, so each role of ours is closed off before the clients' lines.
+    /// The file's text. The first line that matches decides, so each role of ours is closed off before the
+    /// clients' lines.
     pub fn render(&self) -> String {
         let mut file = HbaFile::default();
         file.comment("The control plane, also through a socket.");

@@ -4,7 +4,8 @@
 
 use crate::secret::Secret;
 
-/// A line of a password file. `None` matches anything. libpq asks for the database `replication` when it streams.
+/// A line of a password file. `None` matches anything. libpq asks for the database `replication` when it
+/// streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PgpassEntry {
     /// Host as in the connection string.

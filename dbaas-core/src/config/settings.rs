@@ -5,8 +5,8 @@ use super::{CONFIG_HASH_SETTING, EPOCH_SETTING};
 use crate::size::{CpuCores, DiskGb, RamMb};
 use crate::version::PostgresMajor;
 
-/// Settings that must not be smaller on a standby than on its primary: a standby that meets WAL of a primary with a greater
-/// value pauses replay, or refuses to start.
+/// Settings that must not be smaller on a standby than on its primary: a standby that meets WAL of a primary
+/// with a greater value pauses replay, or refuses to start.
 ///
 /// Source: PostgreSQL's documentation, "Hot Standby", section "Administrator's Overview".
 pub const HOT_STANDBY_FLOOR_SETTINGS: [&str; 5] = [
@@ -207,8 +207,8 @@ impl Settings {
     }
 
     fn push_replication(&mut self) {
-        // 15 standbys, each with its stream and a base backup (two streams) at the same time, would be 45; backups are taken a few
-        // at a time.
+        // 15 standbys, each with its stream and a base backup (two streams) at the same time, would be 45;
+        // backups are taken a few at a time.
         self.push("max_wal_senders", "32");
         self.push("max_replication_slots", "32");
         self.push("wal_sender_timeout", "5s");
@@ -216,8 +216,9 @@ impl Settings {
         self.push("wal_receiver_status_interval", "1s");
         self.push("wal_retrieve_retry_interval", "50ms");
         self.push("hot_standby", "on");
-        // Off: a query on a standby, or a standby that is gone, must not keep the primary from cleaning up. A query on a standby that
-        // is in the way of replay is cancelled after a short while instead, for a failover has to wait for replay.
+        // Off: a query on a standby, or a standby that is gone, must not keep the primary from cleaning up. A
+        // query on a standby that is in the way of replay is cancelled after a short while instead, for a
+        // failover has to wait for replay.
         self.push("hot_standby_feedback", "off");
         self.push("max_standby_streaming_delay", "5s");
         self.push("restart_after_crash", "on");
@@ -233,7 +234,8 @@ impl Settings {
         self.push("log_destination", "stderr");
         self.push("logging_collector", "off");
         self.push("log_line_prefix", "%m [%p] %q%u@%d %h ");
-        // A statement may hold a password or a user's data: statements and their parameters are never logged, also not failing ones.
+        // A statement may hold a password or a user's data: statements and their parameters are never logged,
+        // also not failing ones.
         self.push("log_statement", "none");
         self.push("log_min_error_statement", "panic");
         self.push("log_min_duration_statement", "-1");
@@ -261,9 +263,10 @@ pub fn is_restart_setting(name: &str) -> bool {
 /// What a node runs with while an instance goes from `old` to `new` sizes: the new settings, but none of
 /// [`HOT_STANDBY_FLOOR_SETTINGS`] below the old value.
 ///
-/// A standby needs at least its primary's values. In a rolling change the standbys restart first, and any of them may have to
-/// follow a primary that still has the old ones (or, after a failover, one that has the new ones already). So every node is
-/// taken to the floor of both first, and only when all of them are there, to `new` (where that is lower: primary first).
+/// A standby needs at least its primary's values. In a rolling change the standbys restart first, and any of
+/// them may have to follow a primary that still has the old ones (or, after a failover, one that has the new
+/// ones already). So every node is taken to the floor of both first, and only when all of them are there, to
+/// `new` (where that is lower: primary first).
 #[must_use]
 pub fn hot_standby_floor(old: &Settings, new: &Settings) -> Settings {
     let mut floor = new.clone();

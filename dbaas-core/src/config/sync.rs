@@ -5,8 +5,9 @@
 /// A name that no standby can have, since ours end in an epoch. With it commits wait.
 const CLOSED: &str = "closed";
 
-/// Renders `synchronous_standby_names`: any `k` of the names. With k = 0 it is empty (asynchronous). With k of 1 or more and no
-/// names it is one that nobody has: commits wait until there is a standby that may acknowledge them.
+/// Renders `synchronous_standby_names`: any `k` of the names. With k = 0 it is empty (asynchronous). With k
+/// of 1 or more and no names it is one that nobody has: commits wait until there is a standby that may
+/// acknowledge them.
 ///
 /// ```
 /// use dbaas_core::config::sync_names;
@@ -27,8 +28,8 @@ pub fn sync_names<S: AsRef<str>>(k: u8, names: impl IntoIterator<Item = S>) -> S
     format!("ANY {k} ({})", quoted.join(", "))
 }
 
-/// Reads back what [`sync_names`] rendered: k and the names (none where it is closed or asynchronous). `None` for any
-/// other text, also for one that PostgreSQL would take.
+/// Reads back what [`sync_names`] rendered: k and the names (none where it is closed or asynchronous). `None`
+/// for any other text, also for one that PostgreSQL would take.
 pub fn parse_sync_names(text: &str) -> Option<(u8, Vec<String>)> {
     if text.is_empty() {
         return Some((0, Vec::new()));

@@ -10,7 +10,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Another one failed. The first waits `first_ms`, none longer than `most_ms`; `jitter_ms` is added, so that many do not go on at once.
+    /// Another one failed. The first waits `first_ms`, none longer than `most_ms`; `jitter_ms` is added, so
+    /// that many do not go on at once.
     pub fn failed(&mut self, now: Steady, first_ms: u64, most_ms: u64, jitter_ms: u64) {
         let doubled = first_ms.saturating_mul(1u64 << self.failures.min(32));
         self.failed_for(now, doubled.min(most_ms).saturating_add(jitter_ms));

@@ -1,5 +1,5 @@
-//! Whether a primary serves: what a client gets, tried. An old session's `SELECT` says nothing of it: it needs no file to be opened, no process to be
-//! started and no WAL to be written.
+//! Whether a primary serves: what a client gets, tried. An old session's `SELECT` says nothing of it: it
+//! needs no file to be opened, no process to be started and no WAL to be written.
 
 use crate::id::NodeId;
 use crate::observation::{Fitness, Unfit, UnfitKind};
@@ -33,8 +33,8 @@ pub struct Trial {
     pub outcome: Outcome,
 }
 
-/// Whether an SQLSTATE says that files are gone or broken: I/O errors and files that are missing; what PostgreSQL calls corrupted; a
-/// database whose directory is gone.
+/// Whether an SQLSTATE says that files are gone or broken: I/O errors and files that are missing; what
+/// PostgreSQL calls corrupted; a database whose directory is gone.
 pub fn is_damage(sqlstate: &str) -> bool {
     matches!(sqlstate.get(..2), Some("58" | "XX" | "F0" | "3D"))
 }
@@ -57,7 +57,8 @@ pub fn outcome_of(answer: &Result<Vec<Rows>, SqlError>) -> Outcome {
         ("53", _) => unfit(UnfitKind::Exhausted, said()),
         _ if is_damage(state) => unfit(UnfitKind::Damaged, said()),
         (_, SqlErrorKind::ConnectTimeout) => unfit(UnfitKind::NoLogin, "no login in time".to_owned()),
-        // Without a state, or cancelled by its own time-out: no answer. Other states are of sessions that somebody ended.
+        // Without a state, or cancelled by its own time-out: no answer. Other states are of sessions that
+        // somebody ended.
         ("", SqlErrorKind::OutcomeUnknown) => unfit(UnfitKind::NoCommit, "no commit in time".to_owned()),
         (_, SqlErrorKind::OutcomeUnknown) if state == "57014" => {
             unfit(UnfitKind::NoCommit, "no commit in time".to_owned())
@@ -78,7 +79,8 @@ pub(super) struct Trials {
     /// Since when every trial went well.
     well_since: Option<Steady>,
     failing: Option<Failing>,
-    /// A server before this one gave no login or no commit, and none has been well for [`WELL_AGAIN_MS`] since.
+    /// A server before this one gave no login or no commit, and none has been well for [`WELL_AGAIN_MS`]
+    /// since.
     again: bool,
 }
 
@@ -97,7 +99,8 @@ impl Trials {
         }
     }
 
-    /// What is told of another server from now on. Only that nobody was served before is kept: it may have been for what both share.
+    /// What is told of another server from now on. Only that nobody was served before is kept: it may have
+    /// been for what both share.
     fn start_over(&mut self, of: Option<NodeId>) {
         let shared = |failing: &Failing| {
             let slow = matches!(failing.last.kind, UnfitKind::NoLogin | UnfitKind::NoCommit);
@@ -125,7 +128,8 @@ impl Trials {
     }
 
     pub(super) fn end(&mut self, trial: Trial, now: Steady, every_ms: u64) -> bool {
-        // One that began before the node was started anew, or another one became primary, is of somebody else.
+        // One that began before the node was started anew, or another one became primary, is of somebody
+        // else.
         if self.of != Some(trial.node) || self.running != Some(trial.began) {
             return true;
         }

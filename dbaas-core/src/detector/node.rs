@@ -30,7 +30,8 @@ pub struct NodeMemory {
     last_failure: Option<ActionFailure>,
 }
 
-/// The end of what a standby has, which follows nobody. As long as all of this is as it was, nothing came after it.
+/// The end of what a standby has, which follows nobody. As long as all of this is as it was, nothing came
+/// after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ReplayEnd {
     started_at: Timestamp,
@@ -87,7 +88,8 @@ impl NodeMemory {
         now.since_ms(last)
     }
 
-    /// For how long it has not been streaming. Time in which it is `excused` ends with this look, and does not count after it.
+    /// For how long it has not been streaming. Time in which it is `excused` ends with this look, and does
+    /// not count after it.
     pub(super) fn not_streaming_ms(&mut self, now: Steady, streams: bool, excused: bool) -> u64 {
         let last = *self.streamed_at.get_or_insert(now);
         if streams || excused {
@@ -110,9 +112,9 @@ impl NodeMemory {
         now.since_ms(since)
     }
 
-    /// For how long its replay has been stalled at one position. `behind`: where it is, without a receiver and before the end of what it received, and
-    /// whether it waits for more. It does not all the time: it looks for the rest of the record again and again, which takes long if that is
-    /// large.
+    /// For how long its replay has been stalled at one position. `behind`: where it is, without a receiver
+    /// and before the end of what it received, and whether it waits for more. It does not all the time: it
+    /// looks for the rest of the record again and again, which takes long if that is large.
     pub(super) fn stalled_ms(&mut self, now: Steady, behind: Option<(Lsn, bool)>) -> u64 {
         self.stalled = match (self.stalled, behind) {
             (Some((before, since)), Some((at, _))) if before == at => Some((at, since)),
@@ -122,8 +124,9 @@ impl NodeMemory {
         self.stalled.map_or(0, |(_, since)| now.since_ms(since))
     }
 
-    /// Whether its replay has come to the end of what is there: it waits, or did when it was where it is now. What waits for the rest of a large
-    /// record reads its beginning again and again, and is seldom seen to wait, least of all by chance at the same time as another node.
+    /// Whether its replay has come to the end of what is there: it waits, or did when it was where it is now.
+    /// What waits for the rest of a large record reads its beginning again and again, and is seldom seen to
+    /// wait, least of all by chance at the same time as another node.
     pub(super) fn replay_waits(&mut self, facts: &NodeFacts) -> bool {
         let follows_nobody = facts.receiver.is_none() && facts.primary_conninfo.is_empty();
         let here = (facts.in_recovery && follows_nobody).then_some(ReplayEnd {
@@ -144,7 +147,8 @@ impl NodeMemory {
             return;
         }
         let since = *self.well_since.get_or_insert(now);
-        // That its configuration was refused says nothing against how well it serves: that is told until it takes one.
+        // That its configuration was refused says nothing against how well it serves: that is told until it
+        // takes one.
         self.last_failure
             .take_if(|failure| failure.action != ActionKind::Reconfigure);
         if now.since_ms(since) >= WELL_AGAIN_MS {

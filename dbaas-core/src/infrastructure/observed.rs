@@ -99,7 +99,8 @@ pub struct ObservedNode {
 pub struct ObservedNodes {
     /// Those that exist.
     pub found: Vec<ObservedNode>,
-    /// Those that cannot be looked at now, where others can: their host does not answer. Whether they exist is not known.
+    /// Those that cannot be looked at now, where others can: their host does not answer. Whether they exist
+    /// is not known.
     pub unknown: Vec<NodeId>,
 }
 

@@ -15,8 +15,9 @@ const PREFIX_CHARS_MAX: usize = 253;
 const KEY_RULE: &str =
     "a key is 1 to 63 of a-z, 0-9 and hyphens within, after an optional domain and a slash";
 
-/// Keys and values. A key is a name as RFC 1123 has them for hosts (a-z, 0-9 and hyphens within), with an optional prefix that is a domain
-/// and a slash; a value has letters, digits, and `-`, `_`, `.` within, or is empty. As in Kubernetes, where names may be a little more.
+/// Keys and values. A key is a name as RFC 1123 has them for hosts (a-z, 0-9 and hyphens within), with an
+/// optional prefix that is a domain and a slash; a value has letters, digits, and `-`, `_`, `.` within, or is
+/// empty. As in Kubernetes, where names may be a little more.
 ///
 /// ```
 /// use dbaas_core::instance::Labels;

@@ -51,8 +51,8 @@ pub enum NewVersion<'a> {
     Found(&'a VersionRecord),
 }
 
-/// Writes the changes into the record, and says what they are. All fields that are wrong are reported, and nothing is
-/// written then.
+/// Writes the changes into the record, and says what they are. All fields that are wrong are reported, and
+/// nothing is written then.
 pub fn apply_update(
     record: &mut InstanceRecord,
     update: &UpdateInstance,

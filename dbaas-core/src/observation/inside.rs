@@ -55,7 +55,8 @@ pub struct InstalledExtension {
     pub owner: String,
     /// The schema that it is in.
     pub schema: String,
-    /// Members of it that somebody has added, for people, the first of them: they belong to a role of a tenant's.
+    /// Members of it that somebody has added, for people, the first of them: they belong to a role of a
+    /// tenant's.
     #[serde(default)]
     pub added: Vec<String>,
     /// What depends on it besides its own members, for people, the first of it.
@@ -66,7 +67,8 @@ pub struct InstalledExtension {
 /// What of a database's access is there, and what is missing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct AccessFacts {
-    /// The roles of the three levels exist, each level a member of the one before, with their privileges on the database itself.
+    /// The roles of the three levels exist, each level a member of the one before, with their privileges on
+    /// the database itself.
     pub prepared: bool,
     /// Their members.
     pub members: Vec<AccessMember>,

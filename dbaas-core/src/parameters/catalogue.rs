@@ -94,7 +94,8 @@ static CATALOGUES: LazyLock<[Vec<Parameter>; 5]> = LazyLock::new(|| {
     })
 });
 
-/// The settings of a major version, by name without regard to case. Of one that is newer than all known: those of the newest known.
+/// The settings of a major version, by name without regard to case. Of one that is newer than all known:
+/// those of the newest known.
 pub fn catalogue(major: PostgresMajor) -> &'static [Parameter] {
     let index = TABLES.iter().rposition(|(of, _)| *of <= major.get()).unwrap_or(0);
     &CATALOGUES[index]

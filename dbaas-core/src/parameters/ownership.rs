@@ -127,7 +127,8 @@ pub fn ownership(name: &str) -> Option<&'static str> {
     exact.or_else(begins).map(|(_, reason)| *reason)
 }
 
-/// The smallest values that the control plane can do with: what `initdb` writes into `pg_control`, and what replication needs.
+/// The smallest values that the control plane can do with: what `initdb` writes into `pg_control`, and what
+/// replication needs.
 const LEAST: [(&str, f64, &str); 6] = [
     ("max_connections", 100.0, COPY),
     ("max_worker_processes", 8.0, COPY),

@@ -1,7 +1,7 @@
 //! Values as PostgreSQL reads them: numbers with units, booleans, words.
 //!
-//! Source: `src/backend/utils/misc/guc.c` (`parse_int`, `parse_real`, `convert_to_base_unit`), `src/backend/utils/adt/bool.c`; documentation,
-//! "Parameter Names and Values".
+//! Source: `src/backend/utils/misc/guc.c` (`parse_int`, `parse_real`, `convert_to_base_unit`),
+//! `src/backend/utils/adt/bool.c`; documentation, "Parameter Names and Values".
 
 use std::fmt;
 

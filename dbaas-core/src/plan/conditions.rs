@@ -1,4 +1,5 @@
-//! The conditions of an instance, of its nodes, users and databases: what was decided and seen in this plan, for programs.
+//! The conditions of an instance, of its nodes, users and databases: what was decided and seen in this plan,
+//! for programs.
 
 use std::collections::BTreeSet;
 
@@ -93,7 +94,8 @@ fn ready(draft: &Draft<'_>, why: &Why, serving: Option<Serving>) -> Judged {
     }
 }
 
-/// A primary that refuses for a reason that another one would have, too: for as long as counts with one that serves nobody.
+/// A primary that refuses for a reason that another one would have, too: for as long as counts with one that
+/// serves nobody.
 fn refuses(draft: &Draft<'_>, primary: NodeId) -> Option<Judged> {
     let Fitness::Unfit { why, for_ms, .. } = &draft.seen(primary)?.fitness else {
         return None;

@@ -1,5 +1,5 @@
-//! What running nodes are configured with: a change of settings, or of who may connect, is given to every node that answers. Parameters
-//! that a server refuses are given up for those of before.
+//! What running nodes are configured with: a change of settings, or of who may connect, is given to every
+//! node that answers. Parameters that a server refuses are given up for those of before.
 
 use crate::boot_output::is_grave;
 use crate::cluster::ClusterPhase;
@@ -95,8 +95,8 @@ pub(super) fn note_trials(draft: &mut Draft<'_>) {
     }
 }
 
-/// Gives every node that has read another configuration than asked for the new one. Most of it is in effect at once; what is not, PostgreSQL
-/// tells, and the node is restarted in its turn.
+/// Gives every node that has read another configuration than asked for the new one. Most of it is in effect
+/// at once; what is not, PostgreSQL tells, and the node is restarted in its turn.
 pub(super) fn plan(draft: &mut Draft<'_>) {
     let epoch = draft.epoch();
     for (node, configuration) in to_be_given(draft) {
@@ -127,8 +127,8 @@ pub(super) fn plan(draft: &mut Draft<'_>) {
     }
 }
 
-/// Whether a node is about to be given a configuration: then nobody is restarted, so that what waits for a restart is known. One that does not
-/// take it keeps nobody waiting.
+/// Whether a node is about to be given a configuration: then nobody is restarted, so that what waits for a
+/// restart is known. One that does not take it keeps nobody waiting.
 pub(super) fn is_under_way(draft: &Draft<'_>) -> bool {
     to_be_given(draft)
         .iter()
@@ -140,7 +140,8 @@ fn failure<'a>(draft: &Draft<'a>, node: NodeId) -> Option<&'a ActionFailure> {
     failure.filter(|failure| failure.action == ActionKind::Reconfigure)
 }
 
-/// Nodes that answer, and have read another configuration than asked for. Others get it when they are started.
+/// Nodes that answer, and have read another configuration than asked for. Others get it when they are
+/// started.
 fn to_be_given(draft: &Draft<'_>) -> Vec<(NodeId, Configuration)> {
     let is_steady = draft.cluster().is_some_and(|c| c.phase == ClusterPhase::Steady);
     let epoch = draft.epoch();

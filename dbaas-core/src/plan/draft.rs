@@ -107,7 +107,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// An action and why. A second action of the same kind on the same node is dropped: the first part that asked decides.
+    /// An action and why. A second action of the same kind on the same node is dropped: the first part that
+    /// asked decides.
     pub(super) fn act(&mut self, action: Action, why: impl Into<String>) {
         let exclusive = matches!(
             action,
@@ -230,14 +231,16 @@ impl<'a> Draft<'a> {
             .collect()
     }
 
-    /// Every node but this one, also those that are to go: what they have, and what they hear, counts until they are gone.
+    /// Every node but this one, also those that are to go: what they have, and what they hear, counts until
+    /// they are gone.
     pub(super) fn all_others(&self, node: NodeId) -> Vec<NodeId> {
         let others = self.record.nodes.iter().filter(|n| n.id != node);
         others.map(|n| n.id).collect()
     }
 
-    /// What `synchronous_standby_names` is on a standby, and on a primary until it is told whom to wait for: closed, so that it can
-    /// acknowledge nothing. The same for every k, also for 0: k may change between a node's sealing and its promotion.
+    /// What `synchronous_standby_names` is on a standby, and on a primary until it is told whom to wait for:
+    /// closed, so that it can acknowledge nothing. The same for every k, also for 0: k may change between a
+    /// node's sealing and its promotion.
     pub(super) fn closed_names(&self) -> String {
         sync_names(1, [""; 0])
     }
@@ -320,8 +323,9 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The primary's start. It starts closed, also an asynchronous one, and also for the first time: the order to start it may arrive late,
-    /// when whom to wait for has changed. It is opened by its setting, which is numbered.
+    /// The primary's start. It starts closed, also an asynchronous one, and also for the first time: the
+    /// order to start it may arrive late, when whom to wait for has changed. It is opened by its setting,
+    /// which is numbered.
     pub(super) fn primary_boot(&self, prepare: PreparePlan) -> BootPlan {
         BootPlan {
             epoch: self.epoch(),
@@ -334,13 +338,14 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Whether a node's data is of this epoch's history: it has replayed the epoch's mark. One whose WAL left the primary's history can
-    /// connect all the same, and reports positions of its own that mean nothing.
+    /// Whether a node's data is of this epoch's history: it has replayed the epoch's mark. One whose WAL left
+    /// the primary's history can connect all the same, and reports positions of its own that mean nothing.
     pub(super) fn is_of_this_history(&self, node: NodeId) -> bool {
         self.facts(node).is_some_and(|f| f.history == self.epoch())
     }
 
-    /// The standbys that stream from the primary in this epoch, by the primary's word, and are not known to be of another history.
+    /// The standbys that stream from the primary in this epoch, by the primary's word, and are not known to
+    /// be of another history.
     pub(super) fn streaming(&self, primary: &NodeFacts) -> BTreeSet<NodeId> {
         let epoch = self.epoch();
         self.record

@@ -1,9 +1,10 @@
 //! Who may acknowledge: changes of voters and of k on a serving primary, and the end of a promotion.
 //!
-//! Every change goes the same way: (1) compare-and-swap to the old electorates *and* the new one, (2) the primary's setting, (3)
-//! compare-and-swap of the primary's position seen with the setting in effect (the barrier), (4) when k of the new voters
-//! hold the barrier, compare-and-swap to the new electorate alone. At each moment a commit that was acknowledged under any
-//! setting that can have been in effect is found by a failover that satisfies every electorate of the record.
+//! Every change goes the same way: (1) compare-and-swap to the old electorates *and* the new one, (2) the
+//! primary's setting, (3) compare-and-swap of the primary's position seen with the setting in effect (the
+//! barrier), (4) when k of the new voters hold the barrier, compare-and-swap to the new electorate alone. At
+//! each moment a commit that was acknowledged under any setting that can have been in effect is found by a
+//! failover that satisfies every electorate of the record.
 
 use std::collections::BTreeSet;
 
@@ -154,7 +155,8 @@ fn propose(draft: &mut Draft<'_>, cluster: &ClusterState, facts: &NodeFacts) {
     draft.why.push(why);
     draft.record.cluster = Some(next);
     for id in draft.caught_up(facts).intersection(&wanted.voters) {
-        // With what makes it count: if it dies now it is needed as it is, and not by a way that needs a primary.
+        // With what makes it count: if it dies now it is needed as it is, and not by a way that needs a
+        // primary.
         note_good_standby(draft, *id);
     }
     draft.soon();
@@ -163,8 +165,8 @@ fn propose(draft: &mut Draft<'_>, cluster: &ClusterState, facts: &NodeFacts) {
 fn wanted(draft: &Draft<'_>, cluster: &ClusterState, facts: &NodeFacts) -> Electorate {
     let current = cluster.current();
     let asked = draft.record.spec.effective_sync_replicas();
-    // A switchover of an asynchronous instance is made synchronous first, so that nothing acknowledged is lost by it; not where nobody is left
-    // who could take over: that one waits for a voter for ever.
+    // A switchover of an asynchronous instance is made synchronous first, so that nothing acknowledged is
+    // lost by it; not where nobody is left who could take over: that one waits for a voter for ever.
     let someone_stays = draft
         .record
         .nodes

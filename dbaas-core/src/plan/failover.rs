@@ -1,7 +1,8 @@
 //! Loss of the primary: the protocol of `failover.md` as a function of record and observation.
 //!
-//! Steady → (the primary is lost, or a switchover was decided) → Sealing → (enough voters sealed) → Promoting → (the new primary's data is
-//! safe on its own voters) → Steady. Each arrow is one compare-and-swap. See `ARCHITECTURE.md`, "Failover", for the argument.
+//! Steady → (the primary is lost, or a switchover was decided) → Sealing → (enough voters sealed) → Promoting
+//! → (the new primary's data is safe on its own voters) → Steady. Each arrow is one compare-and-swap. See
+//! `ARCHITECTURE.md`, "Failover", for the argument.
 
 use std::collections::BTreeSet;
 
@@ -94,7 +95,8 @@ fn steady(draft: &mut Draft<'_>, cluster: &ClusterState) -> Option<Serving> {
     None
 }
 
-/// Why a primary gives no facts although it is there, and what to look at: its own word comes before any suspicion of the network.
+/// Why a primary gives no facts although it is there, and what to look at: its own word comes before any
+/// suspicion of the network.
 fn left_alone(sql: Option<&Result<NodeFacts, Silence>>) -> (String, &'static str) {
     match sql {
         Some(Err(Silence::Exhausted(error))) => (
@@ -204,7 +206,8 @@ fn lost(draft: &mut Draft<'_>, cluster: &ClusterState) {
     draft.soon();
 }
 
-/// A primary, or a candidate, that is frozen and that nobody can stand for is switched off, to be started again.
+/// A primary, or a candidate, that is frozen and that nobody can stand for is switched off, to be started
+/// again.
 fn restart_frozen(draft: &mut Draft<'_>, primary: NodeId) -> bool {
     let patience = draft.situation.policy.silent_ms;
     let frozen = draft
@@ -222,8 +225,9 @@ fn restart_frozen(draft: &mut Draft<'_>, primary: NodeId) -> bool {
     frozen
 }
 
-/// A primary, or a candidate, that runs and does not answer, for so long that it will not by itself, is switched off, to be started again: if it can
-/// acknowledge nothing anyway, so that nobody is disturbed. One that is only starting says so, or refuses.
+/// A primary, or a candidate, that runs and does not answer, for so long that it will not by itself, is
+/// switched off, to be started again: if it can acknowledge nothing anyway, so that nobody is disturbed. One
+/// that is only starting says so, or refuses.
 fn restart_hung(draft: &mut Draft<'_>, cluster: &ClusterState) -> bool {
     let primary = cluster.primary;
     let patience = draft.situation.policy.voter_gone_ms;
@@ -303,8 +307,8 @@ fn cannot_elect(draft: &mut Draft<'_>, cluster: &ClusterState, reachable: &BTree
                 .is_some_and(|f| f.in_recovery && f.epoch <= cluster.epoch.next())
         })
         .collect();
-    // With k = 0 there is one writer, and no promise of zero loss: the standby may take over once the primary is known to be off and
-    // its disk is lost. Otherwise somebody has to say that loss is acceptable.
+    // With k = 0 there is one writer, and no promise of zero loss: the standby may take over once the primary
+    // is known to be off and its disk is lost. Otherwise somebody has to say that loss is acceptable.
     if !standbys.is_empty() && (forced || (asynchronous && off && !intact(draft, primary))) {
         if await_more(draft, primary) {
             return;
@@ -364,8 +368,9 @@ fn is_being_started(draft: &Draft<'_>, id: NodeId) -> bool {
     }
 }
 
-/// A failover that may lose commits takes the best copy there is: one that was there a moment ago may hold more than those that answer. An
-/// operator who accepts the loss is kept waiting only for those that are being started.
+/// A failover that may lose commits takes the best copy there is: one that was there a moment ago may hold
+/// more than those that answer. An operator who accepts the loss is kept waiting only for those that are
+/// being started.
 fn await_more(draft: &mut Draft<'_>, primary: NodeId) -> bool {
     let asked = draft.record.requests.failover.is_some();
     let patience = draft.situation.policy.voter_gone_ms;

@@ -1,12 +1,15 @@
-//! Settings that a standby may not have less of than its primary ([`HOT_STANDBY_FLOOR_SETTINGS`]): greater values reach the standbys first,
-//! smaller ones the primary first.
+//! Settings that a standby may not have less of than its primary ([`HOT_STANDBY_FLOOR_SETTINGS`]): greater
+//! values reach the standbys first, smaller ones the primary first.
 //!
-//! * A primary is configured with what is wanted, a standby with the *floor*: the greatest values that any node of the instance may run
-//!   with. A standby gets what is wanted where that is more, so that greater values are a rolling change like any other.
-//! * Smaller values can reach the primary only by a restart where it is: a standby with them would refuse to start while the primary has
-//!   more, so there is nobody to switch over to. The primary is noted before it is switched off, so that this is not taken for its loss.
-//! * When the primary runs with what is wanted, its position is noted; when every node has replayed up to there, and with it the record of
-//!   the primary's new values, the floor is lowered, and the standbys follow one at a time.
+//! * A primary is configured with what is wanted, a standby with the *floor*: the greatest values that any
+//!   node of the instance may run with. A standby gets what is wanted where that is more, so that greater
+//!   values are a rolling change like any other.
+//! * Smaller values can reach the primary only by a restart where it is: a standby with them would refuse to
+//!   start while the primary has more, so there is nobody to switch over to. The primary is noted before it
+//!   is switched off, so that this is not taken for its loss.
+//! * When the primary runs with what is wanted, its position is noted; when every node has replayed up to
+//!   there, and with it the record of the primary's new values, the floor is lowered, and the standbys follow
+//!   one at a time.
 
 use std::collections::BTreeMap;
 
@@ -49,8 +52,9 @@ fn values(settings: &Settings) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// Keeps the floor: at least what servers have run with; lowered when every node can do with less. What no server has run with yet, and may
-/// refuse, does not count: else a node that refused it could never be started with less.
+/// Keeps the floor: at least what servers have run with; lowered when every node can do with less. What no
+/// server has run with yet, and may refuse, does not count: else a node that refused it could never be
+/// started with less.
 pub(super) fn keep_floor(draft: &mut Draft<'_>) {
     let by_size = settings_by_size(&draft.record);
     let mut proven = by_size.clone();
@@ -119,8 +123,9 @@ pub(super) fn restart_where_it_is(draft: &mut Draft<'_>, primary: NodeId) {
     draft.record.parameters.restarting = boot.map(|boot| boot.boot_id.clone());
 }
 
-/// Whether the primary is being switched off, or is off, for its new configuration, and was not started since. Only for so long as that is
-/// quicker than an election, and only once: a start that comes to nothing is a loss like any other.
+/// Whether the primary is being switched off, or is off, for its new configuration, and was not started
+/// since. Only for so long as that is quicker than an election, and only once: a start that comes to nothing
+/// is a loss like any other.
 pub(super) fn is_restarting(draft: &Draft<'_>, primary: NodeId) -> bool {
     let boot = draft
         .situation

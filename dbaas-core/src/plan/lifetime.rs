@@ -61,7 +61,8 @@ pub(super) fn new_node(draft: &mut Draft<'_>, id: NodeId, role: NodeRole, rejoin
     }
 }
 
-/// The first primary and its copies. Nothing was ever written, so that every copy holds everything and may vote at once.
+/// The first primary and its copies. Nothing was ever written, so that every copy holds everything and may
+/// vote at once.
 fn decide_first_nodes(draft: &mut Draft<'_>) {
     let count = usize::from(draft.record.spec.nodes.get());
     let ids: Vec<NodeId> = draft.situation.fresh_ids.iter().copied().take(count).collect();
@@ -236,9 +237,10 @@ pub(super) fn first_start(draft: &mut Draft<'_>, primary: NodeId) {
     }
 }
 
-/// The nodes that get a copy of the cluster that is about to be made. One that has run already has a copy of an earlier one, whose first node
-/// is lost before it was seen to serve: its positions, and its mark, mean nothing in the new one's history. It is built anew, and votes
-/// when that is done; nothing was ever acknowledged that it would be needed for.
+/// The nodes that get a copy of the cluster that is about to be made. One that has run already has a copy of
+/// an earlier one, whose first node is lost before it was seen to serve: its positions, and its mark, mean
+/// nothing in the new one's history. It is built anew, and votes when that is done; nothing was ever
+/// acknowledged that it would be needed for.
 fn without_copies_of_an_earlier_one(
     draft: &mut Draft<'_>,
     primary: NodeId,

@@ -1,5 +1,5 @@
-//! Every node's disk, start and source: what a node needs to be a good standby of the primary that serves, or to be there when an
-//! election needs it.
+//! Every node's disk, start and source: what a node needs to be a good standby of the primary that serves, or
+//! to be there when an election needs it.
 
 mod running;
 mod slots;
@@ -29,8 +29,8 @@ pub(super) fn plan(draft: &mut Draft<'_>, serving: Option<Serving>) {
     }
 }
 
-/// A node that the record does not know: an order to make one came after it had been removed. It never had data; one that has is left for
-/// people to look at.
+/// A node that the record does not know: an order to make one came after it had been removed. It never had
+/// data; one that has is left for people to look at.
 fn strays(draft: &mut Draft<'_>) {
     let observation = draft.situation.observation;
     for (&id, seen) in &observation.nodes {
@@ -146,7 +146,8 @@ pub(super) fn note_good_standby(draft: &mut Draft<'_>, id: NodeId) {
     }
 }
 
-/// A node that is to go: first out of every electorate, then off, then removed, then forgotten. Whether this is all there is to do for it.
+/// A node that is to go: first out of every electorate, then off, then removed, then forgotten. Whether this
+/// is all there is to do for it.
 fn leave(draft: &mut Draft<'_>, id: NodeId, serving: Option<Serving>) -> bool {
     let votes = draft
         .cluster()

@@ -1,6 +1,7 @@
-//! Roles and databases: what the records say, against what PostgreSQL has. Only what the register says to be ours is changed or dropped. What has the right
-//! name and is not in it is told of, and left alone unless somebody asks for it to be adopted. A database that was dropped by SQL is not
-//! made anew: that would hide that its data are gone. (A role is: it holds nothing.)
+//! Roles and databases: what the records say, against what PostgreSQL has. Only what the register says to be
+//! ours is changed or dropped. What has the right name and is not in it is told of, and left alone unless
+//! somebody asks for it to be adopted. A database that was dropped by SQL is not made anew: that would hide
+//! that its data are gone. (A role is: it holds nothing.)
 
 use std::collections::BTreeSet;
 
@@ -361,7 +362,8 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
             .any(|d| d.name == staging && d.id.is_none());
         let lost = ours.is_none() && catalogue.lost.contains(&id);
         if staged && (database.deleting || ours.is_some() || lost) {
-            // Begun and to go, or made once more by an order that was decided on before the first one was seen to be done.
+            // Begun and to go, or made once more by an order that was decided on before the first one was
+            // seen to be done.
             drop_database(draft, primary, &database, staging.clone(), false);
         }
         if database.deleting {
@@ -494,7 +496,8 @@ fn databases(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts,
                 let source = if staged {
                     DatabaseSource::Staged
                 } else if std::mem::take(&mut spare) {
-                    // Always the first one's that is missing: the next plan must not give it to another one while this one is being made.
+                    // Always the first one's that is missing: the next plan must not give it to another one
+                    // while this one is being made.
                     DatabaseSource::Spare
                 } else {
                     DatabaseSource::Template

@@ -16,8 +16,9 @@ pub enum Outcome {
     HeldUp,
 }
 
-/// Of the time that others wait behind us, what we wait for ourselves is to be less than 2 %. Half of that, in percent, for one action: two may be about the same
-/// table (a deletion and a change of owner), and a busy machine ends a wait late.
+/// Of the time that others wait behind us, what we wait for ourselves is to be less than 2 %. Half of that,
+/// in percent, for one action: two may be about the same table (a deletion and a change of owner), and a busy
+/// machine ends a wait late.
 const SHARE_OF_WAITING_PERCENT: u64 = 1;
 /// Between two attempts that are held up.
 const HELD_UP_MS: u64 = LOCK_WAIT_MS as u64 * 100 / SHARE_OF_WAITING_PERCENT;
@@ -25,7 +26,8 @@ const HELD_UP_MS: u64 = LOCK_WAIT_MS as u64 * 100 / SHARE_OF_WAITING_PERCENT;
 const HELD_UP_LONGEST_MS: u64 = 2 * HELD_UP_MS;
 
 impl Action {
-    /// For how long it is held off after the attempt, in milliseconds. `failures`: how often in a row it had failed before.
+    /// For how long it is held off after the attempt, in milliseconds. `failures`: how often in a row it had
+    /// failed before.
     pub fn held_off_ms(&self, outcome: Outcome, failures: u32) -> u64 {
         match outcome {
             Outcome::Done => self.settles_ms(),
@@ -77,7 +79,8 @@ mod tests {
             );
             assert!(off_ms(failures) <= off_ms(failures + 1), "{failures}");
         }
-        // From any attempt on, for as many intervals as one likes, whatever was before: two actions at once wait for less than 2 % of it.
+        // From any attempt on, for as many intervals as one likes, whatever was before: two actions at once
+        // wait for less than 2 % of it.
         for (before, intervals) in (0..20).flat_map(|before| (1..40).map(move |n| (before, n))) {
             let waited_ms = 2 * wait_ms * u64::from(intervals);
             let all_ms: u64 = (before..before + intervals).map(|n| off_ms(n) + wait_ms).sum();

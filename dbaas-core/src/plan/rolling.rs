@@ -1,4 +1,5 @@
-//! Changes of a running instance that touch one node after the other: scaling, new sizes, restarts, switchovers.
+//! Changes of a running instance that touch one node after the other: scaling, new sizes, restarts,
+//! switchovers.
 
 use std::cmp::Reverse;
 
@@ -128,7 +129,8 @@ fn awaits_restart(draft: &Draft<'_>, id: NodeId) -> bool {
     }
 }
 
-/// Whether a node runs with another size or image than asked for, with settings that wait for its next start, or was to be restarted.
+/// Whether a node runs with another size or image than asked for, with settings that wait for its next start,
+/// or was to be restarted.
 fn outdated(draft: &Draft<'_>, id: NodeId) -> bool {
     let Some(facts) = draft.facts(id) else {
         return false;
@@ -304,8 +306,9 @@ fn switchover(draft: &mut Draft<'_>, primary: Serving, facts: &NodeFacts) {
     failover::begin_epoch(draft, &cluster, FailoverCause::Switchover { to: target }, message);
 }
 
-/// Whether the checkpoint that makes the shutdown short has ended; it is asked for here. Clients write until then: a shutdown that began earlier would wait for it, and they
-/// with it. One that does not end ends the request.
+/// Whether the checkpoint that makes the shutdown short has ended; it is asked for here. Clients write until
+/// then: a shutdown that began earlier would wait for it, and they with it. One that does not end ends the
+/// request.
 fn is_checkpointed(
     draft: &mut Draft<'_>,
     request: &SwitchoverRequest,
@@ -323,7 +326,8 @@ fn is_checkpointed(
         if let Some(request) = draft.record.requests.switchover.as_mut() {
             request.prepared = true;
             request.checkpoint_after.get_or_insert(facts.lsn);
-            // From now on it is the checkpoint that is waited for. (Asked for in the future: the clock was set back.)
+            // From now on it is the checkpoint that is waited for. (Asked for in the future: the clock was
+            // set back.)
             request.at = asked_at.min(now);
         }
         draft.pending(

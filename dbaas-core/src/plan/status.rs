@@ -84,7 +84,8 @@ pub(super) fn plan(draft: &mut Draft<'_>, serving: Option<Serving>) {
             .cluster()
             .is_some_and(|c| c.is_joint() || c.phase != ClusterPhase::Steady)
     {
-        // The newest electorate is written down, and the primary does not wait for it, or not enough of it is there.
+        // The newest electorate is written down, and the primary does not wait for it, or not enough of it is
+        // there.
         draft.pending(
             Reason::ElectorateChanging,
             "whom a commit waits for is being changed",
@@ -104,7 +105,8 @@ pub(super) fn plan(draft: &mut Draft<'_>, serving: Option<Serving>) {
 /// How often in a row an action has to fail before people are told: once may be a moment's bad luck.
 const FAILURES_TOLD: u32 = 2;
 
-/// Nodes that the infrastructure fails to make or to start: nothing goes on until somebody, or time, removes the cause.
+/// Nodes that the infrastructure fails to make or to start: nothing goes on until somebody, or time, removes
+/// the cause.
 fn stuck(draft: &mut Draft<'_>) {
     let ids: Vec<NodeId> = draft.record.nodes.iter().map(|n| n.id).collect();
     for id in ids {
@@ -301,7 +303,8 @@ fn warnings(draft: &mut Draft<'_>) {
     }
 }
 
-/// Less than this is little space on a data disk, in bytes. More than 4 GB is enough for any disk, however large.
+/// Less than this is little space on a data disk, in bytes. More than 4 GB is enough for any disk, however
+/// large.
 pub(super) fn disk_floor(draft: &Draft<'_>) -> u64 {
     let disk_bytes = u64::from(draft.record.spec.resources.disk.get()) << 30;
     (disk_bytes / 100 * draft.situation.policy.low_disk_percent).min(4 << 30)

@@ -6,8 +6,8 @@ fn password(text: &str) -> Password {
     Password::new(text).unwrap()
 }
 
-/// RFC 7677 section 3: user "user", password "pencil" (shorter than what [`Password`] allows, so the parts are checked
-/// through the same arithmetic on the salted password's keys).
+/// RFC 7677 section 3: user "user", password "pencil" (shorter than what [`Password`] allows, so the parts
+/// are checked through the same arithmetic on the salted password's keys).
 #[test]
 fn rfc_7677_vector() {
     let salt: [u8; 16] = decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();

@@ -1,10 +1,11 @@
 //! What the control plane's sessions have set whatever a database or a role says.
 //!
-//! The owner of a database may put any setting of context `user` on it (`ALTER DATABASE … SET`), and every session in that database starts
-//! with it, ours too. Who was granted it (`GRANT SET ON PARAMETER`) may do the same with one of context `superuser`. The rule: what can make
-//! a statement of ours fail, mean something else, or run somebody's code is set when a session starts, where it outranks the database and
-//! the role. All others are in [`LEFT_ALONE`]. The conformance suite of executors goes through all settings of the server that it runs
-//! on, so that a setting of a new version has to be put in one of the two.
+//! The owner of a database may put any setting of context `user` on it (`ALTER DATABASE … SET`), and every
+//! session in that database starts with it, ours too. Who was granted it (`GRANT SET ON PARAMETER`) may do
+//! the same with one of context `superuser`. The rule: what can make a statement of ours fail, mean something
+//! else, or run somebody's code is set when a session starts, where it outranks the database and the role.
+//! All others are in [`LEFT_ALONE`]. The conformance suite of executors goes through all settings of the
+//! server that it runs on, so that a setting of a new version has to be put in one of the two.
 
 /// A setting of our sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +46,9 @@ const fn since(since: u32, name: &'static str, value: &'static str, why: Why) ->
     }
 }
 
-/// What our sessions start with. `session_authorization`, which names the role that logs in, `client_encoding` (UTF8), `application_name`,
-/// `statement_timeout`, `lock_timeout` and `idle_session_timeout` are set besides these, with values of the session's own.
+/// What our sessions start with. `session_authorization`, which names the role that logs in,
+/// `client_encoding` (UTF8), `application_name`, `statement_timeout`, `lock_timeout` and
+/// `idle_session_timeout` are set besides these, with values of the session's own.
 pub const SESSION_SETTINGS: &[SessionSetting] = &[
     all("search_path", "pg_catalog", Why::Code),
     all("local_preload_libraries", "", Why::Code),
@@ -93,7 +95,8 @@ pub const SESSION_SETTINGS: &[SessionSetting] = &[
     all("plpgsql.extra_warnings", "none", Why::Failure),
     all("plpgsql.variable_conflict", "error", Why::Meaning),
     all("jit", "off", Why::Failure),
-    // A parallel worker starts with the settings of the database before it gets its leader's: a timeout of that moment ends the statement.
+    // A parallel worker starts with the settings of the database before it gets its leader's: a timeout of
+    // that moment ends the statement.
     all("max_parallel_workers_per_gather", "0", Why::Failure),
     all("max_parallel_maintenance_workers", "0", Why::Failure),
     all("password_encryption", "scram-sha-256", Why::Meaning),
@@ -115,7 +118,8 @@ pub const SESSION_SETTINGS: &[SessionSetting] = &[
     all("debug_print_plan", "off", Why::Secrets),
 ];
 
-/// Settings of context `user` that may be anybody's: they choose among ways to the same answer, or are about what our statements never do.
+/// Settings of context `user` that may be anybody's: they choose among ways to the same answer, or are about
+/// what our statements never do.
 pub const LEFT_ALONE: &[&str] = &[
     // How a query is planned and read from disk.
     "backend_flush_after",
@@ -180,7 +184,8 @@ pub const LEFT_ALONE: &[&str] = &[
     "seq_page_cost",
     "stats_fetch_consistency",
     "synchronize_seqscans",
-    // Of statements that we do not run: indexes, VACUUM, ANALYZE, COPY, replication, cleartext passwords, users' tables.
+    // Of statements that we do not run: indexes, VACUUM, ANALYZE, COPY, replication, cleartext passwords,
+    // users' tables.
     "commit_siblings",
     "createrole_self_grant",
     "debug_logical_replication_streaming",

@@ -42,8 +42,9 @@ fn a_candidate_that_is_lost_is_replaced_or_brought_back() {
     assert!(!on(&scene, 2).contains(&"start"));
 }
 
-/// A candidate that is lost, disk and all, before anybody had caught up with it: the primary of before holds everything that was acknowledged in its time.
-/// `rejoin`: how that one was to come back; `data`: what its disk holds.
+/// A candidate that is lost, disk and all, before anybody had caught up with it: the primary of before holds
+/// everything that was acknowledged in its time. `rejoin`: how that one was to come back; `data`: what its
+/// disk holds.
 fn successor_lost(rejoin: Rejoin, data: DataState) -> Scene {
     let mut scene = Scene::promoting(3, 1);
     scene.record.nodes[0].rejoin_by(rejoin);
@@ -92,7 +93,8 @@ fn the_primary_of_before_is_started_to_stand_for_its_time_when_its_successor_is_
     assert_eq!(start(&other), None);
 }
 
-/// It does not know of its successor's promotion, of which another standby may hold a part, and takes the same number for its timeline.
+/// It does not know of its successor's promotion, of which another standby may hold a part, and takes the
+/// same number for its timeline.
 #[test]
 fn who_may_hold_a_part_of_the_lost_promotion_is_built_anew() {
     let mut scene = Scene::sealing(3, 1);
@@ -117,7 +119,8 @@ fn who_may_hold_a_part_of_the_lost_promotion_is_built_anew() {
     assert_eq!(rejoin(&scene)[2], Rejoin::InPlace);
 }
 
-/// Who comes back as a standby while voters are sealed is one of them, also if it was to be the primary; while it is to be promoted it is not.
+/// Who comes back as a standby while voters are sealed is one of them, also if it was to be the primary;
+/// while it is to be promoted it is not.
 #[test]
 fn a_lost_candidate_that_comes_back_is_sealed_for_the_votes_that_it_had() {
     let mut scene = Scene::sealing(3, 1);
@@ -128,7 +131,8 @@ fn a_lost_candidate_that_comes_back_is_sealed_for_the_votes_that_it_had() {
     assert_eq!(on(&scene, 3), ["seal"]);
 }
 
-/// A candidate that was never seen to be promoted, and that nobody can stand for, is promoted: as a primary it would go on on the timeline of the one before.
+/// A candidate that was never seen to be promoted, and that nobody can stand for, is promoted: as a primary
+/// it would go on on the timeline of the one before.
 #[test]
 fn a_candidate_that_comes_back_because_nobody_can_be_elected_is_promoted() {
     let mut scene = Scene::promoting(3, 1);
@@ -153,7 +157,8 @@ fn a_candidate_that_comes_back_because_nobody_can_be_elected_is_promoted() {
     assert_eq!(state(&scene), (3, ClusterPhase::Steady));
 }
 
-/// It runs, and is hung for all that is known. Nobody can take over; if it may be serving somebody, it is left alone.
+/// It runs, and is hung for all that is known. Nobody can take over; if it may be serving somebody, it is
+/// left alone.
 #[test]
 fn a_primary_that_is_hung_is_restarted_when_it_can_acknowledge_nothing() {
     type Make = fn() -> (Scene, usize);

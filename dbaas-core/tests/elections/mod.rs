@@ -634,7 +634,8 @@ fn a_candidate_gets_the_slots_that_it_lacks_and_loses_those_that_are_of_no_use()
     assert_eq!(of(ActionKind::DropSlots), Some(vec!["dbaas_n9".to_owned()]));
 }
 
-/// Its primary was lost in the middle of a record. What it received ends there, and it is never seen to have replayed that.
+/// Its primary was lost in the middle of a record. What it received ends there, and it is never seen to have
+/// replayed that.
 #[test]
 fn a_standby_that_received_a_part_of_a_record_is_restarted_to_be_sealed() {
     let mut scene = Scene::sealing(3, 1);
@@ -676,7 +677,8 @@ fn behind_is_who_can_receive_no_more_and_has_replayed_less_than_it_received() {
     assert!(!primary.is_behind());
 }
 
-/// However it came to run, it could not be sealed as it is. Where it is not started again without a primary, the old one goes on, which has everything.
+/// However it came to run, it could not be sealed as it is. Where it is not started again without a primary,
+/// the old one goes on, which has everything.
 #[test]
 fn a_standby_that_received_a_part_of_a_record_is_not_waited_for() {
     for rejoin in [Rejoin::Seed, Rejoin::Rewind, Rejoin::BaseBackup] {

@@ -370,7 +370,8 @@ fn carried_out(facts: &mut [ExtensionFacts], changes: &[ExtensionChange]) {
 }
 
 proptest! {
-    /// Whatever there is: nothing unsafe is done, nothing that is in use is dropped, and after one round nothing is left to do.
+    /// Whatever there is: nothing unsafe is done, nothing that is in use is dropped, and after one round
+    /// nothing is left to do.
     #[test]
     fn every_situation_converges_and_nothing_unsafe_is_done(
         mut facts in (any_facts("a"), any_facts("b"), any_facts("c")).prop_map(|(a, b, c)| vec![a, b, c]),

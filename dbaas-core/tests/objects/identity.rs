@@ -147,7 +147,8 @@ fn a_renamed_one_is_told_of_and_dropped_by_the_name_that_it_has() {
 #[test]
 fn what_has_the_name_and_is_not_ours_is_left_alone_until_somebody_adopts_it() {
     let mut world = world();
-    // A comment that somebody wrote, or a dump brought along, is not looked at: there is nothing in what was seen to look at.
+    // A comment that somebody wrote, or a dump brought along, is not looked at: there is nothing in what was
+    // seen to look at.
     world.catalogue.databases[0].id = None;
     let (actions, lifecycle, reason, _) = world.outcome();
     assert_eq!((actions.len(), lifecycle), (0, ObjectLifecycle::Error));
@@ -290,7 +291,8 @@ fn what_a_dropped_role_owns_goes_to_the_owner_that_the_record_asks_for_or_to_nob
     });
     assert_eq!(heirs(&plan), Some(vec![]));
 
-    // The heir is not known yet: the database has another owner, the owner's role is another one, or is going, too.
+    // The heir is not known yet: the database has another owner, the owner's role is another one, or is
+    // going, too.
     type Change = fn(&mut World, &mut UserRecord);
     let waits: [Change; 4] = [
         |world, _| world.catalogue.databases[0].owner = "somebody".to_owned(),

@@ -400,7 +400,8 @@ fn the_catalogue_is_read_when_something_is_to_be_done_and_not_otherwise() {
     assert!(wants(&scene, &user_goes, &database));
     assert!(wants(&scene, &user, &database_goes));
 
-    // It was read, and shows everything as asked for: it need not be read again, unless a failover might lose what it shows.
+    // It was read, and shows everything as asked for: it need not be read again, unless a failover might lose
+    // what it shows.
     let mut again = |lifecycle, lsn| {
         scene.observation.catalogue = Some(CatalogueFacts {
             lsn,

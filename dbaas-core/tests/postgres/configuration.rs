@@ -170,7 +170,8 @@ fn any_rules_of_access_are_read_back() {
                  WHERE auth_method <> 'reject' ORDER BY line_number",
             );
                 assert_eq!(rows.lines().collect::<Vec<_>>(), expected, "{rules}");
-                // What is not allowed by then is refused: each of our roles before anybody else is let in, and everybody in the end.
+                // What is not allowed by then is refused: each of our roles before anybody else is let in,
+                // and everybody in the end.
                 let rejected = server.sql(
                 "SELECT string_agg(array_to_string(database, ',') || '/' || array_to_string(user_name, ','), ' ' ORDER BY line_number) \
                  FROM pg_hba_file_rules WHERE auth_method = 'reject'",

@@ -39,7 +39,8 @@ fn password(pool: &'static [char]) -> impl Strategy<Value = String> {
         .prop_filter("not a password", |text| Password::new(text).is_ok())
 }
 
-/// Has PostgreSQL hash each text as given (what a user types), and compares with what we derive from its salt.
+/// Has PostgreSQL hash each text as given (what a user types), and compares with what we derive from its
+/// salt.
 fn compare(server: &Throwaway, texts: &[String]) {
     for chunk in texts.chunks(500) {
         let mut sql = String::from("SET password_encryption = 'scram-sha-256';\nBEGIN;\n");

@@ -6,7 +6,8 @@ use dbaas_core::infrastructure::Endpoint;
 use dbaas_core::sql::Statement;
 use proptest::prelude::*;
 
-/// A text of at most 60 bytes, with everything that quoting or a URI has to deal with; without NUL, which PostgreSQL's text cannot hold.
+/// A text of at most 60 bytes, with everything that quoting or a URI has to deal with; without NUL, which
+/// PostgreSQL's text cannot hold.
 fn text() -> impl Strategy<Value = String> {
     const ODD: &[char] = &[
         '\'', '"', '\\', '$', ';', '-', '/', '*', '\n', '\r', '\t', '\u{1}', '\u{7f}', ' ', '%', '@', ':',

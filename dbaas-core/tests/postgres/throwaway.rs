@@ -19,8 +19,8 @@ pub(crate) struct Installation {
     pub(crate) major: u32,
 }
 
-/// Every PostgreSQL (14 or newer) on this machine, one per major version. Where there is none the test is skipped, loudly,
-/// or fails if `DBAAS_REQUIRE_POSTGRES=1`.
+/// Every PostgreSQL (14 or newer) on this machine, one per major version. Where there is none the test is
+/// skipped, loudly, or fails if `DBAAS_REQUIRE_POSTGRES=1`.
 pub(crate) fn installations(test: &str) -> Vec<Installation> {
     let configured = std::env::var_os("DBAAS_POSTGRES_BIN").map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -325,7 +325,8 @@ pub(crate) fn literal(text: &str) -> String {
     }
 }
 
-/// Runs a property on so many values that are the same in every run; one that fails is made as small as it can be.
+/// Runs a property on so many values that are the same in every run; one that fails is made as small as it
+/// can be.
 pub(crate) fn hold<S: Strategy>(cases: u32, strategy: S, property: impl Fn(S::Value)) {
     let config = Config {
         cases,

@@ -1,4 +1,5 @@
-//! Parameters: tried by one node first, given up where a server refuses them, and in the order that hot standby needs.
+//! Parameters: tried by one node first, given up where a server refuses them, and in the order that hot
+//! standby needs.
 
 use std::collections::BTreeMap;
 

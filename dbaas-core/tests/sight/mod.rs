@@ -44,7 +44,8 @@ fn a_standby_that_is_out_of_sight_is_left_alone() {
     assert!(!plan.actions.iter().any(touches), "{:?}", plan.actions);
 }
 
-/// It cannot be fenced by its infrastructure; the others are sealed against it, as where the infrastructure is gone altogether.
+/// It cannot be fenced by its infrastructure; the others are sealed against it, as where the infrastructure
+/// is gone altogether.
 #[test]
 fn a_silent_primary_that_is_out_of_sight_is_taken_over_from() {
     let mut scene = Scene::running(3, 1);

@@ -114,7 +114,8 @@ async fn act(
     let precondition = Precondition::read(&headers)?;
     let action = actions::action(name, body.object()?)?;
     let expected = match precondition.version() {
-        // Judged together with the key: a call that is repeated does not find the version that it was meant for.
+        // Judged together with the key: a call that is repeated does not find the version that it was meant
+        // for.
         Some(version) => Some(version),
         None if !precondition.is_given() => None,
         None => precondition.check(app.control.instance(id).await?.revision)?,

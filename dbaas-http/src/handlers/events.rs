@@ -73,7 +73,8 @@ pub(crate) async fn list(
     {
         return stream(app, Log::Instance(id), last.or(after).unwrap_or(0), place).await;
     }
-    // One more than is asked for tells whether there is more, except at the greatest page: there a full one may be followed by an empty one.
+    // One more than is asked for tells whether there is more, except at the greatest page: there a full one
+    // may be followed by an empty one.
     let mut events = app
         .control
         .events(id, after.unwrap_or(0), limit.saturating_add(1))
@@ -140,7 +141,8 @@ pub(super) async fn stream(
     last: u64,
     place: WaitingPlace,
 ) -> Result<Response, Problem> {
-    // Listens before the first look, so that nothing falls between the two; the look also tells whether the instance exists.
+    // Listens before the first look, so that nothing falls between the two; the look also tells whether the
+    // instance exists.
     let hints = Some(app.control.changes());
     let ready = log.read(&app, last).await?.into();
     let until = Instant::now() + STREAM_MAX;

@@ -1,4 +1,5 @@
-//! `/v1/secret/passwords`: passwords without their values, and one value at a time for who asks for it by name.
+//! `/v1/secret/passwords`: passwords without their values, and one value at a time for who asks for it by
+//! name.
 
 use std::sync::Arc;
 

@@ -160,7 +160,8 @@ fn entire(schema: &str, description: &str) -> ResponseBuilder {
         .content(ARRAY_LIST, content(items.into()))
 }
 
-/// The calls that a creation's answer leads to: by operation, with the name of the new resource's id in their path.
+/// The calls that a creation's answer leads to: by operation, with the name of the new resource's id in their
+/// path.
 type Links = (&'static str, &'static [&'static str]);
 
 const INSTANCE_LINKS: Links = (

@@ -165,7 +165,8 @@ mod tests {
 
     use super::*;
 
-    /// A matcher for the few constructs that the patterns above use would be longer than this: look at the fixed part by hand.
+    /// A matcher for the few constructs that the patterns above use would be longer than this: look at the
+    /// fixed part by hand.
     #[test]
     fn cursors_look_as_described() {
         let first = |collection: Collection| {

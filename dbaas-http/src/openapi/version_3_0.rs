@@ -1,6 +1,6 @@
-//! The document in OpenAPI 3.0.3: many generators refuse 3.1. What differs is how a schema says "or null" and "for example", and
-//! that 3.0 knows no licence identifiers. An answer that comes in several media types is described as JSON alone: generators make
-//! one type of all of them.
+//! The document in OpenAPI 3.0.3: many generators refuse 3.1. What differs is how a schema says "or null" and
+//! "for example", and that 3.0 knows no licence identifiers. An answer that comes in several media types is
+//! described as JSON alone: generators make one type of all of them.
 
 use serde_json::{Map, Value, json};
 

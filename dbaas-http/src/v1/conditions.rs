@@ -20,8 +20,9 @@ described! {
 /// One thing that is so, is not so, or is not known. True is always what one wishes for.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Condition {
-    /// What it is about: each type is there once. Those of an instance: Ready (it takes writes), Reconciled (all is as asked
-    /// for), Replicating, DiskSpace, ParametersApplied, InfrastructureReachable, ObjectsReconciled.
+    /// What it is about: each type is there once. Those of an instance: Ready (it takes writes), Reconciled
+    /// (all is as asked for), Replicating, DiskSpace, ParametersApplied, InfrastructureReachable,
+    /// ObjectsReconciled.
     #[serde(rename = "type")]
     #[schema(value_type = About, inline)]
     kind: &'static str,

@@ -123,8 +123,8 @@ pub(crate) struct Instance<'a> {
     /// named stay, and null takes one back. A version's parameters call has all that there are.
     #[schema(value_type = Settings, inline)]
     parameters: &'a Parameters,
-    /// What callers call it, to find it by: at most 64. A key is a name as hosts have them, after an optional domain and a slash. In
-    /// a change, those that are not named stay, and null removes one.
+    /// What callers call it, to find it by: at most 64. A key is a name as hosts have them, after an optional
+    /// domain and a slash. In a change, those that are not named stay, and null removes one.
     #[schema(value_type = LabelMap, inline)]
     labels: &'a Labels,
     /// Its state.

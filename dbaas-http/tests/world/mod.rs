@@ -1,4 +1,5 @@
-//! A control plane over a store in memory and an infrastructure whose nodes never start: all that the interface needs.
+//! A control plane over a store in memory and an infrastructure whose nodes never start: all that the
+//! interface needs.
 
 #![allow(dead_code)] // Each test uses a part of it.
 

@@ -31,7 +31,8 @@ pub(super) enum Dangling {
 const VERSION_FIELDS: [&str; 2] = ["uuid", "name"];
 const VARIABLE_FIELDS: [&str; 2] = ["value", "name"];
 
-/// A collection's path, and the parent that it names: of `$dbaas.types.postgres.instances.$db.users`, users and `$db`.
+/// A collection's path, and the parent that it names: of `$dbaas.types.postgres.instances.$db.users`, users
+/// and `$db`.
 pub(super) fn collection(path: &[Segment], element: &str) -> Option<(Collection, Option<Parent>)> {
     let words: Vec<String> = path.iter().map(Segment::to_string).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();

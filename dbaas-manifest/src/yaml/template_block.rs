@@ -1,7 +1,7 @@
 //! Templates over several lines: `content: f"`, lines, a line with `"` alone.
 //!
-//! In YAML the lines of a plain scalar are folded into one, and lines that are no deeper than their key are an error. Here
-//! both mean what the eye sees: the lines, without the indentation that they share.
+//! In YAML the lines of a plain scalar are folded into one, and lines that are no deeper than their key are
+//! an error. Here both mean what the eye sees: the lines, without the indentation that they share.
 
 /// A text in which templates are block scalars.
 pub(super) struct Rewritten {

@@ -60,8 +60,8 @@ pub(super) fn sql(error: &rusqlite::Error) -> StoreError {
     }
 }
 
-/// A failure of COMMIT itself. Where the log may hold the whole transaction although it was not synced, a crash may
-/// bring it to light: the outcome is unknown.
+/// A failure of COMMIT itself. Where the log may hold the whole transaction although it was not synced, a
+/// crash may bring it to light: the outcome is unknown.
 pub(super) fn commit(error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => sql(error),

@@ -1,4 +1,5 @@
-//! Reading, so that a read does not wait for the fsync of a write: small reads where they are asked for, all others by threads.
+//! Reading, so that a read does not wait for the fsync of a write: small reads where they are asked for, all
+//! others by threads.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -35,8 +36,9 @@ pub(super) fn run(
     drop(connection);
 }
 
-/// A connection for reads of a few documents, used by the task that asks. They take some tens of microseconds, out of the operating
-/// system's cache; handing one to a thread and back costs two wake-ups, which on a busy machine are milliseconds.
+/// A connection for reads of a few documents, used by the task that asks. They take some tens of
+/// microseconds, out of the operating system's cache; handing one to a thread and back costs two wake-ups,
+/// which on a busy machine are milliseconds.
 pub(super) struct OnTheSpot {
     connection: Mutex<Connection>,
     doubt: Arc<AtomicBool>,
@@ -50,8 +52,8 @@ impl OnTheSpot {
         }
     }
 
-    /// `None` if a thread has to do it: another task is reading here, the runtime has no other worker to go on with should the disk
-    /// hang, or there is something to report.
+    /// `None` if a thread has to do it: another task is reading here, the runtime has no other worker to go
+    /// on with should the disk hang, or there is something to report.
     pub(super) fn read<T>(&self, perform: impl FnOnce(&Connection) -> Result<T, Failed>) -> Option<T> {
         let others_go_on = Handle::try_current().is_ok_and(|runtime| {
             runtime.runtime_flavor() == RuntimeFlavor::MultiThread && runtime.metrics().num_workers() > 1

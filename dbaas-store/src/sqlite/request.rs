@@ -94,7 +94,8 @@ where
         let answer = match (committed, self.result) {
             (Ok(()), Some(result)) => result,
             (Err(error), Some(Ok(_))) => Err(error.clone()),
-            // A refusal may be due to a write of the same transaction, which is gone. This one wrote nothing either way.
+            // A refusal may be due to a write of the same transaction, which is gone. This one wrote nothing
+            // either way.
             (Err(error), Some(Err(_)) | None) => Err(StoreError::new(
                 StoreErrorKind::Unavailable,
                 error.message.clone(),

@@ -5,11 +5,12 @@ pub(super) const APPLICATION_ID: u32 = 0x4442_4153;
 
 /// The schema that this program reads and writes (`PRAGMA user_version`).
 ///
-/// A program that knows an older one migrates it in one transaction and then checkpoints the log, so that the header of the
-/// file tells the truth before anything is written in the new form.
+/// A program that knows an older one migrates it in one transaction and then checkpoints the log, so that the
+/// header of the file tells the truth before anything is written in the new form.
 ///
 /// * 1: a control plane keeps an instance, a user, a database as one document.
-/// * 2: the tables are the same. A control plane keeps each of them as three documents, which a program that knows 1 must not take for its own.
+/// * 2: the tables are the same. A control plane keeps each of them as three documents, which a program that
+///   knows 1 must not take for its own.
 pub(super) const VERSION: u32 = 2;
 
 /// The oldest schema that is migrated.
@@ -19,8 +20,8 @@ pub(super) const OLDEST: u32 = 1;
 ///
 /// * `document.refs`: the references in the order given; `reference` is the index over them.
 /// * `version_floor`: the highest version that a deleted document of the kind had; new ones start above it.
-/// * `event.subject`: an empty blob for none, so that it can be a key. `event_count` tells [`super::event::expire`] where
-///   there is something to do without reading the log.
+/// * `event.subject`: an empty blob for none, so that it can be a key. `event_count` tells
+///   [`super::event::expire`] where there is something to do without reading the log.
 /// * `lease.holder`: NULL once released; the row stays, for its number.
 /// * `barrier`: written to after a commit of unknown outcome, see [`super::writer`].
 pub(super) const TABLES: &str = "

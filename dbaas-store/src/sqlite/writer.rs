@@ -18,9 +18,9 @@ const BARRIER_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Serves the queue until all senders are gone. `_ending` is dropped last, to tell that the file is closed.
 ///
-/// `doubt`: a commit ended in an I/O error. Its transaction is not visible, but parts of it may be on disk, and a crash
-/// might bring all of it to light. So nothing is read until a *barrier*, a small commit that takes the failed one's place
-/// in the log, is safely on disk.
+/// `doubt`: a commit ended in an I/O error. Its transaction is not visible, but parts of it may be on disk,
+/// and a crash might bring all of it to light. So nothing is read until a *barrier*, a small commit that
+/// takes the failed one's place in the log, is safely on disk.
 pub(super) fn run(
     connection: Connection,
     queue: &Receiver<Box<dyn WriteRequest>>,
@@ -71,7 +71,8 @@ fn transact(connection: &Connection, group: &mut Vec<Box<dyn WriteRequest>>) -> 
         return Ok(());
     }
     begin(connection)?;
-    // Claimed only now: whoever gives up while another process holds the write lock knows that nothing was written.
+    // Claimed only now: whoever gives up while another process holds the write lock knows that nothing was
+    // written.
     group.retain_mut(|request| request.begin());
     let performed = group
         .iter_mut()

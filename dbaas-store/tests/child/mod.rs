@@ -25,8 +25,8 @@ pub(crate) struct Spawned {
     output: BufReader<ChildStdout>,
 }
 
-/// Runs the ignored test `name` on a store, with a command line put before it (such as `sh -c …`), perhaps of a copy of the
-/// program and as another user.
+/// Runs the ignored test `name` on a store, with a command line put before it (such as `sh -c …`), perhaps of
+/// a copy of the program and as another user.
 pub(crate) fn spawn(name: &str, store: &Path, before: &[&str], program: &Path, user: Option<u32>) -> Spawned {
     let mut words: Vec<&std::ffi::OsStr> = before.iter().map(std::ffi::OsStr::new).collect();
     words.push(program.as_os_str());

@@ -85,8 +85,8 @@ pub(super) async fn apply_converges(site: &dyn Site) {
     case.end().await;
 }
 
-/// New sizes while it runs, the disk's too: taken note of at once, in effect at the latest after the next start, and nothing is restarted for
-/// them.
+/// New sizes while it runs, the disk's too: taken note of at once, in effect at the latest after the next
+/// start, and nothing is restarted for them.
 pub(super) async fn sizes_of_a_running_node(site: &dyn Site) {
     let mut case = Case::new(site).await;
     let node = case.running().await;

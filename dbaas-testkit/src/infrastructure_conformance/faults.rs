@@ -19,7 +19,8 @@ pub(super) async fn a_crash_between_any_two_calls(site: &dyn Site) {
         case.backend().apply(&spec).await.expect("apply");
         case.reopen().await;
     }
-    // Whatever the restart made of the preparation: the same start, repeated until it stands, ends in a running node.
+    // Whatever the restart made of the preparation: the same start, repeated until it stands, ends in a
+    // running node.
     case.backend().start(node, &init(1, vec![])).await.expect("start");
     case.reopen().await;
     let deadline = Instant::now() + site.patience();

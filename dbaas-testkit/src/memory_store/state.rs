@@ -1,5 +1,5 @@
-//! What a [`MemoryStore`](super::MemoryStore) holds. A batch is applied in place and undone if an operation is refused,
-//! so that its cost does not grow with the store.
+//! What a [`MemoryStore`](super::MemoryStore) holds. A batch is applied in place and undone if an operation
+//! is refused, so that its cost does not grow with the store.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};

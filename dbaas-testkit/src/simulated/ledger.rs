@@ -80,7 +80,8 @@ impl Ledger {
         self.asynchronous || self.given_up
     }
 
-    /// A node became primary, or serves again, with this log. `elsewhere`: what intact disks hold. What that breaks, if anything.
+    /// A node became primary, or serves again, with this log. `elsewhere`: what intact disks hold. What that
+    /// breaks, if anything.
     pub(super) fn serves(
         &mut self,
         node: NodeRef,
@@ -92,14 +93,16 @@ impl Ledger {
         let missing: Vec<u64> = self
             .acknowledged
             .iter()
-            // One that something started in an old epoch serves nobody: it can acknowledge nothing, and is fenced.
+            // One that something started in an old epoch serves nobody: it can acknowledge nothing, and is
+            // fenced.
             .filter(|(commit, acknowledged)| acknowledged.epoch <= epoch && !held.contains(commit))
             .map(|(commit, _)| *commit)
             .collect();
         let mut broken = None;
         for commit in missing {
             let lost = self.acknowledged.remove(&commit);
-            // Without synchronous standbys what only a lost disk held may be lost; what an intact one holds may not.
+            // Without synchronous standbys what only a lost disk held may be lost; what an intact one holds
+            // may not.
             let excused = self.given_up || (self.asynchronous && !elsewhere.contains(&commit));
             if let Some(lost) = lost
                 && !excused

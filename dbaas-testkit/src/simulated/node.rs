@@ -56,7 +56,8 @@ pub(super) struct Server {
     pub(super) in_recovery: bool,
     /// What sessions see.
     pub(super) conf: AutoConf,
-    /// `postgresql.conf` as it was started with, as it has read it last, and as somebody is about to write it.
+    /// `postgresql.conf` as it was started with, as it has read it last, and as somebody is about to write
+    /// it.
     pub(super) started_with: ConfFile,
     pub(super) file: ConfFile,
     pub(super) new_file: ConfFile,
@@ -64,7 +65,8 @@ pub(super) struct Server {
     pub(super) sync_names: String,
     pub(super) sync_names_at_ms: u64,
     pub(super) receiver: Option<Receiver>,
-    /// The receiver's last position since the server started: past the end of the log if that is in the middle of a record.
+    /// The receiver's last position since the server started: past the end of the log if that is in the
+    /// middle of a record.
     pub(super) received: Option<u64>,
     pub(super) connect_at_ms: u64,
     pub(super) promote_at_ms: Option<u64>,

@@ -60,7 +60,8 @@ impl World {
         }
     }
 
-    /// The walreceiver ends, maybe in the middle of a record: what it received of that is flushed, and cannot be replayed.
+    /// The walreceiver ends, maybe in the middle of a record: what it received of that is flushed, and cannot
+    /// be replayed.
     fn end_receiver(&mut self, node: NodeRef) {
         let now_ms = self.now_ms;
         let in_the_middle = self.chance(self.chaos.parts_of_records);
@@ -78,7 +79,8 @@ impl World {
             return;
         }
         let end = self.wal.end(&disk.log);
-        // Of what its source has not sent; or of what nobody will ever see whole, because its source dies before all of it is written there.
+        // Of what its source has not sent; or of what nobody will ever see whole, because its source dies
+        // before all of it is written there.
         let next = self
             .nodes
             .get(&receiver.source)
@@ -461,7 +463,8 @@ impl World {
         Ok(())
     }
 
-    /// `pg_rewind` did nothing, or no more than recover the node: then its log ends with what is in nobody else's.
+    /// `pg_rewind` did nothing, or no more than recover the node: then its log ends with what is in nobody
+    /// else's.
     fn nothing_rewound(&mut self, node: NodeRef, recovered: bool) -> Result<(), ExitReason> {
         if !recovered {
             return Ok(());

@@ -321,7 +321,8 @@ impl Job {
         transaction: &mut Option<Option<Catalogue>>,
     ) -> Result<Rows, SqlError> {
         let began = self.world.now_ms();
-        // Ends: a lock is waited for two seconds; a node that stays frozen is killed or thawed some day, or the world ends.
+        // Ends: a lock is waited for two seconds; a node that stays frozen is killed or thawed some day, or
+        // the world ends.
         loop {
             let answer = self
                 .world
@@ -629,7 +630,8 @@ struct Changed {
     violation: Option<String>,
 }
 
-/// Carries out a change of roles or databases, in the database that the session is in; says so if it touches what is not the control plane's.
+/// Carries out a change of roles or databases, in the database that the session is in; says so if it touches
+/// what is not the control plane's.
 fn change(catalogue: &mut Catalogue, command: &Command, here: &str) -> Result<Changed, SqlError> {
     let no_role = || refused("42704", "role does not exist");
     let no_database = || refused("3D000", "database does not exist");
@@ -795,7 +797,8 @@ fn change(catalogue: &mut Catalogue, command: &Command, here: &str) -> Result<Ch
             database.public_connects = false;
         }
         Command::OwnDatabase(name, owner) => {
-            // Databases of a role that changes hands are with the role without rights meanwhile, foreign ones too.
+            // Databases of a role that changes hands are with the role without rights meanwhile, foreign ones
+            // too.
             let lent = owner == HEIR_ROLE;
             if !lent && !catalogue.roles.contains_key(owner) {
                 return Err(no_role());

@@ -1,5 +1,5 @@
-//! What the control plane's statements mean to the simulated PostgreSQL: told from their fixed parts, with their identifiers,
-//! literals and numbers read back out of the text.
+//! What the control plane's statements mean to the simulated PostgreSQL: told from their fixed parts, with
+//! their identifiers, literals and numbers read back out of the text.
 
 use dbaas_core::sql::Statement;
 

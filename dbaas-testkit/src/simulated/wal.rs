@@ -1,4 +1,5 @@
-//! The simulated write-ahead log: records with positions and timelines, and what a node keeps of it on its disk.
+//! The simulated write-ahead log: records with positions and timelines, and what a node keeps of it on its
+//! disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -66,7 +67,8 @@ impl Wal {
         end
     }
 
-    /// Recovers a disk, as a server does that is not a standby: it writes a checkpoint, which is in nobody else's log. Whether there was anything to recover.
+    /// Recovers a disk, as a server does that is not a standby: it writes a checkpoint, which is in nobody
+    /// else's log. Whether there was anything to recover.
     pub(super) fn recover(&mut self, disk: &mut Disk) -> bool {
         if disk.clean {
             return false;
@@ -177,7 +179,8 @@ pub(super) struct Disk {
     pub(super) checkpoint_timeline: u32,
     /// Where its last checkpoint begins.
     pub(super) checkpoint_redo: u64,
-    /// The server that had it last was shut down in an orderly way: who opens it to write need not recover it first.
+    /// The server that had it last was shut down in an orderly way: who opens it to write need not recover it
+    /// first.
     pub(super) clean: bool,
     pub(super) conf: AutoConf,
     /// `postgresql.conf`.

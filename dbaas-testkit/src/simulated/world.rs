@@ -332,7 +332,8 @@ impl World {
 
     // ---------------------------------------------------------------- preparing and starting
 
-    /// Data of a node is about to be deleted or replaced: not if it is the last copy of something that clients were told is safe.
+    /// Data of a node is about to be deleted or replaced: not if it is the last copy of something that
+    /// clients were told is safe.
     pub(super) fn before_destroying(&mut self, node: NodeRef, why: &str) {
         let Some(disk) = self.nodes.get(&node).and_then(|n| n.disk.as_ref()) else {
             return;

@@ -121,7 +121,8 @@ pub(super) async fn a_caller_that_goes_away(site: &dyn Site) {
     case.until(locked, "1", "a transaction has locked the table")
         .await;
 
-    // Who waits for it in vain hears of it in time, whether the server gives up on the lock or on the statement.
+    // Who waits for it in vain hears of it in time, whether the server gives up on the lock or on the
+    // statement.
     let insert = case.within(1_000, "INSERT INTO public.t VALUES (1)");
     let started = Instant::now();
     match case.run(&insert).await {

@@ -124,7 +124,8 @@ pub(super) async fn nobody_there(site: &dyn Site) {
     case.end().await;
 }
 
-/// A port forwarder whose server is gone accepts and hangs up; something else may listen on what was a node's port.
+/// A port forwarder whose server is gone accepts and hangs up; something else may listen on what was a node's
+/// port.
 pub(super) async fn something_else_listens(site: &dyn Site) {
     let case = Case::new(site, "something_else").await;
     let script = case.script("SELECT 1").within_ms(1_000, 1_000);

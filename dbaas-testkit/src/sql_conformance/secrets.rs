@@ -108,7 +108,8 @@ async fn the_log(case: &Case<'_>) {
     if case.site.log().await.is_none() {
         return skipped("the server's log: the site cannot read it");
     }
-    // The same without the session's settings does show, or nothing would be proved; what was written before it is there by then, too.
+    // The same without the session's settings does show, or nothing would be proved; what was written before
+    // it is there by then, too.
     let control = case
         .script("SET LOCAL log_statement = 'all'")
         .step(Statement::fixed("SELECT ").literal(CONTROL))

@@ -76,7 +76,8 @@ pub(super) async fn an_error_ends_its_session(site: &dyn Site) {
             "f",
             "a session is not used again after {kind:?}"
         );
-        // One whose statement is still under way may last until the server gives up, at the script's own deadline.
+        // One whose statement is still under way may last until the server gives up, at the script's own
+        // deadline.
         case.until(
             "SELECT count(*) FROM pg_stat_activity WHERE pid IN (SELECT pid FROM public.failed)",
             "0",

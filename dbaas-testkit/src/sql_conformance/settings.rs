@@ -11,7 +11,8 @@ pub(super) async fn pinned_settings(site: &dyn Site) {
     let case = Case::new(site, "settings").await;
     check(&case, "of a database that says nothing").await;
 
-    // What the owner of a database, or somebody with CREATEROLE, may set must not reach the control plane's sessions.
+    // What the owner of a database, or somebody with CREATEROLE, may set must not reach the control plane's
+    // sessions.
     let database = case.target.database.as_str();
     let of_database = Statement::fixed("ALTER DATABASE ").ident(database).raw(" SET ");
     let of_all = Statement::fixed("ALTER ROLE ALL IN DATABASE ")
@@ -93,7 +94,8 @@ const HOSTILE: [(&str, &str); 14] = [
     ("timezone_abbreviations", "India"),
 ];
 
-/// As its owner, puts a value of its own on every setting of a database that an owner may set, and looks what comes of it.
+/// As its owner, puts a value of its own on every setting of a database that an owner may set, and looks what
+/// comes of it.
 pub(super) async fn no_setting_of_a_database_reaches_a_session(site: &dyn Site) {
     let case = Case::new(site, "every_setting").await;
     let admin = super::Admin::new(site);

@@ -1,6 +1,7 @@
-//! A backend of one's own, in one file: every node is a directory and one shell script, which makes the data directory what the
-//! recipe says and then becomes PostgreSQL. Run the same script over ssh, in a jail or as a virtual machine's start-up script, and it is
-//! a backend for that. `tests/conformance.rs` shows that it does what the contract of [`dbaas_core::infrastructure`] says.
+//! A backend of one's own, in one file: every node is a directory and one shell script, which makes the data
+//! directory what the recipe says and then becomes PostgreSQL. Run the same script over ssh, in a jail or as
+//! a virtual machine's start-up script, and it is a backend for that. `tests/conformance.rs` shows that it
+//! does what the contract of [`dbaas_core::infrastructure`] says.
 //!
 //! ```text
 //! <root>/<instance>/<node>/
@@ -11,8 +12,9 @@
 //!   failed       the program that ended the preparation, and what it printed
 //!   data/ log
 //! ```
-//! Nothing is remembered but by these files. Whether a node runs is not written down at all: `/proc` is asked, for processes that work
-//! below the node's directory. That is how the next start of the program, or a crash at any line of this file, does no harm.
+//! Nothing is remembered but by these files. Whether a node runs is not written down at all: `/proc` is
+//! asked, for processes that work below the node's directory. That is how the next start of the program, or a
+//! crash at any line of this file, does no harm.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -39,7 +41,8 @@ use parking_lot::Mutex;
 use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-/// The command of a node. Its directory is the working directory; everything else comes by environment variables, secrets by files.
+/// The command of a node. Its directory is the working directory; everything else comes by environment
+/// variables, secrets by files.
 const SCRIPT: &str = r#"
 set -u
 umask 077
@@ -145,14 +148,16 @@ struct Shared {
     version: PostgresVersion,
     /// Whom PostgreSQL runs as, if we are root: it refuses to be root.
     account: Option<(u32, u32)>,
-    /// Where nodes are given their port. No other backend of this machine has one of them: a port is chosen long before somebody listens there.
+    /// Where nodes are given their port. No other backend of this machine has one of them: a port is chosen
+    /// long before somebody listens there.
     ports: RangeInclusive<u16>,
     /// Held while a look at a node would see half a start, and while a port is chosen.
     looking: Mutex<()>,
 }
 
 impl ScriptBackend {
-    /// Nodes below `root`, of the PostgreSQL whose programs lie in `bin`, at `ports` that are for this value alone.
+    /// Nodes below `root`, of the PostgreSQL whose programs lie in `bin`, at `ports` that are for this value
+    /// alone.
     pub fn open(root: &Path, bin: &Path, ports: RangeInclusive<u16>) -> Result<ScriptBackend, InfraError> {
         fs::create_dir_all(root).map_err(shown)?;
         let output = Command::new(bin.join("postgres")).arg("-V").output().map_err(shown)?;
@@ -169,7 +174,8 @@ impl ScriptBackend {
         Ok(ScriptBackend { shared: Arc::new(shared), calls: Mutex::default() })
     }
 
-    /// Runs a call alone on its node, and to its end even if the caller stops waiting: half a start is worse than a late one.
+    /// Runs a call alone on its node, and to its end even if the caller stops waiting: half a start is worse
+    /// than a late one.
     async fn alone<T: Send + 'static>(
         &self,
         node: NodeRef,
@@ -201,7 +207,8 @@ impl Infrastructure for ScriptBackend {
         "script"
     }
 
-    /// Nobody holds the limits, and nobody tells of deaths: said, not pretended. Failover then begins with the controller's next look.
+    /// Nobody holds the limits, and nobody tells of deaths: said, not pretended. Failover then begins with
+    /// the controller's next look.
     fn capabilities(&self) -> Capabilities {
         Capabilities::NONE
     }
@@ -350,7 +357,8 @@ impl Shared {
         Ok((power, None))
     }
 
-    /// Why a node that should run does not. What PostgreSQL's programs print is read by the core, the same way for every backend.
+    /// Why a node that should run does not. What PostgreSQL's programs print is read by the core, the same
+    /// way for every backend.
     fn exit(&self, node: NodeRef) -> Exit {
         let dir = self.dir(node);
         if let Ok(failed) = fs::read_to_string(dir.join("failed")) {
@@ -649,8 +657,8 @@ fn kill_all(dir: &Path) -> Result<(), InfraError> {
     Ok(())
 }
 
-/// A server that was killed leaves a System V segment, which its next start takes over; where there is none to come, it would stay for
-/// ever. The seventh line of `postmaster.pid` names it.
+/// A server that was killed leaves a System V segment, which its next start takes over; where there is none
+/// to come, it would stay for ever. The seventh line of `postmaster.pid` names it.
 fn release_shared_memory(dir: &Path) {
     let text = fs::read_to_string(dir.join("data/postmaster.pid")).unwrap_or_default();
     let id = text.lines().nth(6).and_then(|line| line.split_whitespace().nth(1));

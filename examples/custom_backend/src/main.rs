@@ -1,4 +1,5 @@
-//! Three nodes on the backend of this example: `cargo run --release -p dbaas-example-custom-backend -- /var/tmp/dbaas-custom`
+//! Three nodes on the backend of this example:
+//! `cargo run --release -p dbaas-example-custom-backend -- /var/tmp/dbaas-custom`
 
 use std::path::Path;
 use std::time::Duration;

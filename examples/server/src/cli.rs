@@ -27,7 +27,8 @@ Examples:
 
 PostgreSQL servers outlive this one: stop it, upgrade it, start it again, and it adopts what runs.";
 
-/// Managed PostgreSQL on this machine, as a REST server: instances of 1 to 16 nodes with automatic failover, their databases and users.
+/// Managed PostgreSQL on this machine, as a REST server: instances of 1 to 16 nodes with automatic failover,
+/// their databases and users.
 #[derive(Debug, Parser)]
 #[command(name = "dbaas-server", version, after_help = EXAMPLES)]
 pub struct Cli {
@@ -40,8 +41,8 @@ pub struct Cli {
     )]
     pub(crate) listen: SocketAddr,
 
-    /// Where everything is kept: the control plane's state, the key of its secrets, the nodes' data. [default: /var/lib/dbaas as root,
-    /// else dbaas in the user's data directory]
+    /// Where everything is kept: the control plane's state, the key of its secrets, the nodes' data.
+    /// [default: /var/lib/dbaas as root, else dbaas in the user's data directory]
     #[arg(long, value_name = "DIRECTORY", env = "DBAAS_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 
@@ -49,8 +50,8 @@ pub struct Cli {
     #[arg(long, value_enum, default_value_t = Backend::Local)]
     pub(crate) backend: Backend,
 
-    /// With --backend docker: the engine, such as unix:///var/run/docker.sock or tcp://192.0.2.1:2376. Whoever may use it is as good as root
-    /// there. [default: DOCKER_HOST, else the default socket]
+    /// With --backend docker: the engine, such as unix:///var/run/docker.sock or tcp://192.0.2.1:2376.
+    /// Whoever may use it is as good as root there. [default: DOCKER_HOST, else the default socket]
     #[arg(long, value_name = "ADDRESS", env = "DBAAS_DOCKER_HOST")]
     pub(crate) docker_host: Option<String>,
 
@@ -62,17 +63,19 @@ pub struct Cli {
     #[arg(long)]
     pub(crate) no_pull: bool,
 
-    /// With --backend docker: gives each new node a disk of its disk_size, an image file in this directory, mounted through a loop device. Only
-    /// for an engine of this machine, as root. Without it, disk_size is not enforced.
+    /// With --backend docker: gives each new node a disk of its disk_size, an image file in this directory,
+    /// mounted through a loop device. Only for an engine of this machine, as root. Without it, disk_size is
+    /// not enforced.
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) docker_disk_limits: Option<PathBuf>,
 
-    /// With --backend docker: logins at image registries, a file as `docker login` writes it, such as ~/.docker/config.json. It is read before
-    /// each pull.
+    /// With --backend docker: logins at image registries, a file as `docker login` writes it, such as
+    /// ~/.docker/config.json. It is read before each pull.
     #[arg(long, value_name = "FILE")]
     pub(crate) registry_logins: Option<PathBuf>,
 
-    /// With --backend libvirt: which one, such as qemu:///system or qemu+ssh://root@192.0.2.1/system. Whoever may use it is as good as root there.
+    /// With --backend libvirt: which one, such as qemu:///system or qemu+ssh://root@192.0.2.1/system. Whoever
+    /// may use it is as good as root there.
     #[arg(
         long,
         value_name = "URI",
@@ -81,20 +84,23 @@ pub struct Cli {
     )]
     pub(crate) libvirt_uri: String,
 
-    /// With --backend libvirt: the network that nodes are on. It must have IPv4 addresses outside its DHCP range.
+    /// With --backend libvirt: the network that nodes are on. It must have IPv4 addresses outside its DHCP
+    /// range.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(crate) libvirt_network: String,
 
-    /// With --backend libvirt: the storage pool, a directory, that holds the images of versions (docs/libvirt-image.md) and gets the nodes' disks.
+    /// With --backend libvirt: the storage pool, a directory, that holds the images of versions
+    /// (docs/libvirt-image.md) and gets the nodes' disks.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(crate) libvirt_pool: String,
 
-    /// Who may call: a file with lines admin:TOKEN or PROJECT-UUID:TOKEN, readable by its owner only. Without it, whoever reaches the
-    /// (loopback) address may do everything.
+    /// Who may call: a file with lines admin:TOKEN or PROJECT-UUID:TOKEN, readable by its owner only. Without
+    /// it, whoever reaches the (loopback) address may do everything.
     #[arg(long, value_name = "FILE", env = "DBAAS_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
 
-    /// Where to look for PostgreSQL first: a directory with its programs, or the one above. May be given several times.
+    /// Where to look for PostgreSQL first: a directory with its programs, or the one above. May be given
+    /// several times.
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) postgres_dir: Vec<PathBuf>,
 
@@ -122,12 +128,14 @@ pub struct Cli {
     #[arg(long, value_name = "FIRST-LAST", default_value = "15432-25431", value_parser = ports)]
     pub(crate) node_ports: RangeInclusive<u16>,
 
-    /// How many data directories of each version are kept initialised ahead, so that an instance starts in a fraction of a second.
+    /// How many data directories of each version are kept initialised ahead, so that an instance starts in a
+    /// fraction of a second.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=16))]
     pub(crate) warm_pool: u8,
 
-    /// A cgroup v2 directory that was delegated to this server and holds no process: nodes get groups below it that hold their cpu and ram.
-    /// [default: what systemd delegates by Delegate=yes and DelegateSubgroup=server, else nothing holds them]
+    /// A cgroup v2 directory that was delegated to this server and holds no process: nodes get groups below
+    /// it that hold their cpu and ram. [default: what systemd delegates by Delegate=yes and
+    /// DelegateSubgroup=server, else nothing holds them]
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) cgroup: Option<PathBuf>,
 
@@ -139,7 +147,8 @@ pub struct Cli {
     #[arg(long)]
     pub(crate) wait_for_lock: bool,
 
-    /// How lists are answered: {"instances": [...], "next": ...}, or [...] as the original service does. A request may ask for either.
+    /// How lists are answered: {"instances": [...], "next": ...}, or [...] as the original service does. A
+    /// request may ask for either.
     #[arg(long, value_enum, default_value_t = Lists::Object)]
     pub(crate) list_style: Lists,
 
@@ -147,7 +156,8 @@ pub struct Cli {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) drain_timeout: Duration,
 
-    /// What is logged, to standard error: error, warn, info, debug, trace, or by module, such as info,dbaas_controller=debug.
+    /// What is logged, to standard error: error, warn, info, debug, trace, or by module, such as
+    /// info,dbaas_controller=debug.
     #[arg(long, value_name = "FILTER", default_value = "info", env = "DBAAS_LOG")]
     pub(crate) log: String,
 }

@@ -1,7 +1,7 @@
 //! Managed PostgreSQL as a REST server on this machine: the embedded default behind [`dbaas_http`].
 //!
-//! `cargo run --release -p dbaas-server -- --help` says everything. As a library, for programs that have the server as one of
-//! their commands: [`ServerOptions`] and [`run`].
+//! `cargo run --release -p dbaas-server -- --help` says everything. As a library, for programs that have the
+//! server as one of their commands: [`ServerOptions`] and [`run`].
 
 mod access;
 mod cli;

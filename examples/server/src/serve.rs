@@ -18,7 +18,8 @@ use tower::ServiceExt;
 
 /// Connections at once; further ones wait in the system's queue.
 const CONNECTIONS_MAX: usize = 2048;
-/// A request's head must have arrived within this time; a connection that is kept open without a request ends after it.
+/// A request's head must have arrived within this time; a connection that is kept open without a request ends
+/// after it.
 const HEAD_DEADLINE: Duration = Duration::from_secs(60);
 /// Longest head of a request, in bytes (what one read brings may go beyond).
 const HEAD_BYTES_MAX: usize = 64 * 1024;

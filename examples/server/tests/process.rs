@@ -1,4 +1,5 @@
-//! The server as a process: what it refuses, what it says, and how it ends. Needs a PostgreSQL on this machine (none is started).
+//! The server as a process: what it refuses, what it says, and how it ends. Needs a PostgreSQL on this
+//! machine (none is started).
 
 mod server;
 

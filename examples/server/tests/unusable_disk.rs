@@ -1,4 +1,5 @@
-//! Disks that cannot be used: refused at the start, and lived with when it happens later. On real file systems, so only for root.
+//! Disks that cannot be used: refused at the start, and lived with when it happens later. On real file
+//! systems, so only for root.
 
 mod server;
 
@@ -110,7 +111,8 @@ fn a_directory_that_cannot_be_used_is_refused_with_what_to_do() {
     refused(&data, "remount,rw");
     assert!(disk.run("mount", &["-o", "remount,rw"]));
 
-    // The header's field, as a newer program would write it (https://www.sqlite.org/fileformat2.html#user_version).
+    // The header's field, as a newer program would write it
+    // (https://www.sqlite.org/fileformat2.html#user_version).
     let store = data.join("dbaas.sqlite");
     let mut bytes = fs::read(&store).unwrap();
     bytes[60..64].copy_from_slice(&4711_u32.to_be_bytes());

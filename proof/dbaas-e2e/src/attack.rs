@@ -1,6 +1,8 @@
-//! Attack: random faults on a real cluster under two workloads, each followed by the question whether anything acknowledged is missing.
+//! Attack: random faults on a real cluster under two workloads, each followed by the question whether
+//! anything acknowledged is missing.
 //!
-//! The seed decides which faults come, on which nodes, and after how long the controller dies in the middle of them.
+//! The seed decides which faults come, on which nodes, and after how long the controller dies in the middle
+//! of them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -178,7 +180,8 @@ impl Load {
             enough: 100,
         };
         if stack.libvirt().is_some() {
-            // Emulated machines have a processor for each of them, and it is slow: what they are asked must not be all that they do.
+            // Emulated machines have a processor for each of them, and it is slow: what they are asked must
+            // not be all that they do.
             load.enough = 20;
             load.probe.writers_per_node = 1;
             load.probe.pause_between = Duration::from_millis(100);
@@ -197,7 +200,8 @@ impl Load {
     }
 }
 
-/// Before the fault: the node that is to be hit gets a small disk, and becomes the primary if it is to be that.
+/// Before the fault: the node that is to be hit gets a small disk, and becomes the primary if it is to be
+/// that.
 async fn small_disk(
     stack: &mut Stack,
     cluster: &Cluster,

@@ -1,7 +1,9 @@
 //! The benchmark: each figure beside its floor of the same run, the two taken in turns, as tables.
 //!
-//! [`provision`]: from request to usable · [`failover`]: the write pause · [`http`]: reading while instances are created ·
-//! [`docker`], [`libvirt`]: both on a Docker Engine, and on a libvirt (what those share: `elsewhere`) · [`by_hand`]: PostgreSQL without a control plane, the floor · [`figures`]: samples and tables · [`machine`]: where it ran.
+//! [`provision`]: from request to usable · [`failover`]: the write pause · [`http`]: reading while instances
+//! are created · [`docker`], [`libvirt`]: both on a Docker Engine, and on a libvirt (what those share:
+//! `elsewhere`) · [`by_hand`]: PostgreSQL without a control plane, the floor · [`figures`]: samples and
+//! tables · [`machine`]: where it ran.
 
 pub mod by_hand;
 pub mod docker;

@@ -128,7 +128,8 @@ impl Cluster {
             .join(node.to_string())
     }
 
-    /// Sends a signal to every process of a node; what comes nearest to it where nodes are containers or machines.
+    /// Sends a signal to every process of a node; what comes nearest to it where nodes are containers or
+    /// machines.
     pub fn signal(&self, stack: &Stack, node: NodeId, signal: Signal) -> anyhow::Result<()> {
         if let Some(docker) = stack.docker() {
             return docker.signal(node, signal);
@@ -181,7 +182,8 @@ impl Cluster {
         })
     }
 
-    /// How the control plane itself connects: its password is read from the store, as only somebody with the key can.
+    /// How the control plane itself connects: its password is read from the store, as only somebody with the
+    /// key can.
     pub async fn admin(&self, stack: &Stack) -> anyhow::Result<Target> {
         let record = self.record(stack).await?;
         let sealer = Sealer::load(&stack.directory().join("dbaas.key"))?;
@@ -319,7 +321,8 @@ impl Cluster {
         Ok(words)
     }
 
-    /// Holds the cluster to its promise: every acknowledged row is there, on the primary and on every other node, and all their tables and indexes are sound.
+    /// Holds the cluster to its promise: every acknowledged row is there, on the primary and on every other
+    /// node, and all their tables and indexes are sound.
     pub async fn assert_nothing_lost(&self, stack: &Stack, report: &SetReport) -> anyhow::Result<()> {
         let target = self.target(stack).await?;
         let verdict = report.verify(&target, Access::ReadWrite).await?;

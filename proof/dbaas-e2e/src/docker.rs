@@ -1,4 +1,5 @@
-//! [`DockerPlace`]: a Docker Engine that a [`Stack`](crate::Stack) runs its nodes on, and faults done behind the backend's back.
+//! [`DockerPlace`]: a Docker Engine that a [`Stack`](crate::Stack) runs its nodes on, and faults done behind
+//! the backend's back.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -21,8 +22,8 @@ pub struct DockerPlace {
 }
 
 impl DockerPlace {
-    /// The engine of `DBAAS_DOCKER_HOST` or `DOCKER_HOST`; never the machine's own by default. `None`, loudly, where neither is set and
-    /// nothing demands one (`DBAAS_REQUIRE_DOCKER=1`).
+    /// The engine of `DBAAS_DOCKER_HOST` or `DOCKER_HOST`; never the machine's own by default. `None`,
+    /// loudly, where neither is set and nothing demands one (`DBAAS_REQUIRE_DOCKER=1`).
     pub fn from_env(owner: &str) -> anyhow::Result<Option<DockerPlace>> {
         let host = ["DBAAS_DOCKER_HOST", "DOCKER_HOST"]
             .iter()

@@ -44,7 +44,8 @@ pub fn kill_everything_under(directory: &Path) -> usize {
     }
 }
 
-/// Releases the System V shared memory of servers under a directory that were killed: the machine has only so many segments.
+/// Releases the System V shared memory of servers under a directory that were killed: the machine has only so
+/// many segments.
 pub fn release_shared_memory_under(directory: &Path) {
     let mut pending = vec![directory.to_owned()];
     // Nodes lie four levels deep; the bound is for directories that are none of ours.
@@ -71,7 +72,8 @@ pub fn release_shared_memory_under(directory: &Path) {
     }
 }
 
-/// What every process under a directory is at: its number, its state, what it waits for in the kernel, and its command line.
+/// What every process under a directory is at: its number, its state, what it waits for in the kernel, and
+/// its command line.
 pub fn doing_under(directory: &Path) -> Vec<String> {
     let read =
         |pid: i32, file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! What the end-to-end tests and the benchmark stand on: a whole control plane in a directory of its own, clusters on it, and faults.
+//! What the end-to-end tests and the benchmark stand on: a whole control plane in a directory of its own,
+//! clusters on it, and faults.
 //!
 //! Everything runs on loopback and ends with the [`Stack`], also when a test fails.
 

@@ -1,4 +1,5 @@
-//! [`LibvirtPlace`]: a libvirt that a [`Stack`](crate::Stack) runs its nodes on, and faults done behind the backend's back.
+//! [`LibvirtPlace`]: a libvirt that a [`Stack`](crate::Stack) runs its nodes on, and faults done behind the
+//! backend's back.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,8 +27,8 @@ pub struct LibvirtPlace {
 }
 
 impl LibvirtPlace {
-    /// The libvirt of `DBAAS_LIBVIRT_URI`; never the machine's own by default. `None`, where that is not set and nothing demands one
-    /// (`DBAAS_REQUIRE_LIBVIRT=1`).
+    /// The libvirt of `DBAAS_LIBVIRT_URI`; never the machine's own by default. `None`, where that is not set
+    /// and nothing demands one (`DBAAS_REQUIRE_LIBVIRT=1`).
     pub fn from_env(owner: &str) -> anyhow::Result<Option<LibvirtPlace>> {
         let uri = std::env::var("DBAAS_LIBVIRT_URI")
             .ok()
@@ -125,7 +126,8 @@ impl LibvirtPlace {
         .map(|_| ())
     }
 
-    /// The machine that a node's domain is at the moment; another one after each start. `None`: it does not run.
+    /// The machine that a node's domain is at the moment; another one after each start. `None`: it does not
+    /// run.
     pub fn machine(&self, instance: InstanceId, node: NodeId) -> Option<String> {
         let id = self.virsh(&["domid", &Self::name(instance, node)]).ok()?;
         (id != "-" && !id.is_empty()).then_some(id)
@@ -183,7 +185,8 @@ impl LibvirtPlace {
         self.virsh(&["vol-download", "--pool", PLACE, &volume, "/dev/stdout"])
     }
 
-    /// Domains and volumes of this stack: names that domains with its owner have, and whatever volume begins with one of them.
+    /// Domains and volumes of this stack: names that domains with its owner have, and whatever volume begins
+    /// with one of them.
     pub fn ours(&self) -> anyhow::Result<(Vec<String>, Vec<String>)> {
         let mut domains = Vec::new();
         for name in self.virsh(&["list", "--all", "--name"])?.lines().map(str::trim) {

@@ -23,8 +23,9 @@ pub struct Survived {
     pub acknowledged: u64,
 }
 
-/// Writes, changes something, waits until writes go on, waits until there are so many nodes and all is well, writes a little more, and holds the cluster to its
-/// promises: no two nodes acknowledged in the wrong order, nothing acknowledged is missing, all nodes are the same and sound.
+/// Writes, changes something, waits until writes go on, waits until there are so many nodes and all is well,
+/// writes a little more, and holds the cluster to its promises: no two nodes acknowledged in the wrong order,
+/// nothing acknowledged is missing, all nodes are the same and sound.
 pub async fn under_load<F>(
     stack: &mut Stack,
     cluster: &Cluster,

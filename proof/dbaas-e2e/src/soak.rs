@@ -1,4 +1,5 @@
-//! A soak: a server in a process of its own, little to do for a long time, and the question whether it needs more of anything at the end than before.
+//! A soak: a server in a process of its own, little to do for a long time, and the question whether it needs
+//! more of anything at the end than before.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -83,7 +84,8 @@ fn median(samples: &[Sample]) -> Sample {
     }
 }
 
-/// An error unless the last quarter needs no more than the second: a twentieth and 2 MB of memory, and what a request under way takes, aside.
+/// An error unless the last quarter needs no more than the second: a twentieth and 2 MB of memory, and what a
+/// request under way takes, aside.
 pub fn assert_flat(samples: &[Sample]) -> anyhow::Result<(Sample, Sample)> {
     let (before, after) = quarters(samples)?;
     let grown = [
@@ -140,7 +142,8 @@ pub struct Work {
     pub switchovers: u64,
 }
 
-/// Two reads a second, a user each twenty seconds, a switchover each three minutes; `sampled` hears of each tenth second.
+/// Two reads a second, a user each twenty seconds, a switchover each three minutes; `sampled` hears of each
+/// tenth second.
 pub async fn work(
     server: SocketAddr,
     instances: &[String],

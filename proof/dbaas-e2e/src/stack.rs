@@ -65,8 +65,9 @@ impl Running {
     }
 }
 
-/// A control plane in a directory of its own, with processes of this machine, or containers where `DBAAS_E2E_BACKEND=docker`, or virtual machines where it is
-/// `libvirt`. When dropped, every process that it started is killed and the directory deleted (kept with `DBAAS_E2E_KEEP=1`, for the servers' logs).
+/// A control plane in a directory of its own, with processes of this machine, or containers where
+/// `DBAAS_E2E_BACKEND=docker`, or virtual machines where it is `libvirt`. When dropped, every process that it
+/// started is killed and the directory deleted (kept with `DBAAS_E2E_KEEP=1`, for the servers' logs).
 pub struct Stack {
     directory: tempfile::TempDir,
     options: EmbeddedOptions,
@@ -77,7 +78,8 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Starts one. `None`, loudly, where this machine has no PostgreSQL and nothing demands one (`DBAAS_REQUIRE_POSTGRES=1`).
+    /// Starts one. `None`, loudly, where this machine has no PostgreSQL and nothing demands one
+    /// (`DBAAS_REQUIRE_POSTGRES=1`).
     pub async fn start() -> anyhow::Result<Option<Stack>> {
         Self::start_with(StackOptions::default()).await
     }
@@ -92,8 +94,8 @@ impl Stack {
         Self::start_there(options, nodes).await
     }
 
-    /// Starts one with containers on a Docker Engine. `None`, loudly, where there is none and nothing demands one
-    /// (`DBAAS_REQUIRE_DOCKER=1`).
+    /// Starts one with containers on a Docker Engine. `None`, loudly, where there is none and nothing demands
+    /// one (`DBAAS_REQUIRE_DOCKER=1`).
     pub async fn start_on_docker() -> anyhow::Result<Option<Stack>> {
         Self::start_on_docker_with(StackOptions::default()).await
     }
@@ -103,8 +105,8 @@ impl Stack {
         Self::start_there(options, Nodes::Containers).await
     }
 
-    /// Starts one with virtual machines of a libvirt. `None`, loudly, where there is none and nothing demands one
-    /// (`DBAAS_REQUIRE_LIBVIRT=1`).
+    /// Starts one with virtual machines of a libvirt. `None`, loudly, where there is none and nothing demands
+    /// one (`DBAAS_REQUIRE_LIBVIRT=1`).
     pub async fn start_on_libvirt() -> anyhow::Result<Option<Stack>> {
         Self::start_on_libvirt_with(StackOptions::default()).await
     }
@@ -194,7 +196,8 @@ impl Stack {
 
     /// Opens the control plane; again after [`Stack::close`] or [`Stack::crash`].
     pub async fn open(&mut self) -> anyhow::Result<()> {
-        // What a crash interrupted may hold the directory for a moment, on a busy machine for seconds: it is a part of this process.
+        // What a crash interrupted may hold the directory for a moment, on a busy machine for seconds: it is
+        // a part of this process.
         let until = Instant::now() + Duration::from_secs(30);
         loop {
             match self.open_once().await {
@@ -251,8 +254,8 @@ impl Stack {
         }
     }
 
-    /// Ends the control plane between two awaits, wherever it is: as near to `kill -9` as one process can do to a part of itself. What is
-    /// in flight is lost; nothing is given back.
+    /// Ends the control plane between two awaits, wherever it is: as near to `kill -9` as one process can do
+    /// to a part of itself. What is in flight is lost; nothing is given back.
     pub fn crash(&mut self) {
         self.running = None;
     }
@@ -358,8 +361,8 @@ impl Stack {
         Ok(versions.into_iter().map(|v| (v.image.version(), v)).collect())
     }
 
-    /// Two minor versions of the major that tests run on, the older first. Where the machine has one, the other is fetched if that is allowed and there is another to
-    /// fetch. `None`: there is only one.
+    /// Two minor versions of the major that tests run on, the older first. Where the machine has one, the
+    /// other is fetched if that is allowed and there is another to fetch. `None`: there is only one.
     pub async fn two_minors(&mut self) -> anyhow::Result<Option<[Version; 2]>> {
         if let Some(two) = self.newest_two_minors().await? {
             return Ok(Some(two));
@@ -370,7 +373,8 @@ impl Stack {
         let Some(major) = self.newest_major().await? else {
             return Ok(None);
         };
-        // In a place of their own: what only this stack wants is not to become what everybody's instances get.
+        // In a place of their own: what only this stack wants is not to become what everybody's instances
+        // get.
         let downloads = self.options.local.download_dir.clone();
         let place = downloads
             .unwrap_or_else(|| self.directory.path().join("postgresql"))

@@ -27,8 +27,8 @@ async fn restarted() -> Result {
     under_load(&mut stack, &cluster, 3, "engine restarted", fault).await
 }
 
-/// A power cut of the machine: the engine, all containers and the control plane end at once, without a word. The disks are of a fixed size:
-/// their loop devices are gone, too.
+/// A power cut of the machine: the engine, all containers and the control plane end at once, without a word.
+/// The disks are of a fixed size: their loop devices are gone, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn power_cut() -> Result {
     let Some(own) = own_engine()? else { return Ok(()) };

@@ -1,5 +1,5 @@
-//! Loss of containers, volumes and networks under a workload, on a real Docker Engine: nothing acknowledged is lost, and the set of nodes
-//! heals by itself.
+//! Loss of containers, volumes and networks under a workload, on a real Docker Engine: nothing acknowledged
+//! is lost, and the set of nodes heals by itself.
 #![allow(clippy::print_stderr, reason = "measurements, and skipped tests say so")]
 
 mod docker_faults;
@@ -119,8 +119,8 @@ async fn lost_standbys() -> Result {
     Ok(())
 }
 
-/// The primary's disk fills up. It says so, another one takes over, nothing that was acknowledged is lost, and more disk heals it: standbys first,
-/// each while it is off.
+/// The primary's disk fills up. It says so, another one takes over, nothing that was acknowledged is lost,
+/// and more disk heals it: standbys first, each while it is off.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn full_disk() -> Result {
     let Some(own) = own_engine()? else { return Ok(()) };
@@ -261,8 +261,8 @@ async fn partitions() -> Result {
     Ok(())
 }
 
-/// Faults of the random attack that nothing else here does: networks that fail in other ways, a controller that ends in the midst of a failover. All kinds, in
-/// random order, over and over: `dbaas-attack --docker`.
+/// Faults of the random attack that nothing else here does: networks that fail in other ways, a controller
+/// that ends in the midst of a failover. All kinds, in random order, over and over: `dbaas-attack --docker`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attacked() -> Result {
     if own_engine()?.is_none() {

@@ -1,4 +1,5 @@
-//! Whole instances on this machine's PostgreSQL. One program, so that tests of which most wait run beside one another.
+//! Whole instances on this machine's PostgreSQL. One program, so that tests of which most wait run beside one
+//! another.
 
 /// What `.ci/run` has run beside all other tests, by this name.
 mod end_to_end {

@@ -1,6 +1,7 @@
-//! The main job on virtual machines. Its core, in a few minutes: three nodes from the warm pool with a user and a database, a primary that is destroyed,
-//! and an end that leaves nothing. The whole of it (`ci/libvirt/run rest`): a switchover, fewer nodes, a larger disk, more nodes, more memory for one
-//! after the other, stop and start, too.
+//! The main job on virtual machines. Its core, in a few minutes: three nodes from the warm pool with a user
+//! and a database, a primary that is destroyed, and an end that leaves nothing. The whole of it
+//! (`ci/libvirt/run rest`): a switchover, fewer nodes, a larger disk, more nodes, more memory for one after
+//! the other, stop and start, too.
 #![allow(clippy::print_stderr, reason = "measurements, and skipped tests say so")]
 
 use std::process::{Command, Stdio};

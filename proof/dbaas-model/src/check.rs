@@ -50,8 +50,8 @@ pub fn check(bounds: Bounds, mutation: Option<Mutation>, limit: Duration, thread
     }
 }
 
-/// Walks at random, for configurations too large to exhaust: runs of at most `most` steps from consecutive seeds, until the time is over.
-/// `states` is then the number of steps, `depth` that of the longest run.
+/// Walks at random, for configurations too large to exhaust: runs of at most `most` steps from consecutive
+/// seeds, until the time is over. `states` is then the number of steps, `depth` that of the longest run.
 pub fn walk(
     bounds: Bounds,
     mutation: Option<Mutation>,

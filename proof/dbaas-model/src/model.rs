@@ -1,5 +1,5 @@
-//! The model: its bounds, its steps and what has to hold. Which steps are possible in a state: `possible`; what they lead to: `applied`;
-//! runs that the checker does not make by itself: `walk`.
+//! The model: its bounds, its steps and what has to hold. Which steps are possible in a state: `possible`;
+//! what they lead to: `applied`; runs that the checker does not make by itself: `walk`.
 
 use std::collections::HashSet;
 

@@ -1,5 +1,5 @@
-//! Ways to get the protocol wrong, each switched on at the border of what ships: what the planner is given, what it answers, or what a
-//! node checks. The checker has to find a counterexample for each.
+//! Ways to get the protocol wrong, each switched on at the border of what ships: what the planner is given,
+//! what it answers, or what a node checks. The checker has to find a counterexample for each.
 
 use dbaas_core::boot::BootRole;
 use dbaas_core::boot_plan::PreparePlan;

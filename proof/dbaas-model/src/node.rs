@@ -1,4 +1,5 @@
-//! What actions, faults and time do to the nodes. The guards are those of `dbaas_core::command` and of the backends' contract.
+//! What actions, faults and time do to the nodes. The guards are those of `dbaas_core::command` and of the
+//! backends' contract.
 
 use dbaas_core::cluster::Electorate;
 use dbaas_core::id::NodeId;
@@ -194,7 +195,8 @@ fn run(state: &mut State, i: usize, boot: Boot) {
     revive(n);
 }
 
-/// A server starts on what is there: a primary replays all of its WAL, a standby begins anew from its last restartpoint.
+/// A server starts on what is there: a primary replays all of its WAL, a standby begins anew from its last
+/// restartpoint.
 fn revive(n: &mut Node) {
     n.power = Power::Running;
     n.receiver = None;
@@ -264,7 +266,8 @@ pub fn finish(state: &mut State, i: usize) {
             state.nodes[i].newest_timeline = source.newest_timeline;
         }
         Prepare::Rewind(source) => {
-            // Before the first checkpoint after its promotion the source seems to have the old history: nothing is rewound.
+            // Before the first checkpoint after its promotion the source seems to have the old history:
+            // nothing is rewound.
             let source = state.nodes[usize::from(source)];
             let before = state.nodes[i].wal;
             state.nodes[i].sick = Sickness::Well;
@@ -374,7 +377,8 @@ pub fn can_connect(state: &State, s: usize) -> bool {
         })
 }
 
-/// It connects, and reports what it has. One whose WAL is of another history reports positions that mean nothing: the worst is assumed.
+/// It connects, and reports what it has. One whose WAL is of another history reports positions that mean
+/// nothing: the worst is assumed.
 pub fn connect(state: &mut State, s: usize) {
     let Some(target) = state.nodes[s].target else {
         return;
@@ -422,7 +426,8 @@ pub fn receive(state: &mut State, s: usize, p: usize) -> bool {
     true
 }
 
-/// Whether a part of an entry could arrive: of the next one, or of one that its primary never comes to write whole.
+/// Whether a part of an entry could arrive: of the next one, or of one that its primary never comes to write
+/// whole.
 pub fn can_receive_part(state: &State, s: usize) -> bool {
     let n = &state.nodes[s];
     n.runs()
@@ -450,8 +455,8 @@ pub fn can_receive(state: &State, s: usize, p: usize) -> bool {
         }
 }
 
-/// Whether a standby that passes for one of the primary's own history, as the planner judges it (it streams under the name of the present
-/// epoch and has replayed its mark), holds something else.
+/// Whether a standby that passes for one of the primary's own history, as the planner judges it (it streams
+/// under the name of the present epoch and has replayed its mark), holds something else.
 pub fn is_diverged(state: &State, primary: usize) -> bool {
     let (p, epoch) = (&state.nodes[primary], state.record.epoch());
     state.nodes.iter().enumerate().any(|(s, n)| {

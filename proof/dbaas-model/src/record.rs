@@ -16,7 +16,8 @@ use uuid::Uuid;
 /// Attempts beyond this make no difference to the planner.
 const ATTEMPTS_THAT_COUNT: u32 = 3;
 
-/// A record and a fingerprint of it. Two records are equal when their fingerprints are (64 bits, as the checker itself compares states).
+/// A record and a fingerprint of it. Two records are equal when their fingerprints are (64 bits, as the
+/// checker itself compares states).
 #[derive(Clone)]
 pub struct Rec {
     record: Arc<InstanceRecord>,

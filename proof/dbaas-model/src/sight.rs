@@ -31,11 +31,13 @@ pub struct Sight {
     pub unheard: u8,
     /// The infrastructure does not answer.
     pub blind: bool,
-    /// What is silent has been so for long, as has a primary that serves nobody, and standbys have not heard from their primary for long.
+    /// What is silent has been so for long, as has a primary that serves nobody, and standbys have not heard
+    /// from their primary for long.
     pub silent_long: bool,
     /// But for standbys that receive: they have just heard from their primary.
     pub heard: bool,
-    /// What does not stream has not done so for long, and what waits for the rest of an entry does so for long.
+    /// What does not stream has not done so for long, and what waits for the rest of an entry does so for
+    /// long.
     pub gone_long: bool,
 }
 
@@ -175,8 +177,9 @@ pub fn follow_target(standby: usize, target: Target) -> FollowTarget {
     }
 }
 
-/// The observation that the planner is given: what the shipped failure detector makes of looks that lead to this sight. Long ago everything was as it is
-/// now; what has not been so for long was well a moment ago. So the history that the detector remembers is the worst that a sight allows, and a state needs no memory.
+/// The observation that the planner is given: what the shipped failure detector makes of looks that lead to
+/// this sight. Long ago everything was as it is now; what has not been so for long was well a moment ago. So
+/// the history that the detector remembers is the worst that a sight allows, and a state needs no memory.
 pub fn observation(record: &InstanceRecord, views: &[View; MOST_NODES], sight: Sight) -> Observation {
     let mut memory = detector::Memory::default();
     let (long_ago, now) = (Steady::from_ms(0), Steady::from_ms(LONG_MS));
@@ -222,7 +225,8 @@ fn look_of(record: &InstanceRecord, views: &[View; MOST_NODES], sight: Sight) ->
     }
 }
 
-/// The look a moment earlier, in which what has not been as it is for long was well: it answered, it streamed, its replay was elsewhere.
+/// The look a moment earlier, in which what has not been as it is for long was well: it answered, it
+/// streamed, its replay was elsewhere.
 fn well_before(record: &InstanceRecord, mut look: Look, sight: Sight) -> Look {
     let hash = desired_configuration(record, &HbaRules::loopback(), id(0)).hash();
     let epoch = record.cluster.as_ref().map_or(0, |c| small(c.epoch.0));

@@ -1,11 +1,14 @@
-//! An abstract write-ahead log: at most sixteen entries in one word, and the numbers that PostgreSQL gave its timelines.
+//! An abstract write-ahead log: at most sixteen entries in one word, and the numbers that PostgreSQL gave its
+//! timelines.
 //!
-//! What a log holds and how its timelines are numbered are two things: two nodes that were promoted without knowing of each other may have
-//! given the same number to different histories, and then nothing that goes by numbers (streaming, `pg_rewind`) tells them apart.
+//! What a log holds and how its timelines are numbered are two things: two nodes that were promoted without
+//! knowing of each other may have given the same number to different histories, and then nothing that goes by
+//! numbers (streaming, `pg_rewind`) tells them apart.
 
 use std::fmt;
 
-/// One entry. `Promotion` is what every promotion writes before anything else (end of recovery, timeline switch).
+/// One entry. `Promotion` is what every promotion writes before anything else (end of recovery, timeline
+/// switch).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Entry {
     /// The history mark of an epoch.
@@ -42,7 +45,8 @@ impl Entry {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Wal {
     entries: u64,
-    /// The timeline that each promotion in it began, four bits each. The first timeline, which no promotion began, is 0.
+    /// The timeline that each promotion in it began, four bits each. The first timeline, which no promotion
+    /// began, is 0.
     timelines: u32,
 }
 
@@ -61,7 +65,8 @@ impl Wal {
         self.entries == 0
     }
 
-    /// Appends; nothing happens when it is full (the checker's bounds keep runs shorter). A promotion: see [`Wal::promote`].
+    /// Appends; nothing happens when it is full (the checker's bounds keep runs shorter). A promotion: see
+    /// [`Wal::promote`].
     pub fn push(&mut self, entry: Entry) {
         let len = self.len();
         if len < Self::MOST {
@@ -92,7 +97,8 @@ impl Wal {
         true
     }
 
-    /// What a copy of this that ended halfway may look like: newer pages beside older ones, the marks and not what came before them.
+    /// What a copy of this that ended halfway may look like: newer pages beside older ones, the marks and not
+    /// what came before them.
     #[must_use]
     pub fn half_copied(self) -> Wal {
         let mut wal = Wal::default();
@@ -157,17 +163,18 @@ impl Wal {
             .map(|((n, begin), end)| (n, begin, end))
     }
 
-    /// Whether a server with this log sends WAL to a standby that has `own`: it looks for the number of the standby's timeline in its own
-    /// history, and whether its own left it before the standby's position (`StartReplication` in PostgreSQL's `walsender.c`). What
-    /// the standby holds is not compared.
+    /// Whether a server with this log sends WAL to a standby that has `own`: it looks for the number of the
+    /// standby's timeline in its own history, and whether its own left it before the standby's position
+    /// (`StartReplication` in PostgreSQL's `walsender.c`). What the standby holds is not compared.
     pub fn seems_to_continue(self, own: Wal) -> bool {
         self.history_file()
             .any(|(n, _, end)| n == own.timeline() && own.len() <= end)
     }
 
-    /// What `pg_rewind` makes of this log with `source`: nothing where both end on timelines of one number, else it goes by the last
-    /// timeline with the same number and the same begin in both histories (`findCommonAncestorTimeline` in `pg_rewind.c`). What is only
-    /// behind is not rewound, and streams the rest: here at once, which spares the checker the ways in between.
+    /// What `pg_rewind` makes of this log with `source`: nothing where both end on timelines of one number,
+    /// else it goes by the last timeline with the same number and the same begin in both histories
+    /// (`findCommonAncestorTimeline` in `pg_rewind.c`). What is only behind is not rewound, and streams the
+    /// rest: here at once, which spares the checker the ways in between.
     #[must_use]
     pub fn rewound_to(self, source: Wal) -> Wal {
         if self.is_prefix_of(source) {
@@ -295,7 +302,8 @@ mod tests {
         assert!(source.seems_to_continue(behind));
         assert_eq!(behind.rewound_to(source), source, "it only has to go on");
 
-        // The same number, begun elsewhere, is another timeline; begun at the same place it seems to be the same one.
+        // The same number, begun elsewhere, is another timeline; begun at the same place it seems to be the
+        // same one.
         let later = log(&[
             mark(1),
             commit(0),

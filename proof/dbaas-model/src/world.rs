@@ -8,7 +8,8 @@ use crate::wal::Wal;
 /// Most nodes that a model can have.
 pub const MOST_NODES: usize = 5;
 
-/// `synchronous_standby_names`: any `k` of these standbys, under the names of this epoch. No voters: closed. `k` of 0: asynchronous.
+/// `synchronous_standby_names`: any `k` of these standbys, under the names of this epoch. No voters: closed.
+/// `k` of 0: asynchronous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 pub struct Names {
     /// How many.
@@ -211,7 +212,8 @@ pub enum What {
 pub enum Controller {
     /// About to look.
     Idle,
-    /// It has looked and decided, and is paused before its write. `stale`: the record was written since it was read.
+    /// It has looked and decided, and is paused before its write. `stale`: the record was written since it
+    /// was read.
     Decided {
         /// The record to be written.
         record: Option<Rec>,
@@ -268,7 +270,8 @@ pub enum Violation {
     Diverged,
     /// A commit was acknowledged that no electorate of the record accounts for: a failover need not find it.
     Uncovered,
-    /// A destructive action was asked for where the last copy of an acknowledged commit is, or an `initdb` over data.
+    /// A destructive action was asked for where the last copy of an acknowledged commit is, or an `initdb`
+    /// over data.
     LastCopyDestroyed,
     /// A primary that its standbys hear was given up because a controller does not.
     NeedlessFailover,

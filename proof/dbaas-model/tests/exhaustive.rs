@@ -1,4 +1,5 @@
-//! What ships has no counterexample in small configurations, looked at in full. Larger ones: see docs/reliability.md.
+//! What ships has no counterexample in small configurations, looked at in full. Larger ones: see
+//! docs/reliability.md.
 
 #![allow(clippy::print_stdout)] // The figures are what a reader wants of a run.
 
@@ -119,7 +120,8 @@ fn replicas_change_during_a_failover() {
     );
 }
 
-/// Nobody is waited for: nothing is promised of the last commits, but there is one writer at a time, no epoch comes twice, and it becomes writable.
+/// Nobody is waited for: nothing is promised of the last commits, but there is one writer at a time, no epoch
+/// comes twice, and it becomes writable.
 #[test]
 fn asynchronous() {
     let lost_disk = Budget {
@@ -183,7 +185,8 @@ fn a_switchover_and_a_crash() {
     );
 }
 
-/// A primary that is lost in the middle of an entry leaves a standby with a part of it, which it cannot replay.
+/// A primary that is lost in the middle of an entry leaves a standby with a part of it, which it cannot
+/// replay.
 #[test]
 fn a_part_of_an_entry_is_received() {
     for (name, nodes, budget) in [
@@ -257,8 +260,8 @@ fn an_instance_is_made() {
     );
 }
 
-/// Too large to exhaust: changes of everything during failovers, with faults of every kind, walked at random. A failing seed is printed; the
-/// command line replays it (`--walk <seed>`).
+/// Too large to exhaust: changes of everything during failovers, with faults of every kind, walked at random.
+/// A failing seed is printed; the command line replays it (`--walk <seed>`).
 #[test]
 fn random_walks_through_changes_and_faults() {
     let faults = Budget {

@@ -1,5 +1,5 @@
-//! The checker can fail: each way to get the protocol wrong has a counterexample, and what ships, in the same bounds, has none that is
-//! found in the same time.
+//! The checker can fail: each way to get the protocol wrong has a counterexample, and what ships, in the same
+//! bounds, has none that is found in the same time.
 
 #![allow(clippy::print_stdout)] // The figures are what a reader wants of a run.
 
@@ -21,7 +21,8 @@ fn caught(mutation: Mutation, bounds: Bounds, what: &str) {
     };
     println!("{mutation:?}: {report}");
     let (found, trace) = report.counterexample.unwrap_or_default();
-    // Which of these two is seen first depends on the threads, and so with a standby of another history: what it holds, or what it says.
+    // Which of these two is seen first depends on the threads, and so with a standby of another history: what
+    // it holds, or what it says.
     let loss = |text: &str| text.contains("lost") || text.contains("covered");
     let foreign = |text: &str| text.contains("caught up") || text.contains("nothing else");
     assert!(
@@ -62,7 +63,8 @@ fn four() -> Bounds {
     }
 }
 
-/// Four nodes, two replicas. n4 has received more than anybody, none of it acknowledged, and is away while n2 is chosen.
+/// Four nodes, two replicas. n4 has received more than anybody, none of it acknowledged, and is away while n2
+/// is chosen.
 fn behind() -> Bounds {
     let look = Step::Look(0, Sight::CLEAR, false);
     let mut prologue = vec![Step::Commit(0); 4];
@@ -136,7 +138,8 @@ fn taken_over() -> Bounds {
     }
 }
 
-/// Four nodes, two replicas. n1 is dead, and n2 was promoted in its place while n4 was away; nobody has heard of that yet.
+/// Four nodes, two replicas. n1 is dead, and n2 was promoted in its place while n4 was away; nobody has heard
+/// of that yet.
 fn unheard_promotion() -> Bounds {
     let (look, act) = (Step::Look(0, Sight::CLEAR, false), Step::Do(0));
     Bounds {
@@ -162,8 +165,9 @@ fn unheard_promotion() -> Bounds {
     }
 }
 
-/// As before, but n3 was away, and holds more than n2 held. n2, promoted without anybody having heard of it, died, came back as a standby
-/// and was not heard for a moment; so that n3 is about to be chosen, while n2 is sealed like everybody else.
+/// As before, but n3 was away, and holds more than n2 held. n2, promoted without anybody having heard of it,
+/// died, came back as a standby and was not heard for a moment; so that n3 is about to be chosen, while n2 is
+/// sealed like everybody else.
 fn sealed_candidate() -> Bounds {
     let (look, act) = (Step::Look(0, Sight::CLEAR, false), Step::Do(0));
     let without_n2 = Sight {

@@ -1,4 +1,5 @@
-//! What instances cost that need nothing: memory, processor time and store writes of one controller, in real time.
+//! What instances cost that need nothing: memory, processor time and store writes of one controller, in real
+//! time.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -25,14 +26,15 @@ pub struct Idle {
     pub instances: usize,
     /// Nodes of each.
     pub nodes: u64,
-    /// Resident memory that they added, with their simulated nodes and the store's documents, in bytes. `None` where the system does not
-    /// say.
+    /// Resident memory that they added, with their simulated nodes and the store's documents, in bytes.
+    /// `None` where the system does not say.
     pub added_bytes: Option<u64>,
     /// Until all of them were ACTIVE.
     pub created_in: Duration,
     /// The time measured.
     pub measured: Duration,
-    /// Processor time in it, of the controller and the simulated world together. `None` where the system does not say.
+    /// Processor time in it, of the controller and the simulated world together. `None` where the system does
+    /// not say.
     pub processor: Option<Duration>,
     /// Batches committed to the store in it.
     pub commits: u64,

@@ -1,4 +1,5 @@
-//! The simulation's commands: `seeds` runs many, `replay` shows one, `idle` measures instances that need nothing.
+//! The simulation's commands: `seeds` runs many, `replay` shows one, `idle` measures instances that need
+//! nothing.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A command's output is what it is for.
 
 use std::process::ExitCode;
@@ -11,8 +12,8 @@ use clap::{Parser, Subcommand};
 use dbaas_simulation::idle;
 use dbaas_simulation::seed::{self, Outcome};
 
-/// Runs the whole controller on simulated infrastructure, PostgreSQL, store and time. One seed decides everything: which faults come when,
-/// what users ask for, how long each call takes.
+/// Runs the whole controller on simulated infrastructure, PostgreSQL, store and time. One seed decides
+/// everything: which faults come when, what users ask for, how long each call takes.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -22,7 +23,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run many seeds; the promises are checked after every step. Fails if one is broken, and says how to replay it.
+    /// Run many seeds; the promises are checked after every step. Fails if one is broken, and says how to
+    /// replay it.
     Seeds {
         /// The first seed.
         #[arg(long, default_value_t = 0)]
@@ -46,7 +48,8 @@ enum Command {
         #[arg(long, default_value_t = 20_000)]
         lines: usize,
     },
-    /// Make idle instances in one controller, in real time, and measure memory, processor time and store writes.
+    /// Make idle instances in one controller, in real time, and measure memory, processor time and store
+    /// writes.
     Idle {
         /// How many instances.
         #[arg(long, default_value_t = 1_000)]

@@ -232,7 +232,8 @@ impl Scenario {
     /// Starts the controller of a seat.
     pub(crate) async fn start(&mut self, index: usize) -> anyhow::Result<Seat> {
         self.starts += 1;
-        // Half of them take their predecessor's lease at once, as one does whose data directory is locked against others.
+        // Half of them take their predecessor's lease at once, as one does whose data directory is locked
+        // against others.
         let holder = if self.rng.random() {
             format!("seat {index}")
         } else {
@@ -346,7 +347,8 @@ impl Scenario {
         if record.requests != Default::default() {
             return Some(format!("requests are left: {:?}", record.requests));
         }
-        // An order that came after its node was removed leaves an empty node behind: it is reported, and left alone.
+        // An order that came after its node was removed leaves an empty node behind: it is reported, and left
+        // alone.
         let mut nodes = self.nodes(id);
         nodes.retain(|n| n.has_data || record.node(n.node.node).is_some());
         let wanted = usize::from(record.spec.nodes.get());

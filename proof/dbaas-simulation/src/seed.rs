@@ -140,7 +140,8 @@ impl Scenario {
         Ok(())
     }
 
-    /// What was stopped is started, and what no server starts with is taken back, so that there is something to converge to.
+    /// What was stopped is started, and what no server starts with is taken back, so that there is something
+    /// to converge to.
     async fn start_again(&self, instance: InstanceId) {
         // What is still on its way, such as a stop, comes first.
         tokio::time::sleep(Duration::from_secs(35)).await;

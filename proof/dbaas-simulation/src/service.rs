@@ -1,4 +1,5 @@
-//! A primary that answers every look and serves nobody: how soon another one takes its place, in virtual time.
+//! A primary that answers every look and serves nobody: how soon another one takes its place, in virtual
+//! time.
 
 use std::time::Duration;
 
@@ -26,12 +27,14 @@ pub struct Replaced {
     pub violations: Vec<String>,
 }
 
-/// Makes an instance with one synchronous replica, if it has a standby, and takes its primary's service away for good.
+/// Makes an instance with one synchronous replica, if it has a standby, and takes its primary's service away
+/// for good.
 pub fn replace(sickness: Sickness, nodes: u64) -> anyhow::Result<Replaced> {
     in_virtual_time(play(sickness, nodes))
 }
 
-/// Makes an instance of three nodes, takes the service of whichever is primary away for so long, as a disk that all share does, and counts the failovers.
+/// Makes an instance of three nodes, takes the service of whichever is primary away for so long, as a disk
+/// that all share does, and counts the failovers.
 pub fn share(sickness: Sickness, lasts: Duration) -> anyhow::Result<u64> {
     in_virtual_time(play_shared(sickness, lasts))
 }

@@ -1,4 +1,5 @@
-//! One controller's way to the shared store: with delays, outages, lost and late calls, and a count of what is written.
+//! One controller's way to the shared store: with delays, outages, lost and late calls, and a count of what
+//! is written.
 
 use std::future::pending;
 use std::sync::Arc;

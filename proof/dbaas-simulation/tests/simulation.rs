@@ -1,4 +1,5 @@
-//! Seeds of the simulation in the ordinary test run. Many more: `cargo run --profile optimised -p dbaas-simulation -- seeds --count 5000`.
+//! Seeds of the simulation in the ordinary test run. Many more:
+//! `cargo run --profile optimised -p dbaas-simulation -- seeds --count 5000`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -60,8 +61,8 @@ fn the_same_seed_gives_the_same_trace() {
     );
 }
 
-/// Seeds that found something once. What a seed does changes with the simulation; what they found is named, and has a test of its own
-/// where one could be written.
+/// Seeds that found something once. What a seed does changes with the simulation; what they found is named,
+/// and has a test of its own where one could be written.
 #[test]
 fn seeds_that_found_something() {
     let found = [
@@ -126,7 +127,8 @@ fn seeds_that_found_something() {
     }
 }
 
-/// It answers every look on an old session. The bound is of virtual time: what the limits of the core add up to.
+/// It answers every look on an old session. The bound is of virtual time: what the limits of the core add up
+/// to.
 #[test]
 fn a_primary_that_serves_nobody_is_replaced() {
     for sickness in [Sickness::NoLogin, Sickness::NoCommit, Sickness::Damaged] {

@@ -1,7 +1,8 @@
 //! [`check_structures`]: whether the tables and indexes of every node are sound, as `pg_amcheck` asks.
 //!
-//! It asks by SQL and not with the program: so it works on every node wherever it runs, standbys included, and says which node it was. Every block of every
-//! table is read on the way, so that PostgreSQL compares its checksum (where it does not have it in memory).
+//! It asks by SQL and not with the program: so it works on every node wherever it runs, standbys included,
+//! and says which node it was. Every block of every table is read on the way, so that PostgreSQL compares its
+//! checksum (where it does not have it in memory).
 //!
 //! Source: PostgreSQL documentation, F.1 (amcheck) and `src/bin/pg_amcheck/pg_amcheck.c`.
 
@@ -17,7 +18,8 @@ const POLL: Duration = Duration::from_millis(50);
 
 const DATABASES: &str = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1";
 
-/// Tables, materialised views, TOAST tables and catalogues; one row per broken tuple. What is not logged is not on a standby.
+/// Tables, materialised views, TOAST tables and catalogues; one row per broken tuple. What is not logged is
+/// not on a standby.
 const TABLES: &str = "SELECT c.oid::regclass, v.blkno, v.offnum, v.msg FROM pg_class c \
      CROSS JOIN LATERAL verify_heapam(c.oid, check_toast => true) v \
      WHERE c.relkind IN ('r', 'm', 't') AND c.relpersistence = 'p' AND c.relam = (SELECT oid FROM pg_am WHERE amname = 'heap')";
@@ -58,7 +60,8 @@ pub struct Corruption {
 
 /// Installs the extension in every database, through the primary. `false`: this PostgreSQL does not have it.
 ///
-/// Standbys have it when they have replayed so far: check after that. The role of `login` has to be a superuser.
+/// Standbys have it when they have replayed so far: check after that. The role of `login` has to be a
+/// superuser.
 pub async fn install_amcheck(login: &Target, deadline: Instant) -> Result<bool, AmcheckError> {
     let mut node = Node::new(login.clone(), Access::ReadWrite);
     let available = node.column(
@@ -168,7 +171,8 @@ impl Node {
                         .map(|row| row.into_iter().flatten().collect::<Vec<_>>().join(" "));
                     return Ok(said.filter(|message| !message.is_empty()).collect());
                 }
-                // Data or an index are corrupted; an internal error: what amcheck says where a page makes no sense.
+                // Data or an index are corrupted; an internal error: what amcheck says where a page makes no
+                // sense.
                 Err(Failure::Refused { sqlstate, message })
                     if ["XX001", "XX002", "XX000"].contains(&sqlstate.as_str()) =>
                 {

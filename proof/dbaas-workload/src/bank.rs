@@ -1,4 +1,5 @@
-//! [`BankWorkload`]: transfers between accounts. Money neither appears nor vanishes, and the ledger explains every balance.
+//! [`BankWorkload`]: transfers between accounts. Money neither appears nor vanishes, and the ledger explains
+//! every balance.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -285,8 +286,8 @@ impl Teller {
         }
     }
 
-    /// Reads both balances, and writes what it computed from them: a lost update would show. Pays no more than there is, so the
-    /// amount may become less than was chosen.
+    /// Reads both balances, and writes what it computed from them: a lost update would show. Pays no more
+    /// than there is, so the amount may become less than was chosen.
     async fn transfer(
         &mut self,
         chosen: Transfer,
@@ -415,7 +416,8 @@ impl BankReport {
         &self.transfers
     }
 
-    /// Reads accounts and ledger in one snapshot and compares. `access` as for [`crate::set::SetReport::verify`].
+    /// Reads accounts and ledger in one snapshot and compares. `access` as for
+    /// [`crate::set::SetReport::verify`].
     pub async fn verify(&self, target: &Target, access: Access) -> Result<BankVerdict, Failure> {
         let options = ClientOptions {
             statement_timeout: READ_WITHIN,

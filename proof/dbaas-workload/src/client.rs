@@ -39,9 +39,11 @@ impl Target {
 /// Which of several hosts to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectStrategy {
-    /// As libpq does: one host after the other from the first, each within the connect timeout, and again from the first.
+    /// As libpq does: one host after the other from the first, each within the connect timeout, and again
+    /// from the first.
     Sequential,
-    /// All hosts at once; a host that is a standby is asked on the same connection whether it still is. A frozen host costs nothing.
+    /// All hosts at once; a host that is a standby is asked on the same connection whether it still is. A
+    /// frozen host costs nothing.
     Parallel,
 }
 
@@ -67,10 +69,12 @@ pub struct ClientOptions {
     pub statement_timeout: Duration,
     /// Between attempts at the same host (parallel) or between rounds (sequential).
     pub retry_pause: Duration,
-    /// For how long the server's machine may say nothing at all (libpq's `tcp_user_timeout`, with keepalives as often, at least a second apart). A
-    /// machine that was switched off closes no connection: without this a client hears of it when it sends again and another machine answers there.
+    /// For how long the server's machine may say nothing at all (libpq's `tcp_user_timeout`, with keepalives
+    /// as often, at least a second apart). A machine that was switched off closes no connection: without this
+    /// a client hears of it when it sends again and another machine answers there.
     pub silence: Option<Duration>,
-    /// Settings that the session is to start with, such as `("synchronous_commit", "on")`. Values without spaces.
+    /// Settings that the session is to start with, such as `("synchronous_commit", "on")`. Values without
+    /// spaces.
     pub settings: Vec<(&'static str, &'static str)>,
 }
 
@@ -187,8 +191,9 @@ impl Client {
         }
     }
 
-    /// Sends SQL on the current connection and waits for the answer within the statement timeout. The rows of all its statements
-    /// follow one another. After an unknown outcome, or where the server turned out not to be writable, the connection is gone.
+    /// Sends SQL on the current connection and waits for the answer within the statement timeout. The rows of
+    /// all its statements follow one another. After an unknown outcome, or where the server turned out not to
+    /// be writable, the connection is gone.
     pub async fn send(&mut self, sql: &str) -> Result<Rows, Failure> {
         let Some(session) = &self.session else {
             return Err(Failure::NotConnected("no connection".to_owned()));
@@ -205,7 +210,8 @@ impl Client {
         Err(failure)
     }
 
-    /// [`Self::connect`] and [`Self::send`], again until it was carried out: only for what may be carried out twice.
+    /// [`Self::connect`] and [`Self::send`], again until it was carried out: only for what may be carried out
+    /// twice.
     pub async fn send_until_done(&mut self, sql: &str, deadline: Instant) -> Result<Rows, Failure> {
         loop {
             self.connect(deadline).await?;

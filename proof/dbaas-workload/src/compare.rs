@@ -60,7 +60,8 @@ pub struct TableSum {
     pub hash: String,
 }
 
-/// A table that is not the same everywhere: what each node has, in the order of the endpoints; `None`: no such table.
+/// A table that is not the same everywhere: what each node has, in the order of the endpoints; `None`: no
+/// such table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// Which.
@@ -93,10 +94,12 @@ impl Comparison {
 
 type Sums = BTreeMap<TableName, TableSum>;
 
-/// Waits until every standby has replayed what the primary has flushed, then compares all permanent tables of all databases, and the roles.
+/// Waits until every standby has replayed what the primary has flushed, then compares all permanent tables of
+/// all databases, and the roles.
 ///
-/// Differences are looked at again until the deadline: a commit that waits for its standby is visible there before it is on the primary.
-/// Writers have to be stopped. The role of `login` (its hosts are not used) has to be a superuser.
+/// Differences are looked at again until the deadline: a commit that waits for its standby is visible there
+/// before it is on the primary. Writers have to be stopped. The role of `login` (its hosts are not used) has
+/// to be a superuser.
 pub async fn compare_nodes(
     endpoints: &[Endpoint],
     login: &Target,

@@ -68,10 +68,11 @@ impl Timeline {
         self.longest_gap_between(self.started, self.stopped)
     }
 
-    /// The longest gap among those that overlap the window, each in its full length up to the window's end: the write pause of a
-    /// fault that was injected within the window.
+    /// The longest gap among those that overlap the window, each in its full length up to the window's end:
+    /// the write pause of a fault that was injected within the window.
     pub fn longest_gap_between(&self, from: Instant, to: Instant) -> Gap {
-        // From the last acknowledgement before the window, so that a gap which the fault cut into is seen whole.
+        // From the last acknowledgement before the window, so that a gap which the fault cut into is seen
+        // whole.
         let first = self.acknowledged.partition_point(|at| *at <= from);
         let mut start = first
             .checked_sub(1)

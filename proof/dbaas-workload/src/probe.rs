@@ -1,4 +1,5 @@
-//! [`TwoWritersProbe`]: writes to every node directly, all the time, and looks whether two nodes acknowledged against the order of epochs.
+//! [`TwoWritersProbe`]: writes to every node directly, all the time, and looks whether two nodes acknowledged
+//! against the order of epochs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -87,8 +88,8 @@ struct WriterRecord {
 }
 
 impl TwoWritersProbe {
-    /// Makes the table on whichever node is the primary and starts the tasks. Each connects to one node only, whatever that is, with
-    /// `synchronous_commit = on`. The hosts of `login` are not used.
+    /// Makes the table on whichever node is the primary and starts the tasks. Each connects to one node only,
+    /// whatever that is, with `synchronous_commit = on`. The hosts of `login` are not used.
     pub async fn start(
         endpoints: &[Endpoint],
         login: &Target,
@@ -259,13 +260,14 @@ pub struct ProbeReport {
     pub acks: Vec<ProbeAck>,
     /// Failures by SQLSTATE (25006: a standby) or `unknown`, `not_connected`.
     pub errors: BTreeMap<String, u64>,
-    /// Must be empty: writes that were *sent* after a write of a greater epoch had been acknowledged, and were acknowledged themselves.
+    /// Must be empty: writes that were *sent* after a write of a greater epoch had been acknowledged, and
+    /// were acknowledged themselves.
     pub violations: Vec<Conflict>,
     /// Must be empty: epochs in which more than one node acknowledged.
     pub shared_epochs: Vec<u64>,
-    /// Writes that were sent before, and acknowledged after, the first acknowledgement of a greater epoch. That is allowed where the
-    /// write is part of the new primary's history (its standby had confirmed it and only the answer was late, as with a primary that was
-    /// frozen): [`Self::lost`] tells.
+    /// Writes that were sent before, and acknowledged after, the first acknowledgement of a greater epoch.
+    /// That is allowed where the write is part of the new primary's history (its standby had confirmed it and
+    /// only the answer was late, as with a primary that was frozen): [`Self::lost`] tells.
     pub late_answers: Vec<Conflict>,
     endpoints: Vec<Endpoint>,
     login: Target,

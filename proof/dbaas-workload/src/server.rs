@@ -1,9 +1,10 @@
 //! [`ThrowawayServer`]: a real PostgreSQL on a loopback port for one test.
 //!
 //! # What it leaves behind
-//! Nothing. Dropping it kills every process whose working directory is its data directory, frozen or not, and deletes the directory.
-//! Should the test itself be killed, the kernel ends the postmaster (parent death signal), which ends its children. That signal is sent
-//! when the *thread* that called [`ThrowawayServer::start`] ends, so call it (and [`ThrowawayServer::restart`]) on the test's own thread,
+//! Nothing. Dropping it kills every process whose working directory is its data directory, frozen or not, and
+//! deletes the directory. Should the test itself be killed, the kernel ends the postmaster (parent death
+//! signal), which ends its children. That signal is sent when the *thread* that called
+//! [`ThrowawayServer::start`] ends, so call it (and [`ThrowawayServer::restart`]) on the test's own thread,
 //! not in `spawn_blocking`.
 //!
 //! Calls block for up to some seconds; that is fine in a test. Linux only (it reads `/proc`).
@@ -35,7 +36,8 @@ const POLL: Duration = Duration::from_millis(5);
 pub struct ServerOptions {
     /// Lines for `postgresql.conf`, such as `("max_connections", "20")`.
     pub settings: Vec<(String, String)>,
-    /// Directory of `initdb` and `postgres`; where there is none, `DBAAS_TEST_POSTGRES_BIN`, else the newest that is found.
+    /// Directory of `initdb` and `postgres`; where there is none, `DBAAS_TEST_POSTGRES_BIN`, else the newest
+    /// that is found.
     pub bin_dir: Option<PathBuf>,
 }
 
@@ -112,7 +114,8 @@ impl ThrowawayServer {
         Ok(server)
     }
 
-    /// A streaming standby of this server (which must run), made by `pg_basebackup`; `application_name` is how it shows up there.
+    /// A streaming standby of this server (which must run), made by `pg_basebackup`; `application_name` is
+    /// how it shows up there.
     pub fn start_standby(&self, application_name: &str, options: &ServerOptions) -> io::Result<Self> {
         let mut standby = Self::unstarted(options)?;
         standby.bin_dir.clone_from(&self.bin_dir);
@@ -363,7 +366,8 @@ impl ThrowawayServer {
     }
 
     fn signal_all(&self, signal: Signal) -> io::Result<()> {
-        // Twice: a process may have been forked while the first round was under way. A frozen postmaster forks no more.
+        // Twice: a process may have been forked while the first round was under way. A frozen postmaster
+        // forks no more.
         for _ in 0..2 {
             for pid in self.processes() {
                 match kill_process(pid, signal) {
@@ -425,7 +429,8 @@ fn unprivileged(program: &Path, parent_death: ParentDeath) -> Command {
         .env_clear()
         .env("LC_ALL", "C.UTF-8")
         .env("PATH", "/usr/bin:/bin");
-    // A relocated installation: its walreceiver would load this machine's libpq, which may be older than it needs.
+    // A relocated installation: its walreceiver would load this machine's libpq, which may be older than it
+    // needs.
     if let Some(lib) = program
         .parent()
         .and_then(Path::parent)
@@ -470,8 +475,8 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// For the first line of a test: whether it can run. Without PostgreSQL on this machine it says so on standard error, or panics if
-/// `DBAAS_REQUIRE_POSTGRES` is `1`.
+/// For the first line of a test: whether it can run. Without PostgreSQL on this machine it says so on
+/// standard error, or panics if `DBAAS_REQUIRE_POSTGRES` is `1`.
 ///
 /// # Panics
 /// See above: a check that cannot run must not look like one that passed.

@@ -317,8 +317,8 @@ impl SetReport {
         })
     }
 
-    /// Reads every row of the run back and compares. With [`Access::ReadWrite`] from the primary among the hosts, with [`Access::Any`]
-    /// from the first that answers, a standby too.
+    /// Reads every row of the run back and compares. With [`Access::ReadWrite`] from the primary among the
+    /// hosts, with [`Access::Any`] from the first that answers, a standby too.
     pub async fn verify(&self, target: &Target, access: Access) -> Result<SetVerdict, Failure> {
         let options = ClientOptions {
             statement_timeout: READ_WITHIN,

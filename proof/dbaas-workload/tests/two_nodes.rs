@@ -136,7 +136,8 @@ async fn comparison_sees_differences() {
         "{two}"
     );
 
-    // The old primary as a standby without a rewind: further on in the log than the new one, and not the same.
+    // The old primary as a standby without a rewind: further on in the log than the new one, and not the
+    // same.
     primary.stop().unwrap();
     std::fs::write(primary.data_dir().join("standby.signal"), "").unwrap();
     primary.restart().unwrap();
@@ -227,7 +228,8 @@ async fn probe_tells_a_handover_from_two_primaries() {
     assert!(!report.lost().await.unwrap().is_empty());
 }
 
-/// An index whose function gives other values than when it was built lacks the rows: amcheck says so, of the primary and of the standby.
+/// An index whose function gives other values than when it was built lacks the rows: amcheck says so, of the
+/// primary and of the standby.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_index_is_found_on_every_node() {
     let Some((primary, standby)) = pair("amcheck") else {

@@ -46,7 +46,8 @@ impl ControlPlane {
         Ok(listed.map(StoredConfig::of))
     }
 
-    /// The text of a config. Where it holds a secret, that it was read, and by whom, is written to the event log first.
+    /// The text of a config. Where it holds a secret, that it was read, and by whom, is written to the event
+    /// log first.
     pub async fn config_content(&self, id: Uuid, by: &str) -> Result<Secret, ControlError> {
         let read = self.inner.load_kept::<ConfigRecord>(id).await?;
         let ports = &self.inner.ports;

@@ -263,7 +263,8 @@ async fn an_expected_version_is_held_against_users_and_not_against_the_engine() 
         "{refused:?}"
     );
 
-    // The engine writes a status between the call's read and its write: nothing of either is lost, and the first try succeeds.
+    // The engine writes a status between the call's read and its write: nothing of either is lost, and the
+    // first try succeeds.
     let status = DocumentKey {
         kind: "instance_status",
         id: id.uuid(),

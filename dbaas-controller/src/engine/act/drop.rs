@@ -144,7 +144,8 @@ impl Stage {
         }
     }
 
-    /// Runs a script; where something is in use, the error says by whom. `name`: the role or database that it is about.
+    /// Runs a script; where something is in use, the error says by whom. `name`: the role or database that it
+    /// is about.
     async fn run_for(
         &self,
         node: NodeId,
@@ -169,7 +170,8 @@ impl Stage {
         Err(error)
     }
 
-    /// Runs a script in a tenant's database; where it waited for a lock in vain, the error says who holds what.
+    /// Runs a script in a tenant's database; where it waited for a lock in vain, the error says who holds
+    /// what.
     pub(super) async fn run_waiting(
         &self,
         node: NodeId,

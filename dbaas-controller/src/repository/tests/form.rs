@@ -10,8 +10,8 @@ use serde_json::Value as Json;
 
 use super::*;
 
-/// What the release before form 2 kept of an instance of two nodes that runs, with a database, two users, and a restart that was asked for a moment
-/// before it was killed.
+/// What the release before form 2 kept of an instance of two nodes that runs, with a database, two users, and
+/// a restart that was asked for a moment before it was killed.
 const FORM_1: &str = include_str!("form_1.json");
 
 const KINDS: [Kind; 12] = [

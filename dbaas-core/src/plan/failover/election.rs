@@ -1,4 +1,5 @@
-//! Sealing and choosing: a new epoch is begun, enough voters are sealed, the one that has most becomes the candidate.
+//! Sealing and choosing: a new epoch is begun, enough voters are sealed, the one that has most becomes the
+//! candidate.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -50,7 +51,8 @@ pub(super) fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
     let old_off = draft.is_off(old);
     draft.soon();
     if !old_off {
-        // The fence. Safety does not rest on it where k >= 1, but it ends stale reads, and a planned change needs the clean shutdown.
+        // The fence. Safety does not rest on it where k >= 1, but it ends stale reads, and a planned change
+        // needs the clean shutdown.
         let mode = if planned {
             PowerOff::Graceful {
                 deadline_ms: SHUTDOWN_MS,
@@ -97,8 +99,9 @@ pub(super) fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
         if restart_stalled(draft, *id) {
             continue;
         }
-        // A query may hold replay up. Sealing it again would end that query, too; but each reload of its settings wakes replay, which then reads a record that is not
-        // whole once more from its beginning: a large one keeps it busy all the time, and it is never seen to wait for the rest.
+        // A query may hold replay up. Sealing it again would end that query, too; but each reload of its
+        // settings wakes replay, which then reads a record that is not whole once more from its beginning: a
+        // large one keeps it busy all the time, and it is never seen to wait for the rest.
         if catches_up && closed_names.is_none() {
             let why = format!(
                 "{} replays what it has: ending what holds that up",
@@ -121,13 +124,14 @@ pub(super) fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
     } else if enough {
         choose(draft, cluster, &sealed);
     } else if old_off && !cluster.is_sealed_by(&candidates) && intact(draft, old) && !forced {
-        // The old primary holds everything that was ever acknowledged; nobody was promoted in this epoch, nor can be now.
+        // The old primary holds everything that was ever acknowledged; nobody was promoted in this epoch, nor
+        // can be now.
         let name = draft.name(old);
         let message =
             format!("too few standbys can be sealed to elect: {name} goes on as primary in epoch {epoch}");
         draft.event(EventKind::FailoverAbandoned, Some(old), message.clone());
-        // One that was to be promoted, and was never seen to be: started as a primary it would go on on the timeline of the primary before it, which may have
-        // written other things there. It is promoted.
+        // One that was to be promoted, and was never seen to be: started as a primary it would go on on the
+        // timeline of the primary before it, which may have written other things there. It is promoted.
         let is_candidate = cluster.former.is_some();
         if let Some(state) = draft.record.cluster.as_mut() {
             state.phase = if is_candidate {
@@ -163,10 +167,12 @@ pub(super) fn sealing(draft: &mut Draft<'_>, cluster: &ClusterState) {
     }
 }
 
-/// What a standby received may end in the middle of a record, whose rest its primary did not get to send: it waits for that, before the end of what it
-/// received, and would never count as having replayed everything. That its replay stands still does not show that there is no whole record left. A
-/// start does: it replays all that there is before it waits. So it is switched off, to be started sealed. (One that is to be rewound or rebuilt is then
-/// not started without a primary. It could not be sealed while it ran either; and without it an old primary whose data is intact goes on.)
+/// What a standby received may end in the middle of a record, whose rest its primary did not get to send: it
+/// waits for that, before the end of what it received, and would never count as having replayed everything.
+/// That its replay stands still does not show that there is no whole record left. A start does: it replays
+/// all that there is before it waits. So it is switched off, to be started sealed. (One that is to be rewound
+/// or rebuilt is then not started without a primary. It could not be sealed while it ran either; and without
+/// it an old primary whose data is intact goes on.)
 fn restart_stalled(draft: &mut Draft<'_>, id: NodeId) -> bool {
     if draft.seen(id).is_none_or(|seen| seen.stalled_ms < STALLED_MS) {
         return false;
@@ -181,7 +187,8 @@ fn restart_stalled(draft: &mut Draft<'_>, id: NodeId) -> bool {
     true
 }
 
-/// The sealed node that has most: by history, then position; a planned change prefers the node asked for among equals.
+/// The sealed node that has most: by history, then position; a planned change prefers the node asked for
+/// among equals.
 fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeId>) {
     let preferred = match cluster.cause {
         Some(FailoverCause::Switchover { to }) => Some(to),
@@ -204,11 +211,12 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
     let epoch = cluster.epoch;
     let old = cluster.primary;
     let k = cluster.current().k;
-    // Only those of the candidate's own history may vote at once: they hold a part of what it holds, and nothing else. One of an older
-    // history may have gone on where the candidate's turned off; it votes when it has replayed the new epoch's mark. And if that history
-    // is not of the epoch just before this one, a primary of an epoch between may have gone on from it without its mark having come this
-    // far: then the same mark does not show the same history, and nobody votes at once.
-    // The same holds if a candidate was promoted twice in one epoch, with a single mark.
+    // Only those of the candidate's own history may vote at once: they hold a part of what it holds, and
+    // nothing else. One of an older history may have gone on where the candidate's turned off; it votes when
+    // it has replayed the new epoch's mark. And if that history is not of the epoch just before this one, a
+    // primary of an epoch between may have gone on from it without its mark having come this far: then the
+    // same mark does not show the same history, and nobody votes at once. The same holds if a candidate was
+    // promoted twice in one epoch, with a single mark.
     let newest = facts.history.next() == epoch && !cluster.repromoted;
     let same_history = |id: &NodeId| newest && draft.facts(*id).is_some_and(|f| f.history == facts.history);
     let voters: BTreeSet<NodeId> = sealed
@@ -217,7 +225,8 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
         .filter(|id| *id != candidate && staying(id) && same_history(id))
         .collect();
     let voters = if k == 0 { BTreeSet::new() } else { voters };
-    // A primary that was lost, and stands for its time because its successor is lost, too: it may not know of that one's promotion.
+    // A primary that was lost, and stands for its time because its successor is lost, too: it may not know of
+    // that one's promotion.
     let knows_less = draft
         .node(candidate)
         .is_some_and(|n| matches!(n.rejoin, Rejoin::Rewind | Rejoin::BaseBackup));
@@ -249,20 +258,24 @@ fn choose(draft: &mut Draft<'_>, cluster: &ClusterState, sealed: &BTreeSet<NodeI
     for node in &mut draft.record.nodes {
         if node.id == candidate {
             node.role = NodeRole::Primary;
-            // It has data that must never be initialised over, also if it was never seen to serve or to follow.
+            // It has data that must never be initialised over, also if it was never seen to serve or to
+            // follow.
             node.rejoin_by(Rejoin::InPlace);
         } else {
             node.role = NodeRole::Standby;
             node.sync = false;
         }
         if node.id == old && node.rejoin != Rejoin::BaseBackup {
-            // It may have written what nobody received. After a clean shutdown it has not, and following is tried first.
+            // It may have written what nobody received. After a clean shutdown it has not, and following is
+            // tried first.
             node.rejoin_by(if planned { Rejoin::InPlace } else { Rejoin::Rewind });
         }
-        // If the candidate does not know of a promotion that there was, or may have been, both will have taken the same number for their
-        // timelines: a rewind, and a standby that asks for more WAL, would see no difference, and foreign content would stay. Whoever
-        // was not sealed, and so may hold some, is built anew; and so is the candidate of before, sealed or not: that promotion was its own. Where
-        // the candidate is the primary from before that one, whoever is sealed may hold a part of that promotion, too.
+        // If the candidate does not know of a promotion that there was, or may have been, both will have
+        // taken the same number for their timelines: a rewind, and a standby that asks for more WAL, would
+        // see no difference, and foreign content would stay. Whoever was not sealed, and so may hold some, is
+        // built anew; and so is the candidate of before, sealed or not: that promotion was its own. Where the
+        // candidate is the primary from before that one, whoever is sealed may hold a part of that promotion,
+        // too.
         let may_be_foreign = node.id == old || !sealed.contains(&node.id) || knows_less;
         if !newest && node.id != candidate && may_be_foreign && node.rejoin != Rejoin::Seed {
             node.rejoin_by(Rejoin::BaseBackup);

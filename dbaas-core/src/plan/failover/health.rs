@@ -14,7 +14,8 @@ use crate::plan::draft::Draft;
 pub(super) enum Health {
     /// It answers and takes writes.
     Serving,
-    /// It is not known to be lost: it is starting, or did not answer for a short time, or standbys still hear from it.
+    /// It is not known to be lost: it is starting, or did not answer for a short time, or standbys still hear
+    /// from it.
     Waiting,
     /// It does not serve, and there is reason to act.
     Lost,
@@ -72,8 +73,9 @@ pub(super) fn heard_by_standbys(draft: &Draft<'_>, primary: NodeId) -> bool {
         })
 }
 
-/// Whether a primary that does not answer, and that no standby which answers hears from, can acknowledge nothing: a commit waits for more standbys than may
-/// be there without this control plane's seeing them. Never where commits wait for nobody.
+/// Whether a primary that does not answer, and that no standby which answers hears from, can acknowledge
+/// nothing: a commit waits for more standbys than may be there without this control plane's seeing them.
+/// Never where commits wait for nobody.
 pub(super) fn cannot_acknowledge(draft: &Draft<'_>, cluster: &ClusterState) -> bool {
     let may_hear =
         |id: &&NodeId| **id != cluster.primary && !draft.is_off(**id) && draft.facts(**id).is_none();

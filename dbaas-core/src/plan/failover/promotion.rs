@@ -1,4 +1,5 @@
-//! From the choice of a candidate to a primary that has marked its history, also when the candidate is lost on the way.
+//! From the choice of a candidate to a primary that has marked its history, also when the candidate is lost
+//! on the way.
 
 use crate::boot_plan::PreparePlan;
 use crate::cluster::{ClusterState, Epoch, FailoverCause};
@@ -110,8 +111,9 @@ pub(super) fn promoting(draft: &mut Draft<'_>, cluster: &ClusterState) -> Option
     marked(draft, candidate, epoch).then_some(Serving { node: candidate })
 }
 
-/// The candidate is promoted a second time in its epoch, or may be. The mark is written once, and others may hold it from the first time: what
-/// they hold of the candidate's history says nothing of its second part, so that a position from before is no barrier either.
+/// The candidate is promoted a second time in its epoch, or may be. The mark is written once, and others may
+/// hold it from the first time: what they hold of the candidate's history says nothing of its second part, so
+/// that a position from before is no barrier either.
 fn note_repromotion(draft: &mut Draft<'_>) {
     if let Some(state) = draft.record.cluster.as_mut()
         && !state.repromoted
@@ -121,8 +123,8 @@ fn note_repromotion(draft: &mut Draft<'_>) {
     }
 }
 
-/// Whether this primary has written the mark of its epoch; if not, it is to. Also one that goes on in a new epoch because nobody could be
-/// elected: its standbys count only when they have replayed the mark.
+/// Whether this primary has written the mark of its epoch; if not, it is to. Also one that goes on in a new
+/// epoch because nobody could be elected: its standbys count only when they have replayed the mark.
 pub(super) fn marked(draft: &mut Draft<'_>, primary: NodeId, epoch: Epoch) -> bool {
     let Some(facts) = draft.facts(primary) else {
         return false;
@@ -161,7 +163,8 @@ fn candidate_silent(draft: &mut Draft<'_>, cluster: &ClusterState) {
             } else if restart_frozen(draft, candidate) {
                 // Next time it is off.
             } else if draft.is_off(candidate) && intact(draft, candidate) {
-                // As a standby, sealed: whether it had been promoted is not known, and promoting it again is always right.
+                // As a standby, sealed: whether it had been promoted is not known, and promoting it again is
+                // always right.
                 if draft.seen(candidate).is_some_and(|s| s.hold_off_ms == 0) {
                     let boot = draft.standby_boot(candidate, None, PreparePlan::Existing);
                     draft.act(

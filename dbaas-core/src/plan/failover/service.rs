@@ -1,5 +1,5 @@
-//! A primary that answers looks and serves nobody: what a client gets is tried, and counts. And what becomes of a failover that somebody asked for where the
-//! primary serves.
+//! A primary that answers looks and serves nobody: what a client gets is tried, and counts. And what becomes
+//! of a failover that somebody asked for where the primary serves.
 
 use std::collections::BTreeSet;
 
@@ -18,10 +18,12 @@ use super::await_more;
 use super::election::begin_epoch;
 use super::health::sealable;
 
-/// Why nobody is served by this primary, if that is so: for long enough, or for an operator who asks for a failover, at once.
+/// Why nobody is served by this primary, if that is so: for long enough, or for an operator who asks for a
+/// failover, at once.
 ///
-/// Its own word that its files are broken counts always. That nothing came back counts only where an old session's look does: otherwise it may be the network, and the
-/// standbys are asked. What it has run out of, or refuses, another node would soon lack or refuse, too.
+/// Its own word that its files are broken counts always. That nothing came back counts only where an old
+/// session's look does: otherwise it may be the network, and the standbys are asked. What it has run out of,
+/// or refuses, another node would soon lack or refuse, too.
 pub(in crate::plan) fn serves_nobody<'a>(draft: &Draft<'a>, primary: NodeId) -> Option<&'a Unfit> {
     let seen = draft.seen(primary)?;
     let Fitness::Unfit {
@@ -34,7 +36,8 @@ pub(in crate::plan) fn serves_nobody<'a>(draft: &Draft<'a>, primary: NodeId) -> 
         return None;
     };
     let policy = draft.situation.policy;
-    // Where the one before it was as slow, what they share may be: going back and forth would make that worse.
+    // Where the one before it was as slow, what they share may be: going back and forth would make that
+    // worse.
     let patience_ms = match (again, why.kind) {
         (true, UnfitKind::NoLogin | UnfitKind::NoCommit) => policy.unfit_again_ms,
         _ => policy.unfit_ms,
@@ -49,7 +52,8 @@ pub(in crate::plan) fn serves_nobody<'a>(draft: &Draft<'a>, primary: NodeId) -> 
     (counts && (long || asked)).then_some(why)
 }
 
-/// Gives up a primary that serves nobody, where another node can take over. Whether this pass is over with that.
+/// Gives up a primary that serves nobody, where another node can take over. Whether this pass is over with
+/// that.
 pub(super) fn give_up(draft: &mut Draft<'_>, cluster: &ClusterState) -> bool {
     let primary = cluster.primary;
     let name = draft.name(primary);
@@ -172,7 +176,8 @@ fn nobody_else(draft: &Draft<'_>, cluster: &ClusterState, reachable: &BTreeSet<N
     )
 }
 
-/// The primary serves as far as is known, and a failover is asked for: it was carried out, or there is nothing to do. Never forgotten without a word.
+/// The primary serves as far as is known, and a failover is asked for: it was carried out, or there is
+/// nothing to do. Never forgotten without a word.
 pub(super) fn end_request(draft: &mut Draft<'_>, primary: NodeId) {
     let Some(request) = draft.record.requests.failover.clone() else {
         return;
@@ -212,7 +217,8 @@ pub(super) fn end_request(draft: &mut Draft<'_>, primary: NodeId) {
     draft.wake_within(draft.situation.policy.progress_ms * 10);
 }
 
-/// The primary does not serve, and what was asked for could not be carried out for long: whoever asked is told, and asks again when the world has changed.
+/// The primary does not serve, and what was asked for could not be carried out for long: whoever asked is
+/// told, and asks again when the world has changed.
 pub(super) fn give_up_request(draft: &mut Draft<'_>) {
     let steady = draft.cluster().is_some_and(|c| c.phase == ClusterPhase::Steady);
     let now = draft.situation.observation.at;

@@ -18,9 +18,9 @@ use super::{SLOT_PREFIX, note_good_standby, set_rejoin};
 pub(super) fn plan(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving: Option<Serving>) {
     let name = draft.name(id);
     if !facts.in_recovery {
-        // An old primary that something else started, or that was cut off. Its names are of an old epoch, so that it acknowledges nothing.
-        // One that was taken for a standby was promoted by an order that came late, on a timeline whose number the primary may have, too:
-        // a rewind would see no difference.
+        // An old primary that something else started, or that was cut off. Its names are of an old epoch, so
+        // that it acknowledges nothing. One that was taken for a standby was promoted by an order that came
+        // late, on a timeline whose number the primary may have, too: a rewind would see no difference.
         if draft.node(id).is_some_and(|n| n.rejoin != Rejoin::Rewind) {
             set_rejoin(draft, id, Rejoin::BaseBackup);
         }
@@ -122,7 +122,8 @@ pub(super) fn plan(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts, serving
     draft.act(Action::PowerOff { node: id, mode }, why);
 }
 
-/// A standby whose files are gone may go on streaming, and lets nobody in: it could not be sealed. No start mends that, and a rewind would read what is gone.
+/// A standby whose files are gone may go on streaming, and lets nobody in: it could not be sealed. No start
+/// mends that, and a rewind would read what is gone.
 pub(super) fn rebuild_damaged(draft: &mut Draft<'_>, id: NodeId, error: &str) {
     let name = draft.name(id);
     set_rejoin(draft, id, Rejoin::BaseBackup);
@@ -133,8 +134,9 @@ pub(super) fn rebuild_damaged(draft: &mut Draft<'_>, id: NodeId, error: &str) {
     draft.act(Action::PowerOff { node: id, mode }, why);
 }
 
-/// This standby was started from the base backup that it was to be built anew from: its data is good, also if the primary is lost before it
-/// could stream. Otherwise it could vote while it runs, and never be started again.
+/// This standby was started from the base backup that it was to be built anew from: its data is good, also if
+/// the primary is lost before it could stream. Otherwise it could vote while it runs, and never be started
+/// again.
 fn note_rebuilt(draft: &mut Draft<'_>, id: NodeId, facts: &NodeFacts) {
     if let Some(node) = draft.node_mut(id)
         && node.rejoin == Rejoin::BaseBackup

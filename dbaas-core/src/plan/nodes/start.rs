@@ -146,10 +146,12 @@ pub(super) fn plan(draft: &mut Draft<'_>, id: NodeId, observed: &ObservedNode, s
     );
 }
 
-/// Whether what a standby has is needed, also where it was to be rewound or rebuilt: the primary's disk is lost, and
-/// - this is the primary of before, and nobody has caught up with its successor yet: everything that was acknowledged in its time is here. It is started
-///   sealed, and stands for that;
-/// - or nothing was promised (k = 0), or somebody has said that commits may be lost: then whatever there is is better than nothing.
+/// Whether what a standby has is needed, also where it was to be rewound or rebuilt: the primary's disk is
+/// lost, and
+/// - this is the primary of before, and nobody has caught up with its successor yet: everything that was
+///   acknowledged in its time is here. It is started sealed, and stands for that;
+/// - or nothing was promised (k = 0), or somebody has said that commits may be lost: then whatever there is
+///   is better than nothing.
 fn is_better_than_nothing(draft: &Draft<'_>, id: NodeId) -> bool {
     let Some(cluster) = draft.cluster() else {
         return false;
@@ -162,8 +164,8 @@ fn is_better_than_nothing(draft: &Draft<'_>, id: NodeId) -> bool {
         && (stands_for_its_time || !cluster.is_synchronous() || failover.is_some_and(|f| f.allow_data_loss))
 }
 
-/// Whether a promotion that goes well ends without this node, which is off. Its start would only take time from those that writes wait for;
-/// where one of them keeps the promotion waiting, it is started.
+/// Whether a promotion that goes well ends without this node, which is off. Its start would only take time
+/// from those that writes wait for; where one of them keeps the promotion waiting, it is started.
 fn can_do_without(draft: &Draft<'_>, id: NodeId) -> bool {
     let Some(cluster) = draft.cluster() else {
         return false;
@@ -216,7 +218,8 @@ fn next_rejoin(
         (_, DataState::Initialised, Some(ExitReason::CannotRewind | ExitReason::PreparationFailed)) => {
             Rejoin::BaseBackup
         }
-        // It says itself that its files are gone or broken: no start mends that, and a rewind would read them.
+        // It says itself that its files are gone or broken: no start mends that, and a rewind would read
+        // them.
         (_, DataState::Initialised, Some(ExitReason::Damaged)) if serving.is_some() => Rejoin::BaseBackup,
         // It was started so before, ended by itself and never came to stream.
         (Rejoin::InPlace, DataState::Initialised, Some(ExitReason::Died))

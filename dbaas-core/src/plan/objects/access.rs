@@ -1,4 +1,5 @@
-//! Access of users to databases that somebody else owns: what the record says, against what was seen inside of the database.
+//! Access of users to databases that somebody else owns: what the record says, against what was seen inside
+//! of the database.
 
 use crate::access::{AccessEntry, AccessLevel};
 use crate::condition::Why;
@@ -16,7 +17,8 @@ use super::{MOST_AT_ONCE, Told};
 /// A database that could not be looked into so often in a row is in error.
 const LOOKS_TRIED: u32 = 3;
 
-/// What is to be told of a database that is there, with the owner that it is to have. `without` is what there is to tell apart from its access.
+/// What is to be told of a database that is there, with the owner that it is to have. `without` is what there
+/// is to tell apart from its access.
 pub(super) fn of_database(
     draft: &mut Draft<'_>,
     primary: NodeId,

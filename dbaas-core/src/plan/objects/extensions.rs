@@ -1,4 +1,5 @@
-//! Extensions of databases: what the record says, against what was seen inside of the database. What somebody's data depend on is never dropped.
+//! Extensions of databases: what the record says, against what was seen inside of the database. What
+//! somebody's data depend on is never dropped.
 
 use crate::condition::Why;
 use crate::database::DatabaseRecord;
@@ -25,8 +26,8 @@ struct Judged {
     not_updated: Option<String>,
 }
 
-/// What is to be told of a database that is there, with the owner that it is to have, `owner`. `without` is what there is to tell apart from its
-/// extensions.
+/// What is to be told of a database that is there, with the owner that it is to have, `owner`. `without` is
+/// what there is to tell apart from its extensions.
 pub(super) fn of_database(
     draft: &mut Draft<'_>,
     primary: NodeId,

@@ -9,7 +9,8 @@ use crate::reason::Reason;
 
 use super::Told;
 
-/// How the deletion goes: an attempt that failed is an error until one succeeds; it is tried again all the time.
+/// How the deletion goes: an attempt that failed is an error until one succeeds; it is tried again all the
+/// time.
 pub(super) fn told(draft: &Draft<'_>, id: Uuid) -> Told {
     let seen = draft.situation.observation;
     match (seen.object_failures.get(&id), seen.object_progress.get(&id)) {

@@ -1,7 +1,7 @@
 //! Who gets what a role owns: when the role is dropped, and when a database gets another owner.
 //!
-//! In a database of a record the heir is its owner as asked for. Elsewhere it is a role without login and rights. It is never a role with rights of ours:
-//! a tenant's `SECURITY DEFINER` function runs as its owner.
+//! In a database of a record the heir is its owner as asked for. Elsewhere it is a role without login and
+//! rights. It is never a role with rights of ours: a tenant's `SECURITY DEFINER` function runs as its owner.
 
 use crate::id::{DatabaseId, NodeId, UserId};
 use crate::kinds::EventKind;

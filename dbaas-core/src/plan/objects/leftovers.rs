@@ -16,8 +16,8 @@ pub(super) fn is_one(draft: &Draft<'_>, id: Option<Uuid>) -> bool {
     id.is_some_and(|id| draft.record.dropped.iter().any(|dropped| dropped == id))
 }
 
-/// Drops it again. Only what is known to have been dropped: a role or database that no record speaks of may be one
-/// that a store restored from an old copy has forgotten.
+/// Drops it again. Only what is known to have been dropped: a role or database that no record speaks of may
+/// be one that a store restored from an old copy has forgotten.
 pub(super) fn drop_again(draft: &mut Draft<'_>, primary: NodeId, catalogue: &CatalogueFacts) {
     let dropped: Vec<_> = draft.record.dropped.iter().collect();
     for id in dropped {
@@ -44,7 +44,8 @@ pub(super) fn drop_again(draft: &mut Draft<'_>, primary: NodeId, catalogue: &Cat
             );
         }
         if let Some(role) = catalogue.role(id) {
-            // What it waits for, where it does, is told of nowhere: there is no record. A role that was just made owns nothing.
+            // What it waits for, where it does, is told of nowhere: there is no record. A role that was just
+            // made owns nothing.
             let _ = inheritance::drop_role(draft, primary, UserId::from_uuid(id), role, catalogue);
         }
         if catalogue.lost.contains(&id) {

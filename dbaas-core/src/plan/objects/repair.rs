@@ -1,4 +1,5 @@
-//! Repairs of access that somebody asked for: what keeps an owner out of a database, or a user from logging in, is put back once.
+//! Repairs of access that somebody asked for: what keeps an owner out of a database, or a user from logging
+//! in, is put back once.
 
 use uuid::Uuid;
 

@@ -18,7 +18,8 @@ pub(super) const DISRUPTIVE: &str = r"\u0000-\u001f\u007f-\u009f\u2028\u2029\u20
 pub(super) const BLANK: &str =
     r"\s\u00a0\u1680\u2000-\u200f\u2028\u2029\u202f\u205f\u2060\u3000\u3164\ufeff\u00ad\u0085";
 
-/// An image's repository has at most so many characters, which no pattern can say; the whole may have more, with a digest.
+/// An image's repository has at most so many characters, which no pattern can say; the whole may have more,
+/// with a digest.
 pub(super) const IMAGE_CHARS_DESCRIBED: usize = 255;
 
 pub(crate) const UUID_EXAMPLE: &str = "0197f3c2-6d3b-7c9e-9f5a-0242ac120002";
@@ -185,7 +186,8 @@ pub(super) fn uuid_pattern() -> &'static str {
 }
 
 pub(crate) fn image() -> ObjectBuilder {
-    // The first part is a registry if it has a dot or a port, or is localhost; then it may have upper-case letters and no underscores.
+    // The first part is a registry if it has a dot or a port, or is localhost; then it may have upper-case
+    // letters and no underscores.
     let label = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?";
     let port = "[1-9][0-9]{0,3}";
     let registry = format!("({label}(\\.{label})+(:{port})?|{label}:{port}|localhost)/");

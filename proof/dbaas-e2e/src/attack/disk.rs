@@ -1,5 +1,5 @@
-//! Disks that are full and disks that are slow. Both need root: a node's WAL is put on a small file system of its own, and the kernel is told to let
-//! the node's processes write so many blocks a second only.
+//! Disks that are full and disks that are slow. Both need root: a node's WAL is put on a small file system of
+//! its own, and the kernel is told to let the node's processes write so many blocks a second only.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

@@ -232,7 +232,8 @@ pub(super) async fn inflict(
     Ok(())
 }
 
-/// Where a machine reaches others, and whatever is outside: clients and the controller, which are on the network's own host.
+/// Where a machine reaches others, and whatever is outside: clients and the controller, which are on the
+/// network's own host.
 async fn addresses(
     stack: &Stack,
     cluster: &Cluster,

@@ -84,8 +84,8 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether it can be done to this stack's nodes: some need root, some containers or machines, and some processes. ([`Fault::MinorVersion`] needs two minor
-    /// versions, which is seen when it begins.)
+    /// Whether it can be done to this stack's nodes: some need root, some containers or machines, and some
+    /// processes. ([`Fault::MinorVersion`] needs two minor versions, which is seen when it begins.)
     pub fn is_possible(self, stack: &Stack) -> bool {
         let (docker, libvirt) = (stack.docker().is_some(), stack.libvirt().is_some());
         match self {

@@ -5,7 +5,8 @@ use anyhow::{Context as _, ensure};
 use crate::cluster::Cluster;
 use crate::stack::Stack;
 
-/// Changes to the other of two minor versions; when every node runs it, back to the one before. Returns as soon as that is asked for.
+/// Changes to the other of two minor versions; when every node runs it, back to the one before. Returns as
+/// soon as that is asked for.
 pub(super) async fn there_and_back(stack: &mut Stack, cluster: &Cluster, nodes: usize) -> anyhow::Result<()> {
     let before = stack.plane()?.instance(cluster.id).await?.spec.version;
     let minors = stack

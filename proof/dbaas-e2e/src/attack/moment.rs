@@ -45,8 +45,8 @@ impl Before {
         })
     }
 
-    /// Waits for a moment. The node that it is about: the new primary while it is promoted, else the old one. `None`: it was over sooner than anybody could
-    /// look, or did not come.
+    /// Waits for a moment. The node that it is about: the new primary while it is promoted, else the old one.
+    /// `None`: it was over sooner than anybody could look, or did not come.
     pub(super) async fn wait_for(
         &self,
         stack: &Stack,

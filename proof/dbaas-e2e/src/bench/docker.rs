@@ -1,4 +1,5 @@
-//! The same on a Docker Engine: from the request to usable, and the write pause, each beside what somebody does with the `docker` program and SQL.
+//! The same on a Docker Engine: from the request to usable, and the write pause, each beside what somebody
+//! does with the `docker` program and SQL.
 
 use std::time::{Duration, Instant};
 
@@ -103,7 +104,8 @@ impl ByHand<'_> {
         Ok(usable)
     }
 
-    /// The stock image as anybody runs it, with the limits that the instances have. `docker run` and nothing else.
+    /// The stock image as anybody runs it, with the limits that the instances have. `docker run` and nothing
+    /// else.
     fn server(
         &self,
         name: &str,
@@ -267,7 +269,8 @@ impl Server<'_> {
         Ok(client)
     }
 
-    /// How another container follows it: by address, because Docker's name server takes seconds for the name of a container that is off.
+    /// How another container follows it: by address, because Docker's name server takes seconds for the name
+    /// of a container that is off.
     fn conninfo(&self, application_name: &str) -> anyhow::Result<String> {
         let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
         let host = self.place.docker(&["inspect", "-f", address, &self.name])?;

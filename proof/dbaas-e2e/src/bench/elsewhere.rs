@@ -1,5 +1,5 @@
-//! What the benchmarks of backends have in common whose nodes are no processes of this machine: the tables, and what is measured of ours.
-//! What is measured by hand beside it is each one's own.
+//! What the benchmarks of backends have in common whose nodes are no processes of this machine: the tables,
+//! and what is measured of ours. What is measured by hand beside it is each one's own.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

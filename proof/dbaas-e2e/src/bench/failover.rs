@@ -1,4 +1,5 @@
-//! The write pause of a client that reconnects, when the primary is killed, frozen or changed, beside PostgreSQL's own by hand.
+//! The write pause of a client that reconnects, when the primary is killed, frozen or changed, beside
+//! PostgreSQL's own by hand.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -64,7 +65,8 @@ const BY_HAND: [ByHandFault; 3] = [
     ByHandFault::Stop,
 ];
 
-/// A client that does as libpq with several hosts: its shortest timeout, no limit on statements but the test's.
+/// A client that does as libpq with several hosts: its shortest timeout, no limit on statements but the
+/// test's.
 pub(super) fn libpq() -> ClientOptions {
     ClientOptions {
         strategy: ConnectStrategy::Sequential,
@@ -294,7 +296,8 @@ fn unix_ms() -> i64 {
         .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// A primary and two standbys without a control plane, and the same done by somebody who knows at once what to do.
+/// A primary and two standbys without a control plane, and the same done by somebody who knows at once what
+/// to do.
 async fn floor(by_hand: &ByHand, prepared: &std::path::Path, fault: ByHandFault) -> anyhow::Result<Duration> {
     let name = |node: &str| format!("{fault:?}-{node}");
     let data = ["p", "s1", "s2"]
@@ -348,8 +351,9 @@ async fn floor(by_hand: &ByHand, prepared: &std::path::Path, fault: ByHandFault)
     Ok(pause)
 }
 
-/// What somebody does after the primary is gone who knows at once what to do: the one of two standbys that has more is promoted, or the other
-/// could not follow; the other follows it by its address. The write pause since `at`.
+/// What somebody does after the primary is gone who knows at once what to do: the one of two standbys that
+/// has more is promoted, or the other could not follow; the other follows it by its address. The write pause
+/// since `at`.
 pub(super) async fn promote_by_hand(
     operators: &mut [Client],
     addresses: &[String; 2],

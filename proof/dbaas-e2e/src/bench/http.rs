@@ -1,4 +1,5 @@
-//! Reading over HTTP at a steady rate while instances are created, beside a server that answers with a constant.
+//! Reading over HTTP at a steady rate while instances are created, beside a server that answers with a
+//! constant.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -139,7 +140,8 @@ async fn create_until(
     Ok(created)
 }
 
-/// Reads from both for a while, now from one and then from the other: the times of the first and of the second.
+/// Reads from both for a while, now from one and then from the other: the times of the first and of the
+/// second.
 async fn in_turns(
     addresses: [SocketAddr; 2],
     paths: &Arc<[String]>,

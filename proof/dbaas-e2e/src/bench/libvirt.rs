@@ -1,4 +1,5 @@
-//! The same on a libvirt: from the request to usable, beside what somebody does with `virsh` and SQL, and the write pause.
+//! The same on a libvirt: from the request to usable, beside what somebody does with `virsh` and SQL, and the
+//! write pause.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,8 @@ const LIBVIRT: Place = Place {
     faults: told,
 };
 
-/// A machine that is gone or stands still says nothing, not even that a connection is closed: a client has to notice that by itself.
+/// A machine that is gone or stands still says nothing, not even that a connection is closed: a client has to
+/// notice that by itself.
 fn clients() -> Vec<(&'static str, ClientOptions)> {
     let noticing = |options: ClientOptions| ClientOptions {
         silence: Some(Duration::from_secs(1)),
@@ -134,7 +136,8 @@ async fn by_hand(prepared: &Prepared<'_>, round: usize) -> anyhow::Result<Durati
     Ok(usable)
 }
 
-/// What the control plane has in memory, with the program that tells it of events. The clients of this benchmark are in it.
+/// What the control plane has in memory, with the program that tells it of events. The clients of this
+/// benchmark are in it.
 fn memory() -> anyhow::Result<Vec<String>> {
     let resident = |pid: &str| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

@@ -7,7 +7,8 @@ use dbaas_e2e::Stack;
 use dbaas_e2e::attack::{AttackOptions, Fault, attack};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Attacks real clusters on this machine with random faults, and checks after each that nothing acknowledged is missing.
+/// Attacks real clusters on this machine with random faults, and checks after each that nothing acknowledged
+/// is missing.
 ///
 /// Everything runs on loopback in a directory of its own and ends by itself. Example:
 ///   cargo run --release -p dbaas-e2e --bin dbaas-attack -- --faults 100 --nodes 3 --k 1 --seed 1
@@ -28,7 +29,8 @@ struct Arguments {
     /// On containers of the Docker Engine that DBAAS_DOCKER_HOST names: `ci/docker/with-engine` starts one.
     #[arg(long)]
     docker: bool,
-    /// On virtual machines of the libvirt that DBAAS_LIBVIRT_URI names: `ci/libvirt/with-libvirtd` starts one.
+    /// On virtual machines of the libvirt that DBAAS_LIBVIRT_URI names: `ci/libvirt/with-libvirtd` starts
+    /// one.
     #[arg(long, conflicts_with = "docker")]
     libvirt: bool,
     /// Only these kinds of faults, with commas between.

@@ -7,11 +7,13 @@ use dbaas_e2e::bench::figures::Table;
 use dbaas_e2e::bench::{BenchOptions, docker, failover, http, libvirt, machine, provision};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Measures what the control plane costs on real PostgreSQL of this machine, each figure beside its floor of the same run.
+/// Measures what the control plane costs on real PostgreSQL of this machine, each figure beside its floor of
+/// the same run.
 ///
-/// Floors are PostgreSQL's own: the same work by hand, by the same unprivileged user, in turns with ours. Figures are in milliseconds and end
-/// with the goal that they are held to. Everything runs on loopback, in directories that are deleted at the end. The machine should be
-/// idle otherwise: the load average stands beside the figures.
+/// Floors are PostgreSQL's own: the same work by hand, by the same unprivileged user, in turns with ours.
+/// Figures are in milliseconds and end with the goal that they are held to. Everything runs on loopback, in
+/// directories that are deleted at the end. The machine should be idle otherwise: the load average stands
+/// beside the figures.
 #[derive(Debug, Parser)]
 #[command(name = "dbaas-bench", version)]
 struct Arguments {
@@ -36,9 +38,11 @@ enum What {
     Failover,
     /// The time of a GET at 200 requests a second while instances are created; three seconds for each run.
     Http,
-    /// Instances and the write pause on the Docker Engine of DBAAS_DOCKER_HOST, beside the `docker` program; not a part of all. `ci/docker/bench` runs it on an engine of its own.
+    /// Instances and the write pause on the Docker Engine of DBAAS_DOCKER_HOST, beside the `docker` program;
+    /// not a part of all. `ci/docker/bench` runs it on an engine of its own.
     Docker,
-    /// The same on the libvirt of DBAAS_LIBVIRT_URI, beside the `virsh` program; not a part of all. `ci/libvirt/bench` runs it on a libvirtd of its own.
+    /// The same on the libvirt of DBAAS_LIBVIRT_URI, beside the `virsh` program; not a part of all.
+    /// `ci/libvirt/bench` runs it on a libvirtd of its own.
     Libvirt,
 }
 

@@ -10,10 +10,11 @@ use clap::Parser;
 use dbaas_e2e::soak::{Sample, assert_flat, serve, work};
 use dbaas_e2e::{Cluster, Stack};
 
-/// Watches a server's memory, descriptors and threads for a long time at a low load: reads, users, switchovers.
+/// Watches a server's memory, descriptors and threads for a long time at a low load: reads, users,
+/// switchovers.
 ///
-/// Fails unless they are flat. Everything runs on loopback in a directory of its own and ends by itself. Example:
-///   cargo run --release -p dbaas-e2e --bin dbaas-soak -- --minutes 60
+/// Fails unless they are flat. Everything runs on loopback in a directory of its own and ends by itself.
+/// Example: cargo run --release -p dbaas-e2e --bin dbaas-soak -- --minutes 60
 #[derive(Parser)]
 struct Arguments {
     /// For how long.

@@ -7,7 +7,8 @@ use dbaas_core::id::NodeId;
 
 use super::DockerPlace;
 
-/// What a container does not reach, until this is mended or dropped. As the answers are lost, nothing there reaches it either.
+/// What a container does not reach, until this is mended or dropped. As the answers are lost, nothing there
+/// reaches it either.
 #[derive(Debug)]
 pub struct Cut<'a> {
     docker: &'a DockerPlace,
@@ -18,7 +19,8 @@ pub struct Cut<'a> {
 }
 
 impl<'a> Cut<'a> {
-    /// Cuts a node off from others, and from whatever is outside its network (clients and the controller) where that is asked for. Needs root.
+    /// Cuts a node off from others, and from whatever is outside its network (clients and the controller)
+    /// where that is asked for. Needs root.
     pub fn make(
         docker: &'a DockerPlace,
         node: NodeId,

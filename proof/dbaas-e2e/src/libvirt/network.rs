@@ -1,11 +1,13 @@
-//! [`LinkCut`]: a part of the network of a machine that fails. Whole links are cut by libvirt, from outside; a part of what a machine reaches by its own
-//! routes, with the help of the guest agent, which needs no network.
+//! [`LinkCut`]: a part of the network of a machine that fails. Whole links are cut by libvirt, from outside;
+//! a part of what a machine reaches by its own routes, with the help of the guest agent, which needs no
+//! network.
 
 use dbaas_core::id::{InstanceId, NodeId};
 
 use super::LibvirtPlace;
 
-/// What a machine does not reach, until this is mended or dropped. As the answers are lost, nothing there reaches it either.
+/// What a machine does not reach, until this is mended or dropped. As the answers are lost, nothing there
+/// reaches it either.
 #[derive(Debug)]
 pub struct LinkCut<'a> {
     place: &'a LibvirtPlace,

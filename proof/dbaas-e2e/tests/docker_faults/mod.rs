@@ -46,8 +46,8 @@ pub(crate) fn engine(stack: &Stack) -> anyhow::Result<&DockerPlace> {
     stack.docker().ok_or_else(|| anyhow::anyhow!("not on Docker"))
 }
 
-/// The engine that these tests may do anything to, with the directory that `ci/docker/engine` was given. `None`, loudly, where there is none
-/// and nothing demands one.
+/// The engine that these tests may do anything to, with the directory that `ci/docker/engine` was given.
+/// `None`, loudly, where there is none and nothing demands one.
 pub(crate) fn own_engine() -> anyhow::Result<Option<OwnEngine>> {
     let Some(directory) = std::env::var_os("DBAAS_DOCKER_ENGINE_DIR") else {
         anyhow::ensure!(

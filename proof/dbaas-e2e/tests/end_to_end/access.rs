@@ -1,4 +1,5 @@
-//! Access of users to databases of others, on real PostgreSQL: present and future objects, whoever makes them; what is taken back is gone.
+//! Access of users to databases of others, on real PostgreSQL: present and future objects, whoever makes
+//! them; what is taken back is gone.
 
 use std::time::{Duration, Instant};
 
@@ -152,7 +153,8 @@ async fn levels_of_access() -> Result {
     for sql in ["SELECT count(*) FROM early", "SELECT count(*) FROM books.all"] {
         assert_eq!(done(&target, "reader", sql).await?, "1");
     }
-    // What is made later is accessible from the moment when it is there, whoever makes it, also in a schema that is made later.
+    // What is made later is accessible from the moment when it is there, whoever makes it, also in a schema
+    // that is made later.
     done(
         &target,
         "app",

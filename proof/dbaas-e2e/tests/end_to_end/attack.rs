@@ -1,5 +1,5 @@
-//! A dozen kinds of fault on real PostgreSQL: those that the failover tests do not do. All kinds, in random order, over and over: `cargo run
-//! --release -p dbaas-e2e --bin dbaas-attack`.
+//! A dozen kinds of fault on real PostgreSQL: those that the failover tests do not do. All kinds, in random
+//! order, over and over: `cargo run --release -p dbaas-e2e --bin dbaas-attack`.
 
 use dbaas_e2e::Stack;
 use dbaas_e2e::attack::{AttackOptions, Fault, attack};

@@ -100,7 +100,8 @@ async fn sizes_restart_and_switchover() -> Result {
         return Ok(());
     };
     let cluster = Cluster::create(&stack, "rolling", 3, 1, None).await?;
-    // Larger, then smaller: settings that a standby may not have less of than its primary are among those that change.
+    // Larger, then smaller: settings that a standby may not have less of than its primary are among those
+    // that change.
     for (ram, disk) in [(2048u64, 10u64), (512, 12)] {
         let c = cluster.clone();
         under_load(&mut stack, &cluster, 3, async |stack: &mut Stack| {
@@ -160,7 +161,8 @@ async fn sizes_restart_and_switchover() -> Result {
     Ok(())
 }
 
-/// One node after the other changes its minor version, forth and back; a third node that is made meanwhile has the new one.
+/// One node after the other changes its minor version, forth and back; a third node that is made meanwhile
+/// has the new one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn minor_version() -> Result {
     let Some(mut stack) = Stack::start().await? else {
@@ -171,7 +173,8 @@ async fn minor_version() -> Result {
         return Ok(());
     };
     let cluster = Cluster::create(&stack, "minor", 2, 1, None).await?;
-    // A node comes alone: who writes knows the nodes of before, and the new one may be the primary after a switchover.
+    // A node comes alone: who writes knows the nodes of before, and the new one may be the primary after a
+    // switchover.
     for (version, nodes) in [(&older, 2u64), (&older, 3), (&newer, 3), (&older, 3)] {
         let c = cluster.clone();
         under_load(
@@ -322,7 +325,8 @@ async fn users_and_databases() -> Result {
     let mut heir = Client::new(second_target.clone(), ClientOptions::default());
     assert_eq!(one_value(&mut heir, "SELECT count(*) FROM kept").await?, "0");
 
-    // Drift: a role that somebody drops is made again, what somebody else made is left alone. (A database is not made again: its data are gone.)
+    // Drift: a role that somebody drops is made again, what somebody else made is left alone. (A database is
+    // not made again: its data are gone.)
     let mut admin = admin_query(&cluster.admin(&stack).await?, "postgres");
     one_value(&mut admin, "CREATE ROLE foreigner LOGIN").await?;
     let third = CreateUser::new("third".parse()?, Password::new(PASSWORD)?);

@@ -1,4 +1,5 @@
-//! Deletions: what a tenant sets, holds or has much of does not stop them, and they stop nobody else for long.
+//! Deletions: what a tenant sets, holds or has much of does not stop them, and they stop nobody else for
+//! long.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -242,7 +243,8 @@ async fn whatever_a_tenant_sets() -> Result {
     Ok(())
 }
 
-/// What holds a database in PostgreSQL itself: subscriptions, prepared transactions, sessions. (Logical slots cannot be made: `wal_level` is `replica`.)
+/// What holds a database in PostgreSQL itself: subscriptions, prepared transactions, sessions. (Logical slots
+/// cannot be made: `wal_level` is `replica`.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_holds_a_database() -> Result {
     let Some(stack) = Stack::start().await? else {

@@ -1,4 +1,5 @@
-//! Extensions of databases on real PostgreSQL: made, updated and dropped by the API; what tenants prepare against that.
+//! Extensions of databases on real PostgreSQL: made, updated and dropped by the API; what tenants prepare
+//! against that.
 
 use std::collections::BTreeSet;
 
@@ -220,7 +221,8 @@ async fn updates_come_on_request() -> Result {
     house.assert_nobody_won().await
 }
 
-/// Names that the scripts use, taken beforehand by a tenant: functions, operators, types and tables, in every schema that a script could look in.
+/// Names that the scripts use, taken beforehand by a tenant: functions, operators, types and tables, in every
+/// schema that a script could look in.
 const PREPARED: &str = "CREATE FUNCTION pwn() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN \
          IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN EXECUTE 'CREATE ROLE pwned SUPERUSER'; END IF; \
          RETURN true; END $$; \
@@ -234,7 +236,8 @@ const PREPARED: &str = "CREATE FUNCTION pwn() RETURNS bool LANGUAGE plpgsql AS $
      ALTER DATABASE shop SET search_path = public, pg_catalog; \
      ALTER ROLE app SET search_path = public, pg_catalog";
 
-/// Objects that a tenant makes beforehand are neither run by the control plane's superuser nor taken over by it.
+/// Objects that a tenant makes beforehand are neither run by the control plane's superuser nor taken over by
+/// it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_tenant_prepares_is_not_run() -> Result {
     let Some(house) = House::start("extension-attack").await? else {

@@ -1,4 +1,5 @@
-//! Loss of nodes under a workload, on real PostgreSQL: nothing acknowledged is lost, and the set of nodes heals by itself.
+//! Loss of nodes under a workload, on real PostgreSQL: nothing acknowledged is lost, and the set of nodes
+//! heals by itself.
 
 use std::time::{Duration, Instant};
 
@@ -66,7 +67,8 @@ async fn killed_and_frozen_standby() -> Result {
     Ok(())
 }
 
-/// What the standbys received ends in the middle of a record: they never replay all of it as they are, and are started anew to be sealed.
+/// What the standbys received ends in the middle of a record: they never replay all of it as they are, and
+/// are started anew to be sealed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn primary_killed_in_the_middle_of_a_record() -> Result {
     let Some(mut stack) = Stack::start().await? else {
@@ -173,7 +175,8 @@ async fn controller_killed_during_a_failover() -> Result {
     Ok(())
 }
 
-/// Two nodes, k = 1: the survivor is promoted and waits for the other one to come back; nothing is acknowledged by one node alone.
+/// Two nodes, k = 1: the survivor is promoted and waits for the other one to come back; nothing is
+/// acknowledged by one node alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_node_instance() -> Result {
     let Some(mut stack) = Stack::start().await? else {

@@ -1,4 +1,5 @@
-//! What a client gets decides whether a primary serves: its files, its processes and its slots are taken away while it goes on answering looks.
+//! What a client gets decides whether a primary serves: its files, its processes and its slots are taken away
+//! while it goes on answering looks.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -119,7 +120,8 @@ async fn files_moved_away_under_the_primary() -> Result {
     Ok(())
 }
 
-/// A process is stopped in the middle of a write of the WAL, holding what every commit needs. Old sessions still read.
+/// A process is stopped in the middle of a write of the WAL, holding what every commit needs. Old sessions
+/// still read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backend_stopped_while_it_writes_the_wal() -> Result {
     let Some(mut stack) = Stack::start().await? else {
@@ -144,7 +146,8 @@ async fn a_backend_stopped_while_it_writes_the_wal() -> Result {
 
 /// Stops backends until one is stopped that others wait for.
 async fn stop_a_writer(client: &mut Client) -> Result {
-    // Whoever writes the WAL for the others waits a while before that, with the lock held: there is somebody to catch.
+    // Whoever writes the WAL for the others waits a while before that, with the lock held: there is somebody
+    // to catch.
     for setting in [
         "ALTER SYSTEM SET commit_delay = 100000",
         "ALTER SYSTEM SET commit_siblings = 1",

@@ -67,7 +67,8 @@ async fn a_dump_is_restored() -> Result {
     let path = file.path().to_str().unwrap_or_default().to_owned();
     let restore = ["--quiet", "--no-psqlrc", "--file", &path];
 
-    // Deleted, created again, restored by its owner: the dump's CREATE DATABASE is refused, and what follows is done.
+    // Deleted, created again, restored by its owner: the dump's CREATE DATABASE is refused, and what follows
+    // is done.
     house.delete_database(first).await?;
     let second = house.create_database("shop", house.cluster.user).await?;
     house.ready(second).await?;
@@ -77,8 +78,8 @@ async fn a_dump_is_restored() -> Result {
     assert_eq!(house.sql("app", "shop", ROWS).await?, "3");
     assert_eq!(house.database(second).await?.lifecycle, ObjectLifecycle::Active);
 
-    // Dropped by SQL and restored by an administrator: another database of the right name, with the right comment. It is told of, and left alone until it
-    // is adopted.
+    // Dropped by SQL and restored by an administrator: another database of the right name, with the right
+    // comment. It is told of, and left alone until it is adopted.
     house.admin("DROP DATABASE shop WITH (FORCE)").await?;
     house.error_with(second, "dropped by SQL").await?;
     let as_admin = [&restore[..], &["--dbname", "postgres"]].concat();

@@ -32,7 +32,8 @@ async fn join(store: &SqliteStore, ops: &mut Vec<Op>, kinds: [Kind; 3], id: Uuid
     Ok(())
 }
 
-/// Writes the store as the release before did: with a restart that it was asked for and had not seen, or without.
+/// Writes the store as the release before did: with a restart that it was asked for and had not seen, or
+/// without.
 async fn go_back(stack: &mut Stack, cluster: &Cluster, with_restart: bool) -> Result {
     let plane = stack.plane()?;
     let mut instance = plane.instance_record(cluster.id).await?;

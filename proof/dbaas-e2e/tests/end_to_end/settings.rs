@@ -1,4 +1,5 @@
-//! Settings, and who may connect, of running instances on real PostgreSQL: loaded where that does, restarted where it has to be.
+//! Settings, and who may connect, of running instances on real PostgreSQL: loaded where that does, restarted
+//! where it has to be.
 
 use std::time::{Duration, Instant};
 

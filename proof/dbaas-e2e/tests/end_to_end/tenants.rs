@@ -1,4 +1,5 @@
-//! What tenants and administrators do by SQL, and what the control plane's calls make of it: shared by the tests of identity and ownership.
+//! What tenants and administrators do by SQL, and what the control plane's calls make of it: shared by the
+//! tests of identity and ownership.
 
 use std::time::{Duration, Instant};
 
@@ -71,7 +72,8 @@ impl House {
         Client::new(target, options)
     }
 
-    /// Runs it in a session of its own; the first value, or why it was refused, at once: `connect: …` for the login.
+    /// Runs it in a session of its own; the first value, or why it was refused, at once: `connect: …` for the
+    /// login.
     pub(crate) async fn try_sql(&self, user: &str, database: &str, sql: &str) -> Result<String, String> {
         const PATIENCE: Duration = Duration::from_secs(20);
         let (host, password) = if user == "dbaas_admin" {
@@ -129,7 +131,8 @@ impl House {
         self.sql("dbaas_admin", "postgres", sql).await
     }
 
-    /// Runs one of PostgreSQL's own programs of the server's version, as this user, and gives what it wrote. `psql` may fail on single statements.
+    /// Runs one of PostgreSQL's own programs of the server's version, as this user, and gives what it wrote.
+    /// `psql` may fail on single statements.
     pub(crate) async fn program(
         &self,
         user: &str,
@@ -251,13 +254,15 @@ impl House {
         tokio::time::sleep(DRIFT * 10).await;
     }
 
-    /// No object outside the system and the control plane's own schema belongs to a superuser, in any database; nor does a database.
+    /// No object outside the system and the control plane's own schema belongs to a superuser, in any
+    /// database; nor does a database.
     pub(crate) async fn assert_superuser_owns_nothing(&self) -> anyhow::Result<()> {
         let databases = self
             .admin("SELECT string_agg(datname, ',') FROM pg_database WHERE datallowconn AND datname NOT IN ('template0', 'template1')")
             .await?;
         for database in databases.split(',') {
-            // What belongs to an extension is left out: the members of a trusted one are made with the bootstrap superuser's rights, by PostgreSQL.
+            // What belongs to an extension is left out: the members of a trusted one are made with the
+            // bootstrap superuser's rights, by PostgreSQL.
             const OWNED: &str = "SELECT string_agg(what, ', ') FROM ( \
                 SELECT c.oid::regclass::text AS what, relowner AS owner, relnamespace AS schema, 'pg_class'::regclass::oid AS of, c.oid FROM pg_class c \
                 UNION ALL SELECT p.oid::regprocedure::text, proowner, pronamespace, 'pg_proc'::regclass, p.oid FROM pg_proc p \

@@ -1,5 +1,6 @@
-//! Random calls and random SQL of tenants. After each: no superuser owns anything of theirs, and nobody reaches a superuser's rights, files of the server or what
-//! another one keeps private. `DBAAS_TENANTS_SEED` repeats a run, `DBAAS_TENANTS_SECONDS` makes it longer.
+//! Random calls and random SQL of tenants. After each: no superuser owns anything of theirs, and nobody
+//! reaches a superuser's rights, files of the server or what another one keeps private. `DBAAS_TENANTS_SEED`
+//! repeats a run, `DBAAS_TENANTS_SECONDS` makes it longer.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -309,7 +310,8 @@ impl Run {
                 let peeked = self.house.try_sql(user, database, "SELECT own_peek()").await;
                 ensure!(peeked.is_err(), "{user} in {database} reads a file of the server");
             }
-            // By PostgreSQL's own word, for everybody and everything that is private; who owns it may, and a member of who owns it.
+            // By PostgreSQL's own word, for everybody and everything that is private; who owns it may, and a
+            // member of who owns it.
             let reach = format!(
                 "SELECT string_agg(r.rolname || ' ' || n.nspname, ', ') FROM pg_namespace n, pg_roles r WHERE n.nspname ~ '^own_user' \
                  AND r.rolname IN ('{}') AND NOT pg_has_role(r.oid, n.nspowner, 'MEMBER') AND has_schema_privilege(r.oid, n.oid, 'USAGE') \

@@ -135,7 +135,8 @@ impl Protocol {
             if off && n.started && n.data == Data::Full && budget.self_starts > 0 {
                 steps.push(Step::SelfStart(at));
             }
-            // Two copies at once are outside the promise of one replica: every other node's is whole at that moment.
+            // Two copies at once are outside the promise of one replica: every other node's is whole at that
+            // moment.
             let others_are_whole = (0..MOST_NODES).filter(|j| *j != i).all(|j| {
                 let other = &state.nodes[j];
                 !other.exists || (other.data == Data::Full && !matches!(other.power, Power::Preparing(_)))

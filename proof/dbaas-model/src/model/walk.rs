@@ -56,7 +56,8 @@ impl Protocol {
         next
     }
 
-    /// A fair run without further faults, in which what is frozen, or serves nobody, stays so: whether it becomes writable with everything as asked for, and where it ends.
+    /// A fair run without further faults, in which what is frozen, or serves nobody, stays so: whether it
+    /// becomes writable with everything as asked for, and where it ends.
     pub fn converge(&self, from: &State) -> (bool, State) {
         let mut state = from.clone();
         state.cut = 0;

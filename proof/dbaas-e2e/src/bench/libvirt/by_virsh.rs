@@ -1,4 +1,5 @@
-//! A machine as somebody makes one with `virsh` alone, of the same image as the instances' and with what they have.
+//! A machine as somebody makes one with `virsh` alone, of the same image as the instances' and with what they
+//! have.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -30,7 +31,8 @@ pub(super) struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// Boots a machine that initialises its disk, and waits for its end. The disk is a small one: a clone of it is larger.
+    /// Boots a machine that initialises its disk, and waits for its end. The disk is a small one: a clone of
+    /// it is larger.
     pub(super) async fn make(
         place: &'a LibvirtPlace,
         major: Option<u32>,
