@@ -4,6 +4,10 @@ use std::fmt::Write as _;
 
 use crate::document::{Entry, Node, Value};
 
+/// A key that is written longer than YAML lets one be (1024 characters; YAML 1.2, 7.4.2) has a line of its own,
+/// with a question mark before it.
+const SIMPLE_KEY_BYTES_MAX: usize = 1_000;
+
 /// Prints a document in block style. Comments, anchors and the spelling of text are not kept.
 pub fn print(node: &Node) -> String {
     let mut out = String::new();
@@ -25,7 +29,14 @@ fn indent(out: &mut String, depth: usize) {
 fn map(out: &mut String, entries: &[Entry], depth: usize) {
     for entry in entries {
         indent(out, depth);
-        text(out, &entry.key);
+        let mut key = String::new();
+        text(&mut key, &entry.key);
+        if key.len() > SIMPLE_KEY_BYTES_MAX {
+            let _ = writeln!(out, "? {key}");
+            indent(out, depth);
+        } else {
+            out.push_str(&key);
+        }
         out.push(':');
         below(out, &entry.node, depth);
     }
@@ -115,4 +126,28 @@ fn is_plain(value: &str) -> bool {
     ]
     .contains(&value.to_ascii_lowercase().as_str());
     begins && rest && word
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_long_when_it_is_written() {
+        for (length, values) in [
+            (90, "1"),
+            (120, "1"),
+            (120, "[1, {b: 2}]"),
+            (5_000, "{c: {d: [x]}}"),
+        ] {
+            let text = format!(
+                "a: 1\n? \"{}\"\n: {values}\nz: {{y: 1}}\n",
+                "\\x03".repeat(length)
+            );
+            let root = crate::yaml::parse(&text).unwrap().root;
+            let printed = print(&root);
+            let again = crate::yaml::parse(&printed).map(|parsed| parsed.root);
+            assert_eq!(again, Ok(root), "{length}: {printed}");
+        }
+    }
 }
