@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use crate::document::{Entry, Node, Value};
 
-/// A key that is written longer than YAML lets one be (1024 characters; YAML 1.2, 7.4.2) has a line of its own,
-/// with a question mark before it.
+/// A key that is written longer than YAML lets one be (1024 characters; YAML 1.2, 7.4.2) has a line of its
+/// own, with a question mark before it.
 const SIMPLE_KEY_BYTES_MAX: usize = 1_000;
 
 /// Prints a document in block style. Comments, anchors and the spelling of text are not kept.
