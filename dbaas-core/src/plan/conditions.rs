@@ -13,6 +13,7 @@ use crate::observation::{Fitness, Seen, Silence};
 use crate::reason::Reason;
 use crate::time::Timestamp;
 
+use super::configuration::Hashes;
 use super::draft::{Draft, Serving};
 use super::{configuration, failover, status};
 
@@ -287,13 +288,14 @@ pub(super) fn of_node(
     event: Option<LifecycleEvent>,
     why: &Why,
     is_primary: bool,
+    hashes: &Hashes,
 ) {
     let now = draft.situation.observation.at;
     let id = draft.record.nodes[index].id;
     let status = event.map_or(ConditionStatus::Unknown, status_after);
     let streams = why.reason == Reason::Streaming;
     let disk = disk(draft, id);
-    let applied = configured(draft, id);
+    let applied = configured(draft, id, hashes);
     let conditions = &mut draft.record.nodes[index].conditions;
     conditions.set(ConditionType::Ready, status, why.clone(), now);
     conditions.remove(ConditionType::Reconciled);
@@ -317,12 +319,12 @@ pub(super) fn of_node(
 }
 
 /// Whether a node runs with its configuration.
-fn configured(draft: &Draft<'_>, id: NodeId) -> Judged {
+fn configured(draft: &Draft<'_>, id: NodeId, hashes: &Hashes) -> Judged {
     let Some(seen) = draft.seen(id) else {
         return (ConditionStatus::Unknown, Reason::NodeSilent.into());
     };
     match &seen.sql {
-        Ok(facts) if facts.config_hash != draft.desired_configuration(id).hash() => {
+        Ok(facts) if !hashes.has_read(id, facts) => {
             is_not(Reason::Reconfiguring, Reason::Reconfiguring.to_string())
         }
         Ok(facts) if !facts.pending_restart.is_empty() => is_not(

@@ -11,6 +11,7 @@ use crate::node::NodeRole;
 use crate::observation::{ActionFailure, Seen};
 use crate::reason::Reason;
 
+use super::configuration::Hashes;
 use super::draft::{Draft, Serving};
 use super::{conditions, failover};
 
@@ -163,6 +164,7 @@ fn nodes(draft: &mut Draft<'_>, serving: Option<Serving>) {
         .map(|c| (c.current().voters, c.current().k))
         .unwrap_or_default();
     let primary_facts = serving.and_then(|s| draft.facts(s.node));
+    let hashes = Hashes::of(draft);
     for index in 0..draft.record.nodes.len() {
         let id = draft.record.nodes[index].id;
         let Some(seen) = draft.seen(id) else { continue };
@@ -235,7 +237,7 @@ fn nodes(draft: &mut Draft<'_>, serving: Option<Serving>) {
             Some(n) => (n.endpoint.clone(), n.backend_ref.clone()),
             None => (None, None),
         };
-        conditions::of_node(draft, index, event, &why, is_primary);
+        conditions::of_node(draft, index, event, &why, is_primary, &hashes);
         let node = &mut draft.record.nodes[index];
         if let Some(event) = event {
             node.lifecycle = node.lifecycle.transition(event);
