@@ -157,8 +157,8 @@ fn to_be_given(draft: &Draft<'_>) -> Vec<(NodeId, Configuration)> {
         .collect()
 }
 
-/// The hashes of what nodes are to be configured with: one for the primary, one for every other node. To render
-/// and to hash it takes longer than anything else in a plan.
+/// The hashes of what nodes are to be configured with: one for the primary, one for every other node. To
+/// render and to hash it takes longer than anything else in a plan.
 pub(super) struct Hashes {
     primary: Option<NodeId>,
     of_primary: String,

@@ -52,9 +52,11 @@ fn values(settings: &Settings) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// Keeps the floor: at least what servers have run with; lowered when every node can do with less. What no
-/// server has run with yet, and may refuse, does not count: else a node that refused it could never be
-/// started with less.
+/// Keeps the floor: at least what servers have run with, and what the primary runs with; lowered when every
+/// node can do with less. What no server has run with yet, and may refuse, does not count: else a node that
+/// refused it could never be started with less. (A standby may be promoted while it runs with more than is
+/// wanted by then: it was tried and taken back, or the floor was just lowered. Its own standbys could not
+/// start with less, and without them it is never restarted.)
 pub(super) fn keep_floor(draft: &mut Draft<'_>) {
     let by_size = settings_by_size(&draft.record);
     let mut proven = by_size.clone();
@@ -62,8 +64,13 @@ pub(super) fn keep_floor(draft: &mut Draft<'_>) {
     let wanted = values(&wanted_settings(&draft.record));
     let (by_size, proven) = (values(&by_size), values(&proven));
     let mut floor = floor(&draft.record);
+    let primary = draft.cluster().and_then(|c| draft.facts(c.primary));
+    let running = primary
+        .filter(|facts| !facts.in_recovery)
+        .map(|facts| &facts.hot_standby);
     for (name, floor) in &mut floor {
-        *floor = (*floor).max(proven.get(name).copied().unwrap_or_default());
+        let of = |values: &BTreeMap<String, u64>| values.get(name).copied().unwrap_or_default();
+        *floor = (*floor).max(of(&proven)).max(running.map_or(0, of));
     }
     let is_lower = wanted
         .iter()

@@ -194,6 +194,26 @@ fn smaller_values_reach_the_primary_first_where_it_is() {
     assert_eq!(connections(&scene), ["200", "200", "200"]);
 }
 
+/// It was promoted while it ran with what was tried and taken back: its standbys could not start with less,
+/// and without them it would never be restarted.
+#[test]
+fn standbys_have_as_much_as_their_primary_runs_with() {
+    let mut scene = Scene::running(3, 1);
+    let by_size: u64 = connections(&scene)[0].parse().unwrap();
+    run_with(&mut scene, 1, by_size + 20);
+    assert!(scene.record.parameters.proven.is_empty());
+    go_on(&mut scene);
+    let [wanted, floor] = [by_size, by_size + 20].map(|value| value.to_string());
+    assert_eq!(
+        connections(&scene),
+        [wanted.clone(), floor.clone(), floor.clone()]
+    );
+    scene.silence(2, Silence::NotAsked, 60_000);
+    scene.silence(3, Silence::NotAsked, 60_000);
+    go_on(&mut scene);
+    assert_eq!(connections(&scene)[1], floor, "also when they are away");
+}
+
 #[test]
 fn a_primary_that_does_not_come_back_from_its_restart_is_lost() {
     let mut scene = Scene::running(3, 1);

@@ -120,6 +120,11 @@ fn seeds_that_found_something() {
             "a copy that was not yet noted to run received a part of a record, and was never restarted to be sealed",
         ),
         (4797, "as 1395, with a voter that was to be rebuilt"),
+        (
+            426,
+            "a standby was promoted that ran with more connections than asked for by then, and its own could not start",
+        ),
+        (719, "as 426"),
     ];
     for (seed, what) in found {
         let outcome = seed::run(seed).unwrap();
