@@ -17,6 +17,7 @@ use crate::cluster::ClusterPhase;
 use crate::config::{HOT_STANDBY_FLOOR_SETTINGS, Settings};
 use crate::id::NodeId;
 use crate::instance::{InstanceRecord, Lowered};
+use crate::reason::Reason;
 
 use super::draft::{Draft, settings_by_size, wanted_settings};
 
@@ -92,6 +93,14 @@ pub(super) fn keep_floor(draft: &mut Draft<'_>) {
         floor = wanted;
     }
     state.floor = if floor == by_size { BTreeMap::new() } else { floor };
+    if draft.record.parameters.lowered.is_some() {
+        // The standbys' turn is still to come.
+        draft.pending(
+            Reason::Reconfiguring,
+            "smaller values wait until every node has replayed that the primary runs with them",
+        );
+        draft.soon();
+    }
 }
 
 /// Where the primary was when it first ran with what is wanted.

@@ -189,6 +189,11 @@ fn smaller_values_reach_the_primary_first_where_it_is() {
         ["200", "400", "400"],
         "n3 has not replayed it"
     );
+    assert_ne!(
+        scene.record.status.lifecycle,
+        Lifecycle::Active,
+        "their turn is still to come"
+    );
     scene.facts(3).lsn = Lsn(2_000);
     go_on(&mut scene);
     assert_eq!(connections(&scene), ["200", "200", "200"]);

@@ -125,6 +125,10 @@ fn seeds_that_found_something() {
             "a standby was promoted that ran with more connections than asked for by then, and its own could not start",
         ),
         (719, "as 426"),
+        (
+            845,
+            "an instance was ACTIVE while its standbys were still to be restarted with smaller values",
+        ),
     ];
     for (seed, what) in found {
         let outcome = seed::run(seed).unwrap();
