@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
-use crate::condition::Conditions;
+use crate::condition::{Conditions, Why};
 use crate::extension::Extensions;
 use crate::id::{DatabaseId, InstanceId, UserId};
-use crate::lifecycle::{ObjectLifecycle, ObjectPhase};
+use crate::lifecycle::{LifecycleEvent, ObjectLifecycle, ObjectPhase};
 use crate::name::{DatabaseName, Description};
+use crate::reason::Reason;
 use crate::repair::Repair;
 use crate::time::Timestamp;
 
@@ -61,5 +62,14 @@ impl DatabaseRecord {
     /// What is happening to it.
     pub fn phase(&self) -> ObjectPhase {
         ObjectPhase::of(self.lifecycle, self.deleting, self.updated_at > self.created_at)
+    }
+
+    /// A caller asked for something: what is told of it until the engine has taken that up.
+    pub fn accept(&mut self, said: impl Into<String>, now: Timestamp) {
+        self.lifecycle = self.lifecycle.transition(LifecycleEvent::WorkBegan);
+        self.reason = said.into();
+        let why = Why::new(Reason::Accepted, self.reason.clone());
+        self.conditions
+            .set_reconciled(LifecycleEvent::WorkBegan, why, now);
     }
 }

@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::cluster::{ClusterState, Epoch, Lsn};
-use crate::condition::Conditions;
+use crate::condition::{Conditions, Why};
 use crate::id::{InstanceId, NodeId, ProjectId, VersionId};
 use crate::infrastructure::{Endpoint, Resources};
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, LifecycleEvent};
 use crate::name::{Description, InstanceName};
 use crate::node::NodeRecord;
 use crate::parameters::Parameters;
+use crate::reason::Reason;
 use crate::size::{NodeCount, SyncReplicas};
 use crate::time::Timestamp;
 use crate::version::ImageRef;
@@ -165,6 +166,17 @@ pub struct InstanceStatus {
     /// Settings that wait for a restart on some node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parameters_pending_restart: Vec<String>,
+}
+
+impl InstanceStatus {
+    /// A caller asked for something: what is told of it until the engine has taken that up.
+    pub fn accept(&mut self, said: impl Into<String>, now: Timestamp) {
+        self.lifecycle = self.lifecycle.transition(LifecycleEvent::WorkBegan);
+        self.reason = said.into();
+        let why = Why::new(Reason::Accepted, self.reason.clone());
+        self.conditions
+            .set_reconciled(LifecycleEvent::WorkBegan, why, now);
+    }
 }
 
 /// What was decided about an instance's parameters.

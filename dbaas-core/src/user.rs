@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::condition::Conditions;
+use crate::condition::{Conditions, Why};
 use crate::id::{InstanceId, UserId};
-use crate::lifecycle::{ObjectLifecycle, ObjectPhase};
+use crate::lifecycle::{LifecycleEvent, ObjectLifecycle, ObjectPhase};
 use crate::name::{Description, UserName};
+use crate::reason::Reason;
 use crate::repair::Repair;
 use crate::scram::ScramVerifier;
 use crate::size::PasswordVersion;
@@ -52,5 +53,14 @@ impl UserRecord {
     /// What is happening to it.
     pub fn phase(&self) -> ObjectPhase {
         ObjectPhase::of(self.lifecycle, self.deleting, self.updated_at > self.created_at)
+    }
+
+    /// A caller asked for something: what is told of it until the engine has taken that up.
+    pub fn accept(&mut self, said: impl Into<String>, now: Timestamp) {
+        self.lifecycle = self.lifecycle.transition(LifecycleEvent::WorkBegan);
+        self.reason = said.into();
+        let why = Why::new(Reason::Accepted, self.reason.clone());
+        self.conditions
+            .set_reconciled(LifecycleEvent::WorkBegan, why, now);
     }
 }

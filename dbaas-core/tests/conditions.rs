@@ -254,3 +254,18 @@ fn what_is_stopped_or_deleted_is_not_ready_and_has_no_more_to_tell() {
         }
     }
 }
+
+#[test]
+fn what_is_asked_for_is_not_done_yet_and_stops_nothing() {
+    let scene = Scene::running(3, 1);
+    let mut status = told(&scene).status;
+    let later = scene.observation.at.plus_ms(5_000);
+    status.accept("accepted; more nodes", later);
+    let reconciled = get(&status.conditions, Reconciled);
+    assert_eq!((reconciled.status, reconciled.reason), (False, Reason::Accepted));
+    assert_eq!(
+        (reconciled.message(), reconciled.since),
+        (status.reason.clone(), later)
+    );
+    assert_eq!(get(&status.conditions, Ready).status, True);
+}

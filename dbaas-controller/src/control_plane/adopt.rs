@@ -3,7 +3,6 @@
 
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{DatabaseId, InstanceId, UserId};
-use dbaas_core::lifecycle::LifecycleEvent;
 use dbaas_core::store::DocumentVersion;
 use dbaas_core::user::UserRecord;
 
@@ -29,8 +28,7 @@ impl ControlPlane {
                 return Ok((record, Change::new()));
             }
             record.adopting = true;
-            record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
-            record.reason = ASKED.to_owned();
+            record.accept(ASKED, self.ports().now());
             let message = format!("asked for: take over database \"{}\"", record.name);
             Ok((record, self.asked_to_adopt(instance, message)))
         };
@@ -52,8 +50,7 @@ impl ControlPlane {
                 return Ok((record, Change::new()));
             }
             record.adopting = true;
-            record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
-            record.reason = ASKED.to_owned();
+            record.accept(ASKED, self.ports().now());
             let message = format!("asked for: take over role \"{}\"", record.name);
             Ok((record, self.asked_to_adopt(instance, message)))
         };

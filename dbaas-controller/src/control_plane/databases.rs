@@ -6,7 +6,7 @@ use dbaas_core::database::DatabaseRecord;
 use dbaas_core::extension::{ExtensionName, Extensions};
 use dbaas_core::id::{DatabaseId, InstanceId, UserId};
 use dbaas_core::instance::InstanceRecord;
-use dbaas_core::lifecycle::{LifecycleEvent, ObjectLifecycle};
+use dbaas_core::lifecycle::ObjectLifecycle;
 use dbaas_core::limits::{ACCESS_ENTRIES_MAX, DATABASES_PER_INSTANCE_MAX, EXTENSIONS_MAX};
 use dbaas_core::store::DocumentVersion;
 use dbaas_core::user::UserRecord;
@@ -121,7 +121,7 @@ impl ControlPlane {
             if !record.extensions.request_update(now) {
                 return Ok((record, Change::new()));
             }
-            is_accepted(&mut record, "its extensions are about to be updated");
+            record.accept("accepted; its extensions are about to be updated", now);
             let message = format!("asked for: update the extensions of database \"{}\"", record.name);
             let change = Change::new().event(instance, None, now, "extensions_update_requested", message);
             Ok((record, change))
@@ -150,7 +150,7 @@ impl ControlPlane {
             let mut record = read.record.clone();
             record.deleting = true;
             record.updated_at = now;
-            is_accepted(&mut record, "it is about to be dropped");
+            record.accept("accepted; it is about to be dropped", now);
             let message = format!("asked for: drop database \"{}\"", record.name);
             let change = Change::new().event(instance, None, now, "database_delete_requested", message);
             let written = unless_lost(ports, ports.repository.ask(change, &record, &read).await)?;
@@ -158,12 +158,6 @@ impl ControlPlane {
         })
         .await
     }
-}
-
-/// What a caller is told of a change until the engine has taken it up.
-fn is_accepted(record: &mut DatabaseRecord, what: &str) {
-    record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
-    record.reason = format!("accepted; {what}");
 }
 
 /// The database with the changes, and what has to be true for them.
@@ -184,7 +178,7 @@ async fn updated(
         let owner = owner_of(ports, instance, owner).await?;
         let name = &owner.record.name;
         record.owner = owner.record.id;
-        is_accepted(&mut record, &format!("its owner is about to become \"{name}\""));
+        record.accept(format!("accepted; its owner is about to become \"{name}\""), now);
         let message = format!("asked for: database \"{}\" owned by \"{name}\"", record.name);
         change = change.require(&owner).event(instance, None, now, KIND, message);
     }
@@ -192,7 +186,7 @@ async fn updated(
         let entries = update.access.as_ref().unwrap_or(&read.access.entries);
         let users = users_with_access(ports, instance, record.owner, entries).await?;
         if record.access.set(entries) {
-            is_accepted(&mut record, "its access is about to change");
+            record.accept("accepted; its access is about to change", now);
             let told = told(&users, entries);
             let message = format!("asked for: access to database \"{}\": {told}", record.name);
             change = change.event(instance, None, now, KIND, message);
@@ -202,7 +196,7 @@ async fn updated(
     if let Some(names) = &update.extensions {
         allowed_extensions(ports, &of, names, &read.extensions.names).await?;
         if record.extensions.set(names) {
-            is_accepted(&mut record, "its extensions are about to change");
+            record.accept("accepted; its extensions are about to change", now);
             let listed = listed(names);
             let message = format!("asked for: extensions of database \"{}\": {listed}", record.name);
             change = change.event(instance, None, now, KIND, message);

@@ -4,7 +4,6 @@ use dbaas_core::id::{InstanceId, VersionId};
 use dbaas_core::instance::{
     DesiredState, InstancePhase, InstanceRecord, InstanceSpec, NewVersion, apply_update, spec_errors,
 };
-use dbaas_core::lifecycle::LifecycleEvent;
 use dbaas_core::store::{DocumentVersion, StoreErrorKind};
 use dbaas_core::time::Timestamp;
 use uuid::Uuid;
@@ -219,8 +218,8 @@ impl Inner {
         }
         record.generation += 1;
         record.updated_at = now;
-        record.status.lifecycle = record.status.lifecycle.transition(LifecycleEvent::WorkBegan);
-        record.status.reason = format!("accepted, about to be carried out; {}", noted.message);
+        let said = format!("accepted, about to be carried out; {}", noted.message);
+        record.status.accept(said, now);
 
         if let Some(version) = &version {
             change = change.require(version);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dbaas_core::condition::Conditions;
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{InstanceId, UserId};
-use dbaas_core::lifecycle::{LifecycleEvent, ObjectLifecycle};
+use dbaas_core::lifecycle::ObjectLifecycle;
 use dbaas_core::limits::USERS_PER_INSTANCE_MAX;
 use dbaas_core::name::Description;
 use dbaas_core::password::Password;
@@ -176,8 +176,7 @@ impl ControlPlane {
             let mut record = read.record.clone();
             record.deleting = true;
             record.updated_at = now;
-            record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
-            record.reason = "accepted; it is about to be dropped".to_owned();
+            record.accept("accepted; it is about to be dropped", now);
             let message = format!("asked for: drop user \"{}\"", record.name);
             // Databases refer to their owner, and a new one requires its owner unchanged: whichever of the
             // two calls comes second is refused.
@@ -218,8 +217,7 @@ impl Update {
             record.verifier = self.verifier(ports, password, &read.verifier).await?;
             if record.verifier != read.verifier {
                 record.password_version = read.password_version.next();
-                record.lifecycle = record.lifecycle.transition(LifecycleEvent::WorkBegan);
-                record.reason = "accepted; its new password is about to be set".to_owned();
+                record.accept("accepted; its new password is about to be set", now);
                 let message = format!("asked for: a new password of user \"{}\"", record.name);
                 change = change.event(instance, None, now, "user_update_requested", message);
             }

@@ -1,16 +1,13 @@
 //! The documents of an instance.
 
 use dbaas_core::cluster::ClusterState;
-use dbaas_core::condition::Why;
 use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::Resources;
 use dbaas_core::instance::{
     DesiredState, Dropped, FailoverRequest, InstancePhase, InstanceRecord, InstanceSpec, InstanceStatus,
     ParameterState, Requests, SwitchoverRequest,
 };
-use dbaas_core::lifecycle::LifecycleEvent;
 use dbaas_core::node::NodeRecord;
-use dbaas_core::reason::Reason;
 use dbaas_core::store::Kind;
 use dbaas_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -190,11 +187,7 @@ impl Split for InstanceRecord {
         requests.switchover = Asked::since(asked.switchover, taken).or(requests.switchover.take());
         requests.failover = Asked::since(asked.failover, taken).or(requests.failover.take());
         if let Some(said) = said.filter(|_| generation > taken) {
-            record.status.lifecycle = record.status.lifecycle.transition(LifecycleEvent::WorkBegan);
-            let why = Why::new(Reason::Accepted, said.clone());
-            let conditions = &mut record.status.conditions;
-            conditions.set_reconciled(LifecycleEvent::WorkBegan, why, updated_at);
-            record.status.reason = said;
+            record.status.accept(said, updated_at);
             if desired == DesiredState::Deleted {
                 record.status.phase = InstancePhase::Deleting;
             }

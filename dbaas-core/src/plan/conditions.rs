@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 
 use super::configuration::Hashes;
 use super::draft::{Draft, Serving};
-use super::{configuration, failover, status};
+use super::{failover, status};
 
 type Judged = (ConditionStatus, Why);
 
@@ -27,7 +27,7 @@ fn is_not(reason: Reason, text: impl Into<String>) -> Judged {
     (ConditionStatus::False, Why::new(reason, text))
 }
 
-/// Those of the instance; `why` is what its status says.
+/// Those of the instance; `why` is what its status says. Those of its nodes are there already.
 pub(super) fn of_instance(draft: &mut Draft<'_>, event: LifecycleEvent, why: &Why, serving: Option<Serving>) {
     let now = draft.situation.observation.at;
     let mut conditions = std::mem::take(&mut draft.record.status.conditions);
@@ -161,7 +161,17 @@ fn parameters(draft: &Draft<'_>) -> Judged {
     {
         return (ConditionStatus::False, problem.clone());
     }
-    if configuration::is_under_way(draft) {
+    let of_node = |node: &NodeRecord| {
+        node.conditions
+            .get(ConditionType::ParametersApplied)
+            .map(|of| of.reason)
+    };
+    if draft
+        .record
+        .nodes
+        .iter()
+        .any(|node| of_node(node) == Some(Reason::Reconfiguring))
+    {
         return is_not(Reason::Reconfiguring, Reason::Reconfiguring.to_string());
     }
     let waiting = &draft.record.status.parameters_pending_restart;
