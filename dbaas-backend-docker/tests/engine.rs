@@ -234,19 +234,31 @@ async fn a_start_that_another_one_overtook() {
     // Another start is written down, and the container runs already.
     let overtake = || {
         let other = Uuid::new_v4();
-        let written = format!(
-            "cd /var/lib/postgresql/data/node/dbaas && grep -q '^used' ticket && sed -i 's/\"boot_id\":\"[^\"]*\"/\"boot_id\":\"{other}\"/' boot.json"
-        );
-        fixture.docker(&["exec", &name, "sh", "-c", &written])
+        format!("sed -i 's/\"boot_id\":\"[^\"]*\"/\"boot_id\":\"{other}\"/' boot.json")
     };
+    let there = "cd /var/lib/postgresql/data/node/dbaas";
+    let is_used = "grep -qs '^used' ticket";
     backend.apply(&spec(&fixture, node)).await.unwrap();
 
-    // While it prepares: it ends by itself.
-    backend.start(node, &init()).await.unwrap();
+    // While it prepares: it ends by itself. Who overtakes it waits beside it: to begin to run something in
+    // the container may take longer than to prepare.
+    let beside = format!(
+        "echo ready; until {there} && {is_used}; do sleep 0.01; done; {}",
+        overtake()
+    );
+    let label = format!("dbaas.owner={}", fixture.options.owner);
+    let image = fixture.image();
+    let mut run = vec!["run", "-d", "--label", &label, "--volumes-from", &name];
+    run.extend(["--entrypoint", "timeout", &image, "60", "sh", "-c", &beside]);
+    let other = fixture.docker(&run).unwrap();
     let begin = Instant::now();
-    while let Err(error) = overtake() {
-        assert!(begin.elapsed() < Duration::from_secs(30), "{error}");
+    while fixture.docker(&["logs", &other]).unwrap() != "ready" {
+        assert!(begin.elapsed() < Duration::from_secs(30), "it runs");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    backend.start(node, &init()).await.unwrap();
+    assert_eq!(fixture.docker(&["wait", &other]).unwrap(), "0");
+    fixture.docker(&["rm", &other]).unwrap();
     until(&fixture.open(), node, PowerState::Off).await;
     let logs = fixture.open().logs(node, 5).await.unwrap();
     assert!(logs.contains("another start was asked for"), "{logs}");
@@ -255,10 +267,8 @@ async fn a_start_that_another_one_overtook() {
     let backend = fixture.open();
     backend.start(node, &recipe(1, Prepare::Existing)).await.unwrap();
     until(&backend, node, PowerState::Running).await;
-    let begin = Instant::now();
-    while let Err(error) = overtake() {
-        assert!(begin.elapsed() < Duration::from_secs(30), "{error}");
-    }
+    let script = format!("{there} && {is_used} && {}", overtake());
+    fixture.docker(&["exec", &name, "sh", "-c", &script]).unwrap();
     let next = fixture.open();
     assert_eq!(observe(&next, node).await.power, PowerState::Frozen);
     next.power_off(node, PowerOff::Immediate).await.unwrap();
