@@ -17,8 +17,9 @@ use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::{InfraError, InfraErrorKind, NodeRef, NodeSpec};
 use dbaas_core::version::ImageRef;
 
-use crate::backend::{Inner, Life};
+use crate::backend::Inner;
 use crate::engine::{if_there, shown, status_of};
+use crate::handle::Life;
 use crate::image::{self, Image};
 use crate::limits::{memory_bytes, shm_bytes, smallest};
 use crate::names;

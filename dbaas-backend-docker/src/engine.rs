@@ -19,6 +19,14 @@ pub(crate) struct Engine {
     connected: Mutex<Option<Docker>>,
 }
 
+/// What the engine said of its machine, once: it stays so.
+#[derive(Default)]
+pub(crate) struct Machine {
+    pub(crate) cpus: parking_lot::Mutex<Option<u64>>,
+    /// What processors it has, such as `linux/amd64`.
+    pub(crate) platform: parking_lot::Mutex<Option<String>>,
+}
+
 impl Engine {
     pub(crate) fn new(host: Option<&str>, timeout: Duration) -> Result<Self, InfraError> {
         let host = match host {

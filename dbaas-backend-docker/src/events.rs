@@ -44,10 +44,10 @@ pub(crate) async fn watch(weak: Weak<Inner>) {
         }
         let Some(inner) = weak.upgrade() else { return };
         inner.engine.forget().await;
-        inner.doubt_events();
+        inner.nodes.doubt_events();
         if !first {
             // What happens from here on is seen by asking only.
-            inner.missed();
+            inner.nodes.missed();
         }
         drop(inner);
         tokio::time::sleep(pause).await;
@@ -95,10 +95,10 @@ async fn follow(weak: &Weak<Inner>, docker: &Docker, owner: &str, first: bool, s
                     if let Some(node) = node_of(&action, &attributes) {
                         let Some(inner) = weak.upgrade() else { return };
                         let death = death(&action, actor.id, event.time_nano, &attributes);
-                        if let Some(handle) = inner.known_handle(node) {
+                        if let Some(handle) = inner.nodes.known(node) {
                             handle.told(death);
                         }
-                        inner.changed(node);
+                        inner.nodes.changed(node);
                     }
                 }
                 Some(Err(error)) => {
@@ -116,7 +116,7 @@ async fn follow(weak: &Weak<Inner>, docker: &Docker, owner: &str, first: bool, s
                     // Whatever happened while nobody listened.
                     let Some(inner) = weak.upgrade() else { return };
                     if !first {
-                        inner.missed();
+                        inner.nodes.missed();
                     }
                 }
             }

@@ -23,7 +23,7 @@ const ARCHIVE_BYTES_MAX: usize = 8 * 1024 * 1024;
 impl Inner {
     /// The account that PostgreSQL runs as in the container's image.
     pub(crate) async fn account(&self, docker: &Docker, found: &Found) -> Result<Account, InfraError> {
-        if let Some(account) = self.accounts.lock().get(&found.image_id) {
+        if let Some(account) = self.images.accounts.lock().get(&found.image_id) {
             return Ok(*account);
         }
         let files = self.download(docker, &found.id, "/etc/passwd").await?;
@@ -34,7 +34,10 @@ impl Inner {
                 let message = "the image has no user postgres: it is not a PostgreSQL image";
                 InfraError::new(InfraErrorKind::ImageUnavailable, message)
             })?;
-        self.accounts.lock().insert(found.image_id.clone(), account);
+        self.images
+            .accounts
+            .lock()
+            .insert(found.image_id.clone(), account);
         Ok(account)
     }
 

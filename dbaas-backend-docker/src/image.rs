@@ -9,7 +9,9 @@ use bollard::query_parameters::{CreateImageOptionsBuilder, ListImagesOptionsBuil
 use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::{AvailableVersion, InfraError, InfraErrorKind};
 use dbaas_core::version::{ImageRef, PostgresMajor, PostgresVersion};
+use dbaas_node_start::archive::Account;
 use futures_util::StreamExt;
+use parking_lot::Mutex;
 
 use crate::backend::Inner;
 use crate::engine::{if_there, shown};
@@ -17,6 +19,14 @@ use crate::{names, registry};
 
 /// A pull takes at most so long; then it is begun anew.
 const PULL_AT_MOST: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// Images that were asked about.
+#[derive(Default)]
+pub(crate) struct Images {
+    pulls: Mutex<HashMap<String, Pull>>,
+    /// Whom PostgreSQL runs as, by the image's content.
+    pub(crate) accounts: Mutex<HashMap<String, Account>>,
+}
 
 /// An image that the engine has.
 #[derive(Debug, Clone)]
@@ -158,7 +168,7 @@ async fn resolved(
 
 /// What the engine's machine runs.
 async fn platform(inner: &Arc<Inner>, docker: &bollard::Docker) -> Result<String, InfraError> {
-    if let Some(known) = inner.platform.lock().clone() {
+    if let Some(known) = inner.machine.platform.lock().clone() {
         return Ok(known);
     }
     let told = docker
@@ -170,7 +180,7 @@ async fn platform(inner: &Arc<Inner>, docker: &bollard::Docker) -> Result<String
         told.os.unwrap_or_default(),
         told.arch.unwrap_or_default()
     );
-    *inner.platform.lock() = Some(platform.clone());
+    *inner.machine.platform.lock() = Some(platform.clone());
     Ok(platform)
 }
 
@@ -188,7 +198,7 @@ fn pull(inner: &Arc<Inner>, image: &ImageRef) -> InfraError {
             "the engine has no image {image}, and pulling is switched off; {by_hand}"
         ));
     }
-    let mut pulls = inner.pulls.lock();
+    let mut pulls = inner.images.pulls.lock();
     match pulls.get(image.as_str()) {
         Some(Pull::Running(progress)) => {
             return unavailable(format!("image {image} is being pulled: {progress}"));
@@ -215,7 +225,7 @@ fn pull(inner: &Arc<Inner>, image: &ImageRef) -> InfraError {
             .await
             .unwrap_or_else(|_| Err("it took more than an hour".to_owned()));
         if let Some(inner) = weak.upgrade() {
-            let mut pulls = inner.pulls.lock();
+            let mut pulls = inner.images.pulls.lock();
             match result {
                 Ok(()) => pulls.remove(wanted.as_str()),
                 Err(why) => {
@@ -224,7 +234,7 @@ fn pull(inner: &Arc<Inner>, image: &ImageRef) -> InfraError {
                 }
             };
             drop(pulls);
-            inner.missed();
+            inner.nodes.missed();
         }
     });
     unavailable(format!("the engine has no image {image}; it is being pulled"))
@@ -265,6 +275,7 @@ async fn run_pull(inner: &Arc<Inner>, image: &ImageRef) -> Result<(), String> {
             None => status,
         };
         inner
+            .images
             .pulls
             .lock()
             .insert(image.to_string(), Pull::Running(progress));

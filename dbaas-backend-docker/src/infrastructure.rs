@@ -16,7 +16,8 @@ use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use tokio_stream::wrappers::BroadcastStream;
 
-use crate::backend::{DockerBackend, Handle, Inner};
+use crate::backend::{DockerBackend, Inner};
+use crate::handle::Handle;
 use crate::start::not_found;
 use crate::{image, observe, start, stop};
 use dbaas_node_start::control::Ticket;
@@ -34,7 +35,7 @@ impl DockerBackend {
     {
         let inner = Arc::clone(&self.inner);
         let work = async move {
-            let handle = inner.handle(node);
+            let handle = inner.nodes.handle(node);
             let guard = Arc::clone(&handle.op).lock_owned().await;
             let result = call(inner, Arc::clone(&handle)).await;
             if result.is_err() {
@@ -84,10 +85,10 @@ impl Infrastructure for DockerBackend {
     }
 
     async fn observe(&self, instance: InstanceId) -> Result<ObservedNodes, InfraError> {
-        if let Some(seen) = self.inner.all_remembered(instance) {
+        if let Some(seen) = self.inner.nodes.all_remembered(instance) {
             return Ok(seen.into());
         }
-        let changes = self.inner.changes();
+        let changes = self.inner.nodes.changes();
         let docker = self.inner.engine.docker().await?;
         let (with_container, volumes) = tokio::try_join!(
             self.inner.nodes_with_container(&docker, Some(instance)),
@@ -98,11 +99,12 @@ impl Infrastructure for DockerBackend {
             .chain(volumes.into_iter().map(|(n, _)| n))
             .collect();
         self.inner
+            .nodes
             .listed(instance, nodes.iter().copied().collect(), changes);
         let seen = nodes.into_iter().map(|node| {
             let docker = &docker;
             async move {
-                let handle = self.inner.handle(node);
+                let handle = self.inner.nodes.handle(node);
                 observe::observe(&self.inner, docker, &handle, node).await
             }
         });
@@ -122,7 +124,7 @@ impl Infrastructure for DockerBackend {
                 continue;
             }
             // Kept on purpose, or left behind by somebody who removed the container.
-            let handle = self.inner.handle(node);
+            let handle = self.inner.nodes.handle(node);
             match observe::observe(&self.inner, &docker, &handle, node).await {
                 Ok(None) => {}
                 Ok(Some(_)) => {
@@ -179,7 +181,7 @@ impl Infrastructure for DockerBackend {
     async fn remove(&self, node: NodeRef, data: DataDisposal) -> Result<(), InfraError> {
         self.alone(node, move |inner, handle| async move {
             stop::remove(&inner, &handle, node, data).await?;
-            inner.drop_handle(node, &handle);
+            inner.nodes.forget(node, &handle);
             Ok(())
         })
         .await
@@ -192,7 +194,7 @@ impl Infrastructure for DockerBackend {
             .find(&docker, node)
             .await?
             .ok_or_else(|| not_found(node))?;
-        let handle = self.inner.handle(node);
+        let handle = self.inner.nodes.handle(node);
         let known = observe::control(&self.inner, &docker, &handle, &found).await?;
         if known.spec.is_none() || known.ticket == Ticket::Kept {
             return Err(not_found(node));
@@ -201,7 +203,7 @@ impl Infrastructure for DockerBackend {
     }
 
     fn events(&self) -> InfraEvents {
-        BroadcastStream::new(self.inner.subscribe())
+        BroadcastStream::new(self.inner.nodes.subscribe())
             .map(|event| event.unwrap_or(InfraEvent::Missed))
             .boxed()
     }

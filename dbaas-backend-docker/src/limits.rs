@@ -12,7 +12,7 @@ const MB: i64 = 1024 * 1024;
 impl Inner {
     /// Processor time; the engine refuses more than its machine has.
     pub(crate) async fn nano_cpus(&self, docker: &Docker, resources: &Resources) -> Result<i64, InfraError> {
-        let known = *self.cpus.lock();
+        let known = *self.machine.cpus.lock();
         let cpus = match known {
             Some(cpus) => cpus,
             None => {
@@ -21,7 +21,7 @@ impl Inner {
                     .await
                     .map_err(|e| shown("asking about the engine", &e))?;
                 let cpus = info.ncpu.and_then(|n| u64::try_from(n).ok()).unwrap_or(1).max(1);
-                *self.cpus.lock() = Some(cpus);
+                *self.machine.cpus.lock() = Some(cpus);
                 cpus
             }
         };

@@ -15,10 +15,11 @@ use dbaas_core::infrastructure::{
 use dbaas_core::time::Timestamp;
 use futures_util::StreamExt;
 
-use crate::backend::{Cached, Handle, Inner};
+use crate::backend::Inner;
 use crate::container::Found;
 use crate::disk;
 use crate::engine::shown;
+use crate::handle::{Cached, Handle};
 use crate::names;
 use dbaas_node_start::control::{Control, PrepareKind, Ticket};
 

@@ -11,9 +11,10 @@ use dbaas_core::config::AutoConf;
 use dbaas_core::infrastructure::{DataState, InfraError, InfraErrorKind, NodeRef, NodeSpec, PowerState};
 use futures_util::StreamExt;
 
-use crate::backend::{Handle, Inner};
+use crate::backend::Inner;
 use crate::container::Found;
 use crate::engine::{invalid, shown};
+use crate::handle::Handle;
 use crate::image::{self, Image};
 use crate::names;
 use crate::observe::{control, data_state, power};
@@ -75,7 +76,7 @@ pub(crate) async fn apply(
         handle.remember_empty(found.life.clone(), control);
     }
     inner.kept.lock().retain(|(node, _)| *node != spec.node);
-    inner.changed(spec.node);
+    inner.nodes.changed(spec.node);
     Ok(())
 }
 
@@ -220,7 +221,7 @@ pub(crate) async fn start(
     if job != Job::Existing {
         follow_preparation(inner, node, found.id.clone(), boot.boot_id.clone());
     }
-    inner.changed(node);
+    inner.nodes.changed(node);
     Ok(())
 }
 
@@ -253,7 +254,7 @@ async fn run(
         }
         for seed in &there {
             // Its volume is not as empty any more as it was made.
-            inner.handle(*seed).forget();
+            inner.nodes.handle(*seed).forget();
         }
         remove_init(inner, docker, node).await?;
         // Both at once: a container takes longer to start than to wait.
@@ -412,7 +413,7 @@ async fn source_is_past(
         instance: node.instance,
         node: source,
     };
-    let of_source = inner.handle(source);
+    let of_source = inner.nodes.handle(source);
     if of_source.is_initialising() {
         return Ok(false);
     }
@@ -456,7 +457,7 @@ fn follow_preparation(inner: &Arc<Inner>, node: NodeRef, container: String, boot
         };
         let _ = tokio::time::timeout(FOLLOW_AT_MOST, follow).await;
         if let Some(inner) = weak.upgrade() {
-            inner.changed(node);
+            inner.nodes.changed(node);
         }
     });
 }

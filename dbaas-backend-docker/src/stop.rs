@@ -10,9 +10,10 @@ use bollard::query_parameters::KillContainerOptionsBuilder;
 use dbaas_core::infrastructure::{DataDisposal, InfraError, InfraErrorKind, NodeRef, PowerOff};
 use futures_util::future::try_join_all;
 
-use crate::backend::{Handle, Inner};
+use crate::backend::Inner;
 use crate::container::Found;
 use crate::engine::{if_there, invalid, shown, status_of};
+use crate::handle::Handle;
 use crate::names;
 use crate::observe::control;
 use dbaas_node_start::control::{Control, Ticket, ticket_upload};
@@ -24,7 +25,7 @@ const POLL: Duration = Duration::from_millis(5);
 /// Kills every container of the node, those that prepare included; `Ok` when none of them runs any more.
 pub(crate) async fn kill_all(inner: &Inner, docker: &Docker, node: NodeRef) -> Result<(), InfraError> {
     let ids = inner.containers_of(docker, node).await?;
-    let handle = inner.handle(node);
+    let handle = inner.nodes.handle(node);
     try_join_all(ids.iter().map(|id| kill(docker, &handle, id)))
         .await
         .map(|_| ())
@@ -122,7 +123,7 @@ pub(crate) async fn power_off(
             if let Ok(known) = noted {
                 handle.remember(found.life.clone(), known);
             }
-            inner.changed(node);
+            inner.nodes.changed(node);
             return Ok(());
         }
     }
@@ -138,7 +139,7 @@ pub(crate) async fn power_off(
             tracing::warn!(node = %node.node, %error, "the node is off; that it is so by our will cannot be written down");
         }
     }
-    inner.changed(node);
+    inner.nodes.changed(node);
     Ok(())
 }
 
@@ -203,7 +204,7 @@ pub(crate) async fn remove(
         remove_network(inner, &docker, node).await;
     }
     handle.forget();
-    inner.changed(node);
+    inner.nodes.changed(node);
     Ok(())
 }
 

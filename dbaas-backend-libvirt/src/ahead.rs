@@ -229,7 +229,7 @@ async fn fill(inner: &Arc<Inner>) -> Result<Duration, InfraError> {
         if !is_wanted || there >= inner.options.warm_sets {
             continue;
         }
-        if inner.is_preparing() {
+        if inner.nodes.are_preparing() {
             return Ok(REFILL_DELAY);
         }
         let began = Instant::now();
@@ -251,12 +251,12 @@ async fn is_done(inner: &Inner, set: NodeId, by: NodeRef) -> Result<bool, InfraE
     if since.elapsed() > KEEP_AT_MOST {
         return Ok(true);
     }
-    let handle = inner.handle(by);
+    let handle = inner.nodes.handle(by);
     if handle.is_starting() {
         return Ok(false);
     }
     let Some(record) = inner.look(by).await?.and_then(|look| look.record) else {
-        inner.drop_handle(by, &handle);
+        inner.nodes.forget(by, &handle);
         return Ok(true);
     };
     if record.pooled != Some(set) {
@@ -278,11 +278,11 @@ async fn is_done(inner: &Inner, set: NodeId, by: NodeRef) -> Result<bool, InfraE
 /// Removes a set, whatever state it is in.
 pub(crate) async fn discard(inner: &Arc<Inner>, node: NodeRef) -> Result<(), InfraError> {
     let _alone = inner.lock(node).await;
-    let handle = inner.handle(node);
+    let handle = inner.nodes.handle(node);
     stop::power_off(inner, &handle, node, PowerOff::Immediate).await?;
     stop::remove(inner, &handle, node, DataDisposal::Delete).await?;
     inner.ahead.since.lock().remove(&node.node);
-    inner.drop_handle(node, &handle);
+    inner.nodes.forget(node, &handle);
     Ok(())
 }
 
@@ -327,7 +327,7 @@ async fn make(inner: &Arc<Inner>, node: NodeRef, image: ImageRef) -> Result<(), 
     };
     let recipe = BootRecipe::new(Epoch(0), prepare, BootRole::Primary, Vec::new());
     let _alone = inner.lock(node).await;
-    let handle = inner.handle(node);
+    let handle = inner.nodes.handle(node);
     start::apply(inner, &handle, spec).await?;
     start::start(inner, &handle, node, recipe).await?;
     let until = Instant::now() + MAKE_AT_MOST;

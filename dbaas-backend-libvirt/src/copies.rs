@@ -44,7 +44,7 @@ pub(crate) fn resume(inner: &Arc<Inner>, look: &Look, record: &Record) {
 
 /// Follows a start until PostgreSQL runs or the machine is off.
 pub(crate) fn follow(inner: &Arc<Inner>, node: NodeRef, boot_id: &str) {
-    let handle = inner.handle(node);
+    let handle = inner.nodes.handle(node);
     if !handle.follow(boot_id) {
         return;
     }
@@ -57,7 +57,7 @@ pub(crate) fn follow(inner: &Arc<Inner>, node: NodeRef, boot_id: &str) {
             let pause = match follow_once(&inner, node, &boot_id, began).await {
                 Ok(Some(pause)) => pause,
                 Ok(None) => {
-                    inner.changed(node);
+                    inner.nodes.changed(node);
                     break;
                 }
                 Err(error) => {
@@ -115,7 +115,7 @@ async fn follow_once(
 /// Copies the disk of a guest that waits for that, and lets it go on.
 async fn copy_all(inner: &Arc<Inner>, record: &Record, boot_id: &str) -> Result<(), InfraError> {
     let node = record.node();
-    let handle = inner.handle(node);
+    let handle = inner.nodes.handle(node);
     let _copying = handle.copying();
     if let Err(error) = copy_to_seeds(inner, record).await {
         // Those without a copy take a base backup.
@@ -192,7 +192,7 @@ async fn copy_to_seeds(inner: &Arc<Inner>, record: &Record) -> Result<(), InfraE
         inner
             .write_at(&control, control_disk::REPORT_AT, control_disk::report_of_copy())
             .await?;
-        inner.changed(seed);
+        inner.nodes.changed(seed);
     }
     Ok(())
 }
@@ -208,7 +208,7 @@ pub(crate) fn takes_copy(look: &Look) -> bool {
 
 /// Starts a node's machine when its disk has been copied, or gives up when no copy comes any more.
 pub(crate) fn await_copy(inner: &Arc<Inner>, node: NodeRef, boot_id: &str) {
-    let handle = inner.handle(node);
+    let handle = inner.nodes.handle(node);
     if !handle.follow(boot_id) {
         return;
     }
@@ -228,7 +228,7 @@ pub(crate) fn await_copy(inner: &Arc<Inner>, node: NodeRef, boot_id: &str) {
         }
         handle.follow_no_more(&boot_id);
         let Some(inner) = weak.upgrade() else { return };
-        inner.changed(node);
+        inner.nodes.changed(node);
         // From here on as any other start.
         follow(&inner, node, &boot_id);
     });
@@ -261,7 +261,7 @@ async fn await_once(
     {
         return Ok(false);
     }
-    let handle = inner.handle(node);
+    let handle = inner.nodes.handle(node);
     let is_copied = look.report.as_ref().is_some_and(|r| r.phase == Phase::Copied);
     if is_copied || ahead::give(inner, &look, source).await? {
         let _starting = handle.starting();
@@ -290,12 +290,12 @@ pub(crate) async fn source_is_past(
         instance: node.instance,
         node: source,
     };
-    let handle = inner.handle(source);
+    let handle = inner.nodes.handle(source);
     if handle.is_copying() {
         return Ok(false);
     }
     let Some(look) = inner.look(source).await? else {
-        inner.drop_handle(source, &handle);
+        inner.nodes.forget(source, &handle);
         return Ok(true);
     };
     let Ok(record) = look.existing() else {

@@ -24,7 +24,7 @@ pub(crate) async fn watch(weak: Weak<Inner>) {
         }
         let Some(inner) = weak.upgrade() else { return };
         // What happens from here on is seen by asking only.
-        inner.missed();
+        inner.nodes.missed();
         drop(inner);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_LAST);
@@ -62,7 +62,7 @@ async fn follow(weak: &Weak<Inner>) -> bool {
                 Ok(Some(line)) => {
                     let Some(inner) = weak.upgrade() else { return seen };
                     if let Some(node) = node_of(&line) {
-                        inner.changed(node);
+                        inner.nodes.changed(node);
                     }
                 }
                 _ => return seen,
@@ -80,7 +80,7 @@ async fn follow(weak: &Weak<Inner>) -> bool {
                 if !seen {
                     seen = true;
                     // Whatever happened while nobody listened.
-                    inner.missed();
+                    inner.nodes.missed();
                 }
             }
         }

@@ -14,7 +14,8 @@ use dbaas_core::infrastructure::{
 use futures_util::StreamExt;
 use tokio_stream::wrappers::BroadcastStream;
 
-use crate::backend::{Handle, Inner, LibvirtBackend};
+use crate::backend::{Inner, LibvirtBackend};
+use crate::handle::Handle;
 use crate::look::not_found;
 use crate::{ahead, observe, start, stop};
 
@@ -36,7 +37,7 @@ impl LibvirtBackend {
         let inner = Arc::clone(&self.inner);
         let work = async move {
             let _alone = inner.lock(node).await;
-            let handle = inner.handle(node);
+            let handle = inner.nodes.handle(node);
             let result = call(Arc::clone(&inner), Arc::clone(&handle)).await;
             handle.change();
             result
@@ -111,7 +112,7 @@ impl Infrastructure for LibvirtBackend {
             // again when nobody else works on the node.
             let inner = Arc::clone(&self.inner);
             let early = tokio::spawn(async move {
-                let handle = inner.handle(node);
+                let handle = inner.nodes.handle(node);
                 let _stopping = handle.stopping();
                 stop::destroy(&inner, node).await
             });
@@ -126,7 +127,7 @@ impl Infrastructure for LibvirtBackend {
     async fn remove(&self, node: NodeRef, data: DataDisposal) -> Result<(), InfraError> {
         self.alone(node, move |inner, handle| async move {
             stop::remove(&inner, &handle, node, data).await?;
-            inner.drop_handle(node, &handle);
+            inner.nodes.forget(node, &handle);
             Ok(())
         })
         .await
@@ -139,7 +140,7 @@ impl Infrastructure for LibvirtBackend {
     }
 
     fn events(&self) -> InfraEvents {
-        BroadcastStream::new(self.inner.subscribe())
+        BroadcastStream::new(self.inner.nodes.subscribe())
             .map(|event| event.unwrap_or(InfraEvent::Missed))
             .boxed()
     }

@@ -25,15 +25,18 @@
 //! # }
 //! ```
 
+mod accelerator;
 mod ahead;
 mod backend;
 mod control_disk;
 mod copies;
 mod events;
+mod handle;
 mod infrastructure;
 mod look;
 mod names;
 mod network;
+mod nodes;
 mod observe;
 mod pool;
 mod record;

@@ -254,7 +254,7 @@ impl Inner {
 
     /// Runs one node's work in the background, alone.
     pub(crate) async fn lock(&self, node: NodeRef) -> tokio::sync::OwnedMutexGuard<()> {
-        let handle = self.handle(node);
+        let handle = self.nodes.handle(node);
         Arc::clone(&handle.op).lock_owned().await
     }
 }

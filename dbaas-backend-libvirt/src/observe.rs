@@ -8,9 +8,10 @@ use dbaas_core::infrastructure::{
     BootMark, DataState, Endpoint, Exit, ExitReason, InfraError, NodeRef, ObservedNode, PowerState,
 };
 
-use crate::backend::{Handle, Inner};
+use crate::backend::Inner;
 use crate::control_disk::{self, Phase};
 use crate::copies;
+use crate::handle::Handle;
 use crate::look::{GONE, Look, State};
 use crate::names::{self, Volume};
 use crate::record::{Record, Wanted};
@@ -30,12 +31,12 @@ pub(crate) async fn observe(
     let mut tries = 0;
     loop {
         tries += 1;
-        let before: Vec<(NodeRef, u64)> = inner.changes_of(instance);
+        let before: Vec<(NodeRef, u64)> = inner.nodes.changes_of(instance);
         let looks = match inner.look_at_all(&prefix).await {
             Err(e) if e.to_string() == GONE && tries < TRIES => continue,
             other => other?,
         };
-        if inner.changes_of(instance) != before && tries < TRIES {
+        if inner.nodes.changes_of(instance) != before && tries < TRIES {
             continue;
         }
         let mut seen = Vec::new();
@@ -49,12 +50,12 @@ pub(crate) async fn observe(
                     None => continue,
                 }
             }
-            let handle = inner.handle(look.node);
+            let handle = inner.nodes.handle(look.node);
             let node = look.node;
             if let Some(observed) = node_of(inner, &handle, look).await? {
                 seen.push(observed);
             } else {
-                inner.drop_handle(node, &handle);
+                inner.nodes.forget(node, &handle);
             }
         }
         return Ok(seen);

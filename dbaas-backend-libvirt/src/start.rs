@@ -12,9 +12,10 @@ use dbaas_node_start::archive::Account;
 use dbaas_node_start::control::{Boot, Job, PrepareKind, boot_upload};
 
 use crate::ahead;
-use crate::backend::{Handle, Inner};
+use crate::backend::Inner;
 use crate::control_disk::{self, Due, Phase};
 use crate::copies;
+use crate::handle::Handle;
 use crate::look::{Look, State, not_found};
 use crate::names::{self, Volume};
 use crate::network::free_address;
@@ -70,7 +71,7 @@ pub(crate) async fn apply(inner: &Arc<Inner>, handle: &Handle, spec: NodeSpec) -
         }
     }
     handle.change();
-    inner.changed(node);
+    inner.nodes.changed(node);
     Ok(())
 }
 
@@ -113,7 +114,7 @@ async fn make(inner: &Arc<Inner>, handle: &Handle, spec: NodeSpec) -> Result<(),
     let look = inner.look(node).await?.ok_or_else(|| not_found(node))?;
     complete(inner, &look, &record, &record).await?;
     handle.change();
-    inner.changed(node);
+    inner.nodes.changed(node);
     Ok(())
 }
 
@@ -288,7 +289,7 @@ pub(crate) async fn start(
             record.wanted = Wanted::NoCopy(why.to_owned());
             inner.save_off(&record, true).await?;
             drop(_starting);
-            inner.changed(node);
+            inner.nodes.changed(node);
             return Ok(());
         }
         Plan::Await(source) => {
@@ -334,7 +335,7 @@ pub(crate) async fn start(
         }
     }
     drop(_starting);
-    inner.changed(node);
+    inner.nodes.changed(node);
     Ok(())
 }
 

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use dbaas_core::infrastructure::{DataDisposal, InfraError, InfraErrorKind, NodeRef, PowerOff};
 
-use crate::backend::{Handle, Inner};
+use crate::backend::Inner;
 use crate::control_disk::Phase;
+use crate::handle::Handle;
 use crate::look::{Look, State};
 use crate::names;
 use crate::record::Wanted;
@@ -96,7 +97,7 @@ pub(crate) async fn power_off(
     }
     record.wanted = Wanted::Off;
     inner.save_off(&record, may_hold_secrets(&look)).await?;
-    inner.changed(node);
+    inner.nodes.changed(node);
     Ok(())
 }
 
@@ -184,6 +185,6 @@ pub(crate) async fn remove(
             inner.delete_volume(&name).await?;
         }
     }
-    inner.changed(node);
+    inner.nodes.changed(node);
     Ok(())
 }

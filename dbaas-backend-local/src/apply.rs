@@ -7,15 +7,16 @@ use std::path::Path;
 
 use dbaas_core::infrastructure::{InfraError, InfraErrorKind, NodeSpec};
 
-use crate::backend::{Inner, invalid, io_error};
+use crate::backend::Inner;
 use crate::discovery::Installation;
+use crate::errors::{invalid, io_error};
 use crate::files::{self, Durability};
 use crate::node::{FORMAT, Kept, Node, Record, Wanted, read_json};
 use crate::server::port_is_free;
 
 pub(crate) fn apply(inner: &Inner, node: &Node, spec: NodeSpec) -> Result<(), InfraError> {
     let shown = |e: io::Error| io_error("making the node's directory", &e);
-    let installation = inner.installation_for(&spec.image)?;
+    let installation = inner.installed.for_image(&spec.image)?;
     check_major(node, &installation)?;
     let known = node.state.lock().record.clone();
     if let Some(record) = known {
@@ -103,7 +104,8 @@ pub(crate) fn check_major(node: &Node, installation: &Installation) -> Result<()
 fn choose_port(inner: &Inner) -> Result<u16, InfraError> {
     let mut reserved = inner.reserved_ports.lock();
     let taken: std::collections::HashSet<u16> = inner
-        .nodes()
+        .nodes
+        .all()
         .iter()
         .filter_map(|n| n.state.lock().record.as_ref().map(|r| r.port))
         .collect();

@@ -22,8 +22,9 @@ use tokio_stream::wrappers::BroadcastStream;
 use crate::LocalOptions;
 use crate::account::Account;
 use crate::apply::apply;
-use crate::backend::{Inner, io_error, lock, not_found};
+use crate::backend::{Inner, lock};
 use crate::discovery::Installation;
+use crate::errors::{io_error, not_found};
 use crate::fetch::FetchProgress;
 use crate::files;
 use crate::node::{Node, Wanted};
@@ -78,7 +79,7 @@ impl LocalBackend {
         progress: FetchProgress,
     ) -> Result<Installation, InfraError> {
         let inner = Arc::clone(&self.inner);
-        blocking(move || inner.ensure(major, &progress)).await
+        blocking(move || inner.installed.ensure(major, &inner.account, &progress)).await
     }
 
     /// Makes sure that there is a PostgreSQL at all, fetching the newest known if there is none.
@@ -88,9 +89,11 @@ impl LocalBackend {
     pub async fn ensure_any(&self, progress: FetchProgress) -> Result<(), InfraError> {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
-            inner.refresh_installations();
-            if inner.installations().is_empty() {
-                inner.ensure(PostgresMajor::NEWEST_KNOWN, &progress)?;
+            inner.installed.refresh();
+            if inner.installed.of_major().is_empty() {
+                inner
+                    .installed
+                    .ensure(PostgresMajor::NEWEST_KNOWN, &inner.account, &progress)?;
             }
             Ok(())
         })
@@ -125,7 +128,8 @@ impl LocalBackend {
     /// How many sets the warm pool holds ready for a major version.
     pub fn pool_ready(&self, major: PostgresMajor) -> usize {
         self.inner
-            .installations()
+            .installed
+            .of_major()
             .get(&major)
             .map_or(0, |i| self.inner.pool.ready(i).len())
     }
@@ -141,7 +145,7 @@ impl LocalBackend {
         blocking(move || {
             let result = call(&inner, &node);
             drop(guard);
-            inner.forget(&node);
+            inner.nodes.forget(&node);
             result
         })
         .await
@@ -186,8 +190,8 @@ impl Infrastructure for LocalBackend {
         }
         let inner = Arc::clone(&self.inner);
         blocking(move || {
-            inner.refresh_installations();
-            let found = inner.every_installation();
+            inner.installed.refresh();
+            let found = inner.installed.every();
             if found.is_empty() {
                 let message = "there is no PostgreSQL 14 to 18 on this machine; install one, for example `apt-get install postgresql`, or \
                                name its directory with --postgres-dir";
@@ -206,7 +210,7 @@ impl Infrastructure for LocalBackend {
     async fn observe(&self, instance: InstanceId) -> Result<ObservedNodes, InfraError> {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
-            let nodes = inner.nodes_of(instance);
+            let nodes = inner.nodes.of(instance);
             let found = nodes.iter().filter_map(|node| observe(&inner, node).transpose());
             found.collect::<Result<Vec<_>, _>>().map(Into::into)
         })
@@ -214,7 +218,7 @@ impl Infrastructure for LocalBackend {
     }
 
     async fn list(&self) -> Result<Vec<NodeRef>, InfraError> {
-        let nodes = self.inner.nodes();
+        let nodes = self.inner.nodes.all();
         Ok(nodes
             .iter()
             .filter(|n| n.state.lock().record.is_some())
@@ -224,21 +228,21 @@ impl Infrastructure for LocalBackend {
 
     async fn apply(&self, spec: &NodeSpec) -> Result<(), InfraError> {
         let spec = spec.clone();
-        self.alone(self.inner.handle(spec.node), move |inner, node| {
+        self.alone(self.inner.nodes.handle(spec.node), move |inner, node| {
             apply(inner, node, spec)
         })
         .await
     }
 
     async fn start(&self, node: NodeRef, recipe: &BootRecipe) -> Result<(), InfraError> {
-        let node = self.inner.known(node).ok_or_else(|| not_found(node))?;
+        let node = self.inner.nodes.known(node).ok_or_else(|| not_found(node))?;
         let recipe = recipe.clone();
         self.alone(node, move |inner, node| start(inner, node, recipe))
             .await
     }
 
     async fn power_off(&self, node: NodeRef, mode: PowerOff) -> Result<(), InfraError> {
-        let node = self.inner.handle(node);
+        let node = self.inner.nodes.handle(node);
         if mode == PowerOff::Immediate {
             // A fence does not wait behind a call that takes its time: what runs is killed first, and again
             // when nobody else works on the node.
@@ -254,20 +258,20 @@ impl Infrastructure for LocalBackend {
     }
 
     async fn remove(&self, node: NodeRef, data: DataDisposal) -> Result<(), InfraError> {
-        self.alone(self.inner.handle(node), move |inner, node| {
+        self.alone(self.inner.nodes.handle(node), move |inner, node| {
             remove(inner, node, data)
         })
         .await
     }
 
     async fn logs(&self, node: NodeRef, lines: usize) -> Result<String, InfraError> {
-        let node = self.inner.known(node).ok_or_else(|| not_found(node))?;
+        let node = self.inner.nodes.known(node).ok_or_else(|| not_found(node))?;
         blocking(move || files::tail(&node.dir.log(), lines).map_err(|e| io_error("reading the log", &e)))
             .await
     }
 
     fn events(&self) -> InfraEvents {
-        BroadcastStream::new(self.inner.subscribe())
+        BroadcastStream::new(self.inner.changes.subscribe())
             .map(|event| event.unwrap_or(InfraEvent::Missed))
             .boxed()
     }

@@ -27,17 +27,22 @@
 //! [`Infrastructure::power_off`]: dbaas_core::infrastructure::Infrastructure::power_off
 
 mod account;
+mod adopt;
 mod apply;
 mod backend;
 mod cgroup;
+mod changes;
 mod clients;
 mod command;
 mod discovery;
+mod errors;
 mod fetch;
 mod files;
 mod infrastructure;
 mod initdb;
+mod installed;
 mod node;
+mod nodes;
 mod pool;
 mod prepare;
 mod priority;

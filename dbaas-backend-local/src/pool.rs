@@ -181,7 +181,7 @@ impl Pool {
             if !due {
                 continue;
             }
-            let wait = if inner.is_preparing() {
+            let wait = if inner.nodes.are_preparing() {
                 REFILL_DELAY
             } else {
                 match self.fill_one(&inner, &used) {
@@ -208,7 +208,7 @@ impl Pool {
 
     /// Makes the first set that is missing; says whether there was one to make.
     fn fill_one(&self, inner: &Inner, used: &BTreeSet<PostgresMajor>) -> Result<bool, Failure> {
-        let installations = inner.installations();
+        let installations = inner.installed.of_major();
         let newest = installations.keys().next_back().copied();
         for (major, installation) in &installations {
             let wanted = Some(*major) == newest || used.contains(major);

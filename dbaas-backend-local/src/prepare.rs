@@ -108,7 +108,7 @@ impl Work<'_> {
             .iter()
             .filter(|id| **id != self.node.id.node)
             .filter_map(|&node| {
-                self.inner.known(NodeRef {
+                self.inner.nodes.known(NodeRef {
                     instance: self.node.id.instance,
                     node,
                 })
@@ -127,7 +127,7 @@ impl Work<'_> {
         }
         self.check()?;
         dir.mark_complete()?;
-        self.inner.notify_waiting();
+        self.inner.changes.wake();
         Ok(())
     }
 
@@ -251,8 +251,8 @@ impl Work<'_> {
         };
         loop {
             self.check()?;
-            let seen = self.inner.waiting_ticket();
-            let Some(from) = self.inner.known(source) else {
+            let seen = self.inner.changes.ticket();
+            let Some(from) = self.inner.nodes.known(source) else {
                 return Err(Failure::new(
                     ExitReason::SeedGone,
                     format!("its source {} does not exist", source.node),
@@ -280,7 +280,7 @@ impl Work<'_> {
                 );
                 return Err(Failure::new(ExitReason::SeedGone, message));
             }
-            self.inner.wait_for_others(seen, Duration::from_millis(100));
+            self.inner.changes.wait_after(seen, Duration::from_millis(100));
         }
     }
 

@@ -8,8 +8,9 @@ use dbaas_core::boot::{BootRecipe, Prepare};
 use dbaas_core::infrastructure::{DataState, Exit, ExitReason, InfraError, InfraErrorKind, PowerState};
 
 use crate::apply::check_major;
-use crate::backend::{Inner, invalid, io_error, not_found};
+use crate::backend::Inner;
 use crate::discovery::Installation;
+use crate::errors::{invalid, io_error, not_found};
 use crate::files::{self, Durability};
 use crate::node::{Boot, Node, Preparation, PrepareKind, Record, Wanted, epoch_in, write_exit};
 use crate::prepare::{Failure, Work};
@@ -48,7 +49,7 @@ pub(crate) fn start(inner: &Arc<Inner>, node: &Arc<Node>, recipe: BootRecipe) ->
         PowerState::Off | PowerState::Exited(_) => {}
     }
     kill_all(node.dir.path(), KILL_AT_MOST).map_err(shown)?;
-    let installation = inner.installation_for(&record.spec.image)?;
+    let installation = inner.installed.for_image(&record.spec.image)?;
     check_major(node, &installation)?;
     let prepares = needs_preparation(node, &record, &recipe)?;
 

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use dbaas_core::infrastructure::{DataDisposal, InfraError, InfraErrorKind, PowerOff, PowerState};
 use rustix::process::Signal;
 
-use crate::backend::{Inner, invalid, io_error};
+use crate::backend::Inner;
+use crate::errors::{invalid, io_error};
 use crate::files::{self, Durability};
 use crate::node::{FORMAT, Kept, Node, Preparation, Record, Wanted, write_exit, write_json};
 use crate::process::{find, kill_all};
@@ -52,9 +53,9 @@ pub(crate) fn kill_processes(node: &Node) -> Result<(), InfraError> {
 
 pub(crate) fn power_off(inner: &Arc<Inner>, node: &Arc<Node>, mode: PowerOff) -> Result<(), InfraError> {
     let shown = |e: io::Error| io_error("switching the node off", &e);
-    inner.notify_waiting();
+    inner.changes.wake();
     if let Some(preparation) = cancel_preparation(node) {
-        inner.notify_waiting();
+        inner.changes.wake();
         let deadline = Instant::now() + KILL_AT_MOST;
         while !preparation.wait_ended(Duration::from_millis(20)) {
             kill_all(node.dir.path(), KILL_AT_MOST).map_err(shown)?;

@@ -101,7 +101,11 @@ impl Watch {
             if let Some(inner) = open.as_ref().filter(|_| any && Instant::now() >= next_look) {
                 round = round.wrapping_add(1);
                 next_look = Instant::now() + LOOK_EVERY;
-                inner.nodes().iter().for_each(|node| look_at(inner, node, round));
+                inner
+                    .nodes
+                    .all()
+                    .iter()
+                    .for_each(|node| look_at(inner, node, round));
             }
             let looks = open.is_some() && any;
             drop(open);
