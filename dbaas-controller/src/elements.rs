@@ -4,11 +4,9 @@
 //! is made, with the id that it will have, and so is what is being applied: after a crash in between the
 //! control plane that acts goes on by itself.
 
-pub(crate) mod apply;
 pub(crate) mod facts;
 pub(crate) mod locks;
 pub(crate) mod record;
-pub(crate) mod removal;
 pub(crate) mod secret;
 pub(crate) mod work;
 

@@ -17,9 +17,9 @@ mod catalogue;
 mod ownership;
 mod value;
 
-pub use catalogue::{Context, Kind, Parameter, catalogue, parameter};
+pub use catalogue::{Context, Parameter, catalogue, parameter};
 pub use ownership::{PRELOADED, ownership};
-pub use value::{InvalidValue, Unit};
+pub use value::{InvalidValue, Kind, Unit};
 
 /// How many parameters an instance may have.
 pub const PARAMETERS_MAX: usize = 200;

@@ -29,12 +29,14 @@ mod configuration;
 mod draft;
 mod electorate;
 mod failover;
+mod first_start;
 mod hot_standby;
 mod lifetime;
 mod nodes;
 mod objects;
 mod patience;
 mod rolling;
+mod settings;
 mod status;
 
 pub use crate::object_change::{

@@ -1,11 +1,16 @@
 //! Calls about elements: plan and apply a manifest, uninstall what it made.
 
 mod apply;
+mod calls;
+mod carry_out;
 mod check;
+mod fields;
 mod note;
 mod prepare;
 mod read;
+mod removal;
 mod resume;
+mod settle;
 mod uninstall;
 
 use dbaas_manifest::plan::Destroy;

@@ -165,6 +165,19 @@ impl Record for WorkRecord {
     }
 }
 
+/// Whether a change that failed is tried again by itself: one that is gone on with already, for a passing
+/// reason, not too often.
+pub(crate) fn goes_on(tries: u32, error: &ControlError) -> bool {
+    (1..TRIES).contains(&tries) && error.is_retryable()
+}
+
+/// Says so.
+pub(crate) fn put_off(tries: u32, error: &ControlError) -> String {
+    format!(
+        "after it was cut short it was gone on with {tries} of {TRIES} times; it goes on again in a while: {error}"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -29,36 +29,6 @@ const LOOKED_INTO_AT_ONCE: usize = 4;
 /// Repairs of access that one round looks after.
 const REPAIRS_AT_ONCE: usize = 8;
 
-/// What is remembered of looking into a database.
-#[derive(Default)]
-pub(super) struct InsideMemory {
-    /// Something is expected to be found there.
-    pub(super) wanted: bool,
-    looked_at: Option<Steady>,
-    /// In a row.
-    failures: u32,
-}
-
-impl InsideMemory {
-    /// Whether to look into it now. Looks that failed become rarer.
-    fn is_due(&self, now: Steady, interval_ms: u64) -> bool {
-        let wait_ms = match (self.failures, self.wanted) {
-            (0, true) => 0,
-            (0, false) => interval_ms,
-            (failures, _) => (500u64 << failures.min(7)).min(60_000),
-        };
-        self.looked_at.is_none_or(|at| now.since_ms(at) >= wait_ms)
-    }
-
-    /// A look came to something, or to nothing. How often in a row it came to nothing.
-    fn looked(&mut self, now: Steady, well: bool) -> u32 {
-        self.looked_at = Some(now);
-        self.wanted = false;
-        self.failures = if well { 0 } else { self.failures.saturating_add(1) };
-        self.failures
-    }
-}
-
 /// A database to look into.
 struct IntoDatabase {
     id: DatabaseId,

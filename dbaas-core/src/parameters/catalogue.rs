@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use super::value::Unit;
+use super::value::{Kind, Unit};
 use crate::version::PostgresMajor;
 
 /// When a setting takes effect.
@@ -31,35 +31,6 @@ impl Context {
             Context::User => "user",
         }
     }
-}
-
-/// Which values a setting takes.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Kind {
-    /// `on` or `off`.
-    Bool,
-    /// A whole number.
-    Integer {
-        /// The smallest, in units.
-        min: i64,
-        /// The greatest, in units.
-        max: i64,
-        /// What it counts.
-        unit: Option<Unit>,
-    },
-    /// Any number.
-    Real {
-        /// The smallest, in units.
-        min: f64,
-        /// The greatest, in units.
-        max: f64,
-        /// What it counts.
-        unit: Option<Unit>,
-    },
-    /// One of these.
-    Enum(Vec<&'static str>),
-    /// Any text; only a server can tell more.
-    String,
 }
 
 /// A setting of a major version.

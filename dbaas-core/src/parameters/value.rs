@@ -5,8 +5,6 @@
 
 use std::fmt;
 
-use super::catalogue::Kind;
-
 /// What a number counts, if it has no unit of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
@@ -14,6 +12,35 @@ pub enum Unit {
     Bytes(u64),
     /// So many microseconds.
     Microseconds(u64),
+}
+
+/// Which values a setting takes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    /// `on` or `off`.
+    Bool,
+    /// A whole number.
+    Integer {
+        /// The smallest, in units.
+        min: i64,
+        /// The greatest, in units.
+        max: i64,
+        /// What it counts.
+        unit: Option<Unit>,
+    },
+    /// Any number.
+    Real {
+        /// The smallest, in units.
+        min: f64,
+        /// The greatest, in units.
+        max: f64,
+        /// What it counts.
+        unit: Option<Unit>,
+    },
+    /// One of these.
+    Enum(Vec<&'static str>),
+    /// Any text; only a server can tell more.
+    String,
 }
 
 const BYTES: [(&str, u64); 5] = [

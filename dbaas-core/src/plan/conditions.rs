@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 
 use super::configuration::Hashes;
 use super::draft::{Draft, Serving};
-use super::{failover, status};
+use super::failover;
 
 type Judged = (ConditionStatus, Why);
 
@@ -228,7 +228,7 @@ fn disk(draft: &Draft<'_>, id: NodeId) -> Judged {
         return (ConditionStatus::Unknown, Reason::DiskNotMeasured.into());
     };
     let name = draft.name(id);
-    let floor = status::disk_floor(draft);
+    let floor = draft.disk_floor();
     match (&found.power, found.disk_free_bytes) {
         (PowerState::Exited(exit), _) if exit.reason == ExitReason::DiskFull => {
             is_not(Reason::DiskFull, draft.disk_is_full(&name))

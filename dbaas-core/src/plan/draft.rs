@@ -6,7 +6,7 @@ use crate::boot::BootRole;
 use crate::boot_plan::{BootPlan, PreparePlan};
 use crate::cluster::{ClusterState, Epoch, slot_name, standby_name};
 use crate::condition::Why;
-use crate::config::{Configuration, HbaRules, Settings, hot_standby_floor, sync_names};
+use crate::config::{Configuration, HbaRules, Settings, sync_names};
 use crate::id::{DatabaseId, NodeId};
 use crate::infrastructure::{Endpoint, Enforcement, NodeRef, NodeSpec, PowerState};
 use crate::instance::InstanceRecord;
@@ -14,10 +14,8 @@ use crate::kinds::EventKind;
 use crate::node::NodeRecord;
 use crate::observation::{FollowTarget, NodeFacts, NodeObservation};
 use crate::reason::Reason;
-use crate::size::CpuCores;
-use crate::version::PostgresMajor;
 
-use super::{Action, GoneObject, Plan, PlannedEvent, Situation, hot_standby};
+use super::{Action, GoneObject, Plan, PlannedEvent, Situation, settings};
 
 /// What the primary of this pass is: it serves, and these are its facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -304,11 +302,18 @@ impl<'a> Draft<'a> {
             role: BootRole::Standby,
             follow: primary.and_then(|p| self.follow_target(node, p)),
             sync_names: self.closed_names(),
-            configuration: self.configuration(hot_standby::over_the_floor(
+            configuration: self.configuration(settings::over_the_floor(
                 &self.record,
-                &wanted_settings(&self.record),
+                &settings::wanted(&self.record),
             )),
         }
+    }
+
+    /// Less than this is little space on a data disk, in bytes. More than 4 GB is enough for any disk,
+    /// however large.
+    pub(super) fn disk_floor(&self) -> u64 {
+        let disk_bytes = u64::from(self.record.spec.resources.disk.get()) << 30;
+        (disk_bytes / 100 * self.situation.policy.low_disk_percent).min(4 << 30)
     }
 
     /// What a node that runs is to be configured with.
@@ -334,7 +339,7 @@ impl<'a> Draft<'a> {
             role: BootRole::Primary,
             follow: None,
             sync_names: self.closed_names(),
-            configuration: self.configuration(wanted_settings(&self.record)),
+            configuration: self.configuration(settings::wanted(&self.record)),
         }
     }
 
@@ -378,30 +383,15 @@ impl<'a> Draft<'a> {
 
 /// `postgresql.conf` and `pg_hba.conf` of a node that runs.
 pub fn desired_configuration(record: &InstanceRecord, hba: &HbaRules, node: NodeId) -> Configuration {
-    let wanted = wanted_settings(record);
+    let wanted = settings::wanted(record);
     let is_primary = record.cluster.as_ref().is_some_and(|c| c.primary == node);
     let settings = if is_primary {
         wanted
     } else {
-        hot_standby::over_the_floor(record, &wanted)
+        settings::over_the_floor(record, &wanted)
     };
     Configuration {
         settings,
         hba: hba.clone(),
     }
-}
-
-/// What an instance's nodes are to run with in the end: what their size gives, and the user's parameters.
-pub(super) fn wanted_settings(record: &InstanceRecord) -> Settings {
-    let mut settings = settings_by_size(record);
-    record.effective_parameters().apply_to(&mut settings);
-    settings
-}
-
-/// What the nodes' size gives. What a standby may not have less of never shrinks with it.
-pub(super) fn settings_by_size(record: &InstanceRecord) -> Settings {
-    let major = record.spec.image.major().unwrap_or(PostgresMajor::OLDEST);
-    let of = |cpu: CpuCores, ram| Settings::derive(major, cpu, ram, record.spec.resources.disk);
-    let wanted = of(record.spec.resources.cpu, record.spec.resources.ram);
-    hot_standby_floor(&of(record.largest.cpu, record.largest.ram), &wanted)
 }

@@ -16,11 +16,12 @@ use crate::observation::{NodeFacts, Silence};
 use crate::patience::SHUTDOWN_MS;
 use crate::plan::Action;
 use crate::plan::draft::{Draft, Serving};
+use crate::plan::first_start::first_start;
 use crate::plan::hot_standby;
-use crate::plan::lifetime;
 use crate::reason::Reason;
 
 mod election;
+mod followers;
 mod health;
 mod promotion;
 mod service;
@@ -120,7 +121,7 @@ fn left_alone(sql: Option<&Result<NodeFacts, Silence>>) -> (String, &'static str
 
 /// The first primary has not served yet.
 fn first_primary(draft: &mut Draft<'_>, primary: NodeId) {
-    lifetime::first_start(draft, primary);
+    first_start(draft, primary);
     if draft.power(primary) == Some(&PowerState::Running) {
         let needs_roles = match draft.seen(primary).map(|s| &s.sql) {
             Some(Ok(facts)) => !facts.in_recovery,
@@ -130,7 +131,7 @@ fn first_primary(draft: &mut Draft<'_>, primary: NodeId) {
         };
         if needs_roles {
             // A standby that finds its slot missing waits a while before it asks again.
-            let slots = promotion::slots_of_followers(draft, primary);
+            let slots = followers::slots_of_followers(draft, primary);
             draft.act(
                 Action::Bootstrap { node: primary, slots },
                 "making the control plane's own roles",

@@ -14,44 +14,12 @@
 use std::collections::BTreeMap;
 
 use crate::cluster::ClusterPhase;
-use crate::config::{HOT_STANDBY_FLOOR_SETTINGS, Settings};
 use crate::id::NodeId;
-use crate::instance::{InstanceRecord, Lowered};
+use crate::instance::Lowered;
 use crate::reason::Reason;
 
-use super::draft::{Draft, settings_by_size, wanted_settings};
-
-/// What a standby is configured with.
-pub(super) fn over_the_floor(record: &InstanceRecord, wanted: &Settings) -> Settings {
-    let mut settings = wanted.clone();
-    for (name, floor) in floor(record) {
-        if value(wanted, &name).is_some_and(|wanted| wanted < floor) {
-            // The name is a setting's, and a number has no NUL.
-            let _ = settings.set(&name, &floor.to_string());
-        }
-    }
-    settings
-}
-
-/// Before it is kept, every node runs with what its size gives.
-fn floor(record: &InstanceRecord) -> BTreeMap<String, u64> {
-    if record.parameters.floor.is_empty() {
-        values(&settings_by_size(record))
-    } else {
-        record.parameters.floor.clone()
-    }
-}
-
-fn value(settings: &Settings, name: &str) -> Option<u64> {
-    settings.get(name).and_then(|value| value.trim().parse().ok())
-}
-
-fn values(settings: &Settings) -> BTreeMap<String, u64> {
-    let names = HOT_STANDBY_FLOOR_SETTINGS.iter();
-    names
-        .filter_map(|name| Some(((*name).to_owned(), value(settings, name)?)))
-        .collect()
-}
+use super::draft::Draft;
+use super::settings::{self, floor, values};
 
 /// Keeps the floor: at least what servers have run with, and what the primary runs with; lowered when every
 /// node can do with less. What no server has run with yet, and may refuse, does not count: else a node that
@@ -59,10 +27,10 @@ fn values(settings: &Settings) -> BTreeMap<String, u64> {
 /// wanted by then: it was tried and taken back, or the floor was just lowered. Its own standbys could not
 /// start with less, and without them it is never restarted.)
 pub(super) fn keep_floor(draft: &mut Draft<'_>) {
-    let by_size = settings_by_size(&draft.record);
+    let by_size = settings::by_size(&draft.record);
     let mut proven = by_size.clone();
     draft.record.parameters.proven.apply_to(&mut proven);
-    let wanted = values(&wanted_settings(&draft.record));
+    let wanted = values(&settings::wanted(&draft.record));
     let (by_size, proven) = (values(&by_size), values(&proven));
     let mut floor = floor(&draft.record);
     let primary = draft.cluster().and_then(|c| draft.facts(c.primary));
@@ -120,7 +88,7 @@ fn note_lowered(draft: &Draft<'_>, wanted: &BTreeMap<String, u64>) -> Option<Low
 
 /// Whether the primary runs with more than wanted of something that its standbys may not have less of.
 pub(super) fn is_to_be_lowered(draft: &Draft<'_>, primary: NodeId) -> bool {
-    let wanted = values(&wanted_settings(&draft.record));
+    let wanted = values(&settings::wanted(&draft.record));
     draft.facts(primary).is_some_and(|facts| {
         let running = &facts.hot_standby;
         running

@@ -286,7 +286,7 @@ fn warnings(draft: &mut Draft<'_>) {
             k + 2
         ));
     }
-    let floor = disk_floor(draft);
+    let floor = draft.disk_floor();
     let advice = draft.disk_advice();
     for node in &draft.record.nodes {
         let free = draft
@@ -303,11 +303,4 @@ fn warnings(draft: &mut Draft<'_>) {
             ));
         }
     }
-}
-
-/// Less than this is little space on a data disk, in bytes. More than 4 GB is enough for any disk, however
-/// large.
-pub(super) fn disk_floor(draft: &Draft<'_>) -> u64 {
-    let disk_bytes = u64::from(draft.record.spec.resources.disk.get()) << 30;
-    (disk_bytes / 100 * draft.situation.policy.low_disk_percent).min(4 << 30)
 }

@@ -9,15 +9,14 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::carry_out::Apply;
 use super::note::Work;
 use super::prepare::{Prepared, fingerprint};
-use super::resume;
+use super::removal::remove;
 use crate::control_plane::{ControlPlane, invalid};
-use crate::elements::apply::Apply;
 use crate::elements::locks::ElementLock;
 use crate::elements::record::{ElementRecord, ElementStatus, ImportOf};
-use crate::elements::removal::remove;
-use crate::elements::work::{TRIES, WorkRecord};
+use crate::elements::work::{self, TRIES, WorkRecord};
 use crate::elements::{ApplyOptions, ManifestRequest};
 use crate::error::ControlError;
 use crate::repository::Change;
@@ -205,9 +204,9 @@ impl ControlPlane {
                 "as its manifest says".to_owned(),
                 Work::Over,
             ),
-            Err(error) if resume::goes_on(*tries, error) => {
+            Err(error) if work::goes_on(*tries, error) => {
                 let (status, kind) = (ElementStatus::InProgress, "apply_put_off");
-                (status, kind, resume::put_off(*tries, error), Work::Stays)
+                (status, kind, work::put_off(*tries, error), Work::Stays)
             }
             Err(error) => (
                 ElementStatus::Error,

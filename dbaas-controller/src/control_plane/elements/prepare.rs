@@ -12,8 +12,8 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::check::{check_projects, refuse_all, refuse_built_in, refused, wrong_parameters};
+use super::settle::settle;
 use crate::control_plane::ControlPlane;
-use crate::elements::apply::settle;
 use crate::elements::facts::{World, look};
 use crate::elements::record::{ElementRecord, Export, MemberRecord, element_name};
 use crate::elements::{ElementPlan, ManifestRequest};

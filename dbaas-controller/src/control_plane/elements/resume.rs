@@ -24,19 +24,6 @@ const SEARCH: Duration = Duration::from_secs(5);
 /// So many are gone on with at the same time.
 const PARALLEL: usize = 4;
 
-/// Whether a change that failed is tried again by itself: one that is gone on with already, for a passing
-/// reason, not too often.
-pub(super) fn goes_on(tries: u32, error: &ControlError) -> bool {
-    (1..TRIES).contains(&tries) && error.is_retryable()
-}
-
-/// Says so.
-pub(super) fn put_off(tries: u32, error: &ControlError) -> String {
-    format!(
-        "after it was cut short it was gone on with {tries} of {TRIES} times; it goes on again in a while: {error}"
-    )
-}
-
 /// Goes on with what was cut short whenever this control plane is the one that acts, until it is dropped or
 /// stopped. What is being gone on with then ends where it is, and is gone on with by the next one.
 pub(crate) async fn keep_resuming(inner: Weak<Inner>) {

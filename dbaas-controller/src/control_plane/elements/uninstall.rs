@@ -10,14 +10,13 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::note::Work;
-use super::resume;
+use super::removal::remove;
 use crate::control_plane::ControlPlane;
 use crate::elements::ApplyOptions;
 use crate::elements::facts::{World, look};
 use crate::elements::locks::ElementLock;
 use crate::elements::record::{ElementRecord, ElementStatus, MemberRecord};
-use crate::elements::removal::remove;
-use crate::elements::work::{TRIES, WorkRecord};
+use crate::elements::work::{self, TRIES, WorkRecord};
 use crate::error::ControlError;
 use crate::repository::Change;
 
@@ -116,11 +115,11 @@ impl ControlPlane {
     async fn carry_removal_out(&self, removal: &Removal) -> Result<(), ControlError> {
         let id = removal.id;
         if let Err(error) = remove(self, &removal.steps, &removal.members, removal.until).await {
-            let (status, kind, reason, work) = match resume::goes_on(removal.tries, &error) {
+            let (status, kind, reason, work) = match work::goes_on(removal.tries, &error) {
                 true => (
                     ElementStatus::InProgress,
                     "uninstall_put_off",
-                    resume::put_off(removal.tries, &error),
+                    work::put_off(removal.tries, &error),
                     Work::Stays,
                 ),
                 false => (

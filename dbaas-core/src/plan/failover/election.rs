@@ -14,8 +14,8 @@ use crate::plan::Action;
 use crate::plan::draft::Draft;
 use crate::reason::Reason;
 
+use super::followers::prepare_followers;
 use super::health::{intact, sealable};
-use super::promotion::prepare_followers;
 use super::{await_more, restart_in_place};
 
 /// The compare-and-swap that begins a new epoch. The actions of the same plan run only if it succeeded.

@@ -7,9 +7,9 @@ use dbaas_manifest::collection::{Collection, Key, Parent};
 use dbaas_manifest::plan::{Action, Step};
 use tokio::time::Instant;
 
-use super::apply::about;
-use super::record::MemberRecord;
+use super::fields::about;
 use crate::control_plane::ControlPlane;
+use crate::elements::record::MemberRecord;
 use crate::error::ControlError;
 use crate::repository::Change;
 
@@ -17,7 +17,7 @@ use crate::repository::Change;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Deletes what the steps say, one after the other.
-pub(crate) async fn remove(
+pub(super) async fn remove(
     plane: &ControlPlane,
     steps: &[Step],
     members: &std::collections::BTreeMap<Key, MemberRecord>,
