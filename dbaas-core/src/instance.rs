@@ -27,6 +27,7 @@ pub use update::{NewVersion, UpdateInstance, apply_update, spec_errors};
 
 /// What a user asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct InstanceSpec {
     /// The name; unique within the project.
     pub name: InstanceName,
@@ -53,6 +54,22 @@ pub struct InstanceSpec {
 }
 
 impl InstanceSpec {
+    /// One node, in the default project.
+    pub fn new(name: InstanceName, resources: Resources, version: VersionId, image: ImageRef) -> Self {
+        InstanceSpec {
+            name,
+            description: Description::default(),
+            project: ProjectId::DEFAULT,
+            resources,
+            nodes: NodeCount::MIN,
+            sync_replicas: SyncReplicas::MIN,
+            version,
+            image,
+            parameters: Parameters::default(),
+            labels: Labels::default(),
+        }
+    }
+
     /// How many standbys a commit really waits for: at most as many as there are. Writes survive the loss of
     /// one node only with `nodes >= effective + 2`.
     pub fn effective_sync_replicas(&self) -> u8 {
@@ -146,6 +163,7 @@ pub enum InstancePhase {
 
 /// What is true of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct InstanceStatus {
     /// NEW, IN_PROGRESS, ACTIVE, ERROR.
     pub lifecycle: Lifecycle,

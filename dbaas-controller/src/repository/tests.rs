@@ -13,7 +13,7 @@ use dbaas_core::lifecycle::ObjectLifecycle;
 use dbaas_core::name::{DatabaseName, Description, InstanceName, UserName};
 use dbaas_core::password::Password;
 use dbaas_core::scram::{Iterations, ScramVerifier};
-use dbaas_core::size::{CpuCores, DiskGb, NodeCount, RamMb, SyncReplicas};
+use dbaas_core::size::{CpuCores, DiskGb, NodeCount, RamMb};
 use dbaas_core::store::{DocumentKey, Store, StoreErrorKind};
 use dbaas_core::time::Timestamp;
 use dbaas_core::user::UserRecord;
@@ -36,22 +36,13 @@ fn version() -> VersionRecord {
 }
 
 fn instance(version: &VersionRecord, name: &str) -> InstanceRecord {
-    let spec = InstanceSpec {
-        labels: Default::default(),
-        parameters: Default::default(),
-        name: InstanceName::new(name).unwrap(),
-        description: Description::default(),
-        project: ProjectId::DEFAULT,
-        resources: Resources {
-            cpu: CpuCores::MIN,
-            ram: RamMb::MIN,
-            disk: DiskGb::MIN,
-        },
-        nodes: NodeCount::MIN,
-        sync_replicas: SyncReplicas::MIN,
-        version: version.id,
-        image: version.image.clone(),
+    let resources = Resources {
+        cpu: CpuCores::MIN,
+        ram: RamMb::MIN,
+        disk: DiskGb::MIN,
     };
+    let name = InstanceName::new(name).unwrap();
+    let spec = InstanceSpec::new(name, resources, version.id, version.image.clone());
     InstanceRecord::new(InstanceId::from_uuid(Uuid::now_v7()), spec, String::new(), now())
 }
 

@@ -67,22 +67,19 @@ impl CreateInstance {
 
     /// What it asks for, with the image of its version.
     pub(crate) fn spec(&self, image: &ImageRef) -> InstanceSpec {
-        InstanceSpec {
-            name: self.name.clone(),
-            description: self.description.clone(),
-            project: self.project,
-            resources: Resources {
-                cpu: self.cpu,
-                ram: self.ram,
-                disk: self.disk,
-            },
-            nodes: self.nodes,
-            sync_replicas: self.sync_replicas,
-            version: self.version,
-            image: image.clone(),
-            parameters: self.parameters.clone(),
-            labels: self.labels.clone(),
-        }
+        let resources = Resources {
+            cpu: self.cpu,
+            ram: self.ram,
+            disk: self.disk,
+        };
+        let mut spec = InstanceSpec::new(self.name.clone(), resources, self.version, image.clone());
+        spec.description = self.description.clone();
+        spec.project = self.project;
+        spec.nodes = self.nodes;
+        spec.sync_replicas = self.sync_replicas;
+        spec.parameters = self.parameters.clone();
+        spec.labels = self.labels.clone();
+        spec
     }
 }
 

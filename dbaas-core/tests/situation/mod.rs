@@ -7,7 +7,7 @@ use dbaas_core::cluster::{
     ClusterPhase, ClusterState, Electorate, Epoch, FailoverCause, Lsn, slot_name, standby_name,
 };
 use dbaas_core::config::sync_names;
-use dbaas_core::id::{InstanceId, NodeId, ProjectId, VersionId};
+use dbaas_core::id::{InstanceId, NodeId, VersionId};
 use dbaas_core::infrastructure::{
     DataState, Endpoint, Exit, ExitReason, NodeRef, NodeSpec, ObservedNode, PowerState, Resources,
 };
@@ -60,22 +60,16 @@ pub(crate) struct Scene {
 impl Scene {
     /// Just accepted.
     pub(crate) fn new(nodes: u64, k: u64) -> Scene {
-        let spec = InstanceSpec {
-            name: "orders".parse().unwrap(),
-            description: "".parse().unwrap(),
-            project: ProjectId::DEFAULT,
-            resources: Resources {
-                cpu: 1u64.try_into().unwrap(),
-                ram: 1024u64.try_into().unwrap(),
-                disk: 10u64.try_into().unwrap(),
-            },
-            nodes: nodes.try_into().unwrap(),
-            sync_replicas: k.try_into().unwrap(),
-            version: VersionId::from_uuid(Uuid::from_u128(7)),
-            image: "postgres:15.18".parse().unwrap(),
-            labels: Default::default(),
-            parameters: Default::default(),
+        let resources = Resources {
+            cpu: 1u64.try_into().unwrap(),
+            ram: 1024u64.try_into().unwrap(),
+            disk: 10u64.try_into().unwrap(),
         };
+        let version = VersionId::from_uuid(Uuid::from_u128(7));
+        let image = "postgres:15.18".parse().unwrap();
+        let mut spec = InstanceSpec::new("orders".parse().unwrap(), resources, version, image);
+        spec.nodes = nodes.try_into().unwrap();
+        spec.sync_replicas = k.try_into().unwrap();
         let at = Timestamp::from_unix_ms(1_000_000);
         let id = InstanceId::from_uuid(Uuid::from_u128(99));
         Scene {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use dbaas_core::id::{InstanceId, NodeId, ProjectId, VersionId};
+use dbaas_core::id::{InstanceId, NodeId, VersionId};
 use dbaas_core::infrastructure::Resources;
 use dbaas_core::instance::{InstancePhase, InstanceRecord, InstanceSpec};
 use dbaas_core::lifecycle::Lifecycle;
@@ -56,22 +56,16 @@ impl Rec {
     /// A new instance that nothing was done for.
     pub fn created(nodes: u8, k: u8) -> Self {
         let valid = "the model's own values are within bounds";
-        let spec = InstanceSpec {
-            name: "model".parse().expect(valid),
-            labels: Default::default(),
-            parameters: Default::default(),
-            description: Default::default(),
-            project: ProjectId::DEFAULT,
-            resources: Resources {
-                cpu: CpuCores::MIN,
-                ram: RamMb::MIN,
-                disk: DiskGb::MIN,
-            },
-            nodes: NodeCount::new(u64::from(nodes)).expect(valid),
-            sync_replicas: SyncReplicas::new(u64::from(k)).expect(valid),
-            version: VersionId::from_uuid(Uuid::from_u128(1)),
-            image: "postgres:17".parse().expect(valid),
+        let resources = Resources {
+            cpu: CpuCores::MIN,
+            ram: RamMb::MIN,
+            disk: DiskGb::MIN,
         };
+        let version = VersionId::from_uuid(Uuid::from_u128(1));
+        let image = "postgres:17".parse().expect(valid);
+        let mut spec = InstanceSpec::new("model".parse().expect(valid), resources, version, image);
+        spec.nodes = NodeCount::new(u64::from(nodes)).expect(valid);
+        spec.sync_replicas = SyncReplicas::new(u64::from(k)).expect(valid);
         let id = InstanceId::from_uuid(Uuid::from_u128(1));
         Rec::new(InstanceRecord::new(id, spec, String::new(), Timestamp::default()))
     }
