@@ -30,6 +30,7 @@ mod draft;
 mod electorate;
 mod failover;
 mod first_start;
+mod hashes;
 mod hot_standby;
 mod lifetime;
 mod nodes;
@@ -43,8 +44,8 @@ pub use crate::object_change::{
     AccessChange, DatabaseSource, ExtensionChange, GoneObject, Heir, Inheritance, Lockout, Registered,
     RoleRef, Transfer,
 };
-pub use draft::desired_configuration;
 pub use patience::Outcome;
+pub use settings::desired_configuration;
 
 /// How to judge: by default with the limits of [`crate::patience`], which says why each is what it is. Times
 /// are in milliseconds.

@@ -3,13 +3,13 @@
 //! Source: `src/backend/utils/misc/guc-file.l`; documentation, section "Parameter Interaction via the
 //! Configuration File".
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 
 /// A setting that a configuration file can hold: a valid name and a value without NUL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Setting {
-    name: String,
-    value: String,
+    name: Cow<'static, str>,
+    value: Cow<'static, str>,
 }
 
 /// A name or a value that a configuration file cannot hold.
@@ -37,7 +37,16 @@ impl Setting {
         if !name.is_ascii() || !is_valid || value.contains('\0') {
             return Err(InvalidSetting);
         }
-        Ok(Setting { name, value })
+        Ok(Setting {
+            name: name.into(),
+            value: value.into(),
+        })
+    }
+
+    /// One of ours, which is valid: a test holds it.
+    pub(super) fn known(name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        let (name, value) = (Cow::Borrowed(name), value.into());
+        Setting { name, value }
     }
 
     /// The name.
@@ -54,29 +63,41 @@ impl Setting {
 /// Quotes a value. NUL, which no setting can hold, ends the value, as it would in PostgreSQL.
 pub fn quote_conf_value(value: &str) -> String {
     let mut quoted = String::with_capacity(value.len() + 2);
-    quoted.push('\'');
-    for c in value.chars().take_while(|&c| c != '\0') {
-        match c {
-            '\'' => quoted.push_str("''"),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('\'');
+    push_quoted(&mut quoted, value);
     quoted
+}
+
+fn push_quoted(text: &mut String, value: &str) {
+    text.push('\'');
+    if value.contains(['\'', '\\', '\n', '\r', '\0']) {
+        for c in value.chars().take_while(|&c| c != '\0') {
+            match c {
+                '\'' => text.push_str("''"),
+                '\\' => text.push_str("\\\\"),
+                '\n' => text.push_str("\\n"),
+                '\r' => text.push_str("\\r"),
+                c => text.push(c),
+            }
+        }
+    } else {
+        text.push_str(value);
+    }
+    text.push('\'');
 }
 
 /// A line of a configuration file, newline included. `name` is trusted to be a setting's name.
 pub fn render_setting(name: &str, value: &str) -> String {
-    format!("{name} = {}\n", quote_conf_value(value))
+    let mut text = String::with_capacity(name.len() + value.len() + 6);
+    push_setting(&mut text, name, value);
+    text
 }
 
 /// Writes a line of a configuration file.
 pub(super) fn push_setting(text: &mut String, name: &str, value: &str) {
-    // Writing into a String cannot fail.
-    let _ = writeln!(text, "{name} = {}", quote_conf_value(value));
+    text.push_str(name);
+    text.push_str(" = ");
+    push_quoted(text, value);
+    text.push('\n');
 }
 
 /// The settings of a configuration file in order, repeated ones included (PostgreSQL takes the last one).
@@ -239,7 +260,10 @@ mod tests {
 
     fn parsed(text: &str) -> Vec<(String, String)> {
         let settings = parse_conf(text).unwrap();
-        settings.into_iter().map(|s| (s.name, s.value)).collect()
+        settings
+            .into_iter()
+            .map(|s| (s.name.into_owned(), s.value.into_owned()))
+            .collect()
     }
 
     #[test]

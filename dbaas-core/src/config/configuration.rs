@@ -4,6 +4,8 @@ use sha2::{Digest, Sha256};
 
 use super::{HbaRules, PG_HBA_CONF, POSTGRESQL_CONF, Settings};
 
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 /// What configures a node apart from its part in the failover protocol: `postgresql.conf` and `pg_hba.conf`.
 /// The same for every node of an instance. Both are written at each start, and while the server runs by
 /// [`reconfigure`](crate::command::reconfigure).
@@ -27,7 +29,9 @@ impl Configuration {
         hasher.update([0]);
         hasher.update(self.hba.render());
         let digest = hasher.finalize();
-        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        let digit = |half: u8| char::from(HEX_DIGITS[usize::from(half)]);
+        let halves = digest.iter().take(16).flat_map(|byte| [byte >> 4, byte & 0xf]);
+        halves.map(digit).collect()
     }
 
     /// Each file's name and text.

@@ -2,7 +2,7 @@
 //!
 //! Source: PostgreSQL's documentation, "The pg_hba.conf File".
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -128,7 +128,9 @@ impl HbaRules {
     /// The file's text. The first line that matches decides, so each role of ours is closed off before the
     /// clients' lines.
     pub fn render(&self) -> String {
-        let mut file = HbaFile::default();
+        let mut file = HbaFile {
+            text: String::with_capacity(FILE_BYTES),
+        };
         file.comment("The control plane, also through a socket.");
         file.line("local", "all", ADMIN_ROLE, "", SCRAM);
         file.allow("all", ADMIN_ROLE, &self.control);
@@ -157,14 +159,16 @@ impl Default for HbaRules {
 
 const SCRAM: &str = "scram-sha-256";
 
-#[derive(Default)]
+/// About how long the file is.
+const FILE_BYTES: usize = 2048;
+
 struct HbaFile {
     text: String,
 }
 
 impl HbaFile {
     fn comment(&mut self, comment: &str) {
-        self.text.push_str(&format!("# {comment}\n"));
+        self.text.extend(["# ", comment, "\n"]);
     }
 
     fn allow(&mut self, database: &str, user: &str, networks: &[Cidr]) {
@@ -178,9 +182,11 @@ impl HbaFile {
     }
 
     fn line(&mut self, kind: &str, database: &str, user: &str, address: &str, method: &str) {
-        let line = format!("{kind:<5} {database:<11} {user:<17} {address:<18} {method}");
-        self.text.push_str(line.trim_end());
-        self.text.push('\n');
+        // Writing into a String cannot fail.
+        let _ = writeln!(
+            self.text,
+            "{kind:<5} {database:<11} {user:<17} {address:<18} {method}"
+        );
     }
 }
 

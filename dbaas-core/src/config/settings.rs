@@ -1,5 +1,7 @@
 //! [`Settings`]: `postgresql.conf`, derived from the size of a node.
 
+use std::borrow::Cow;
+
 use super::conf_file::{InvalidSetting, Setting, push_setting};
 use super::{CONFIG_HASH_SETTING, EPOCH_SETTING};
 use crate::size::{CpuCores, DiskGb, RamMb};
@@ -16,6 +18,11 @@ pub const HOT_STANDBY_FLOOR_SETTINGS: [&str; 5] = [
     "max_prepared_transactions",
     "max_locks_per_transaction",
 ];
+
+/// About how many there are.
+const SETTINGS: usize = 72;
+/// About how long their file is.
+const BODY_BYTES: usize = 3 * 1024;
 
 /// Connections kept for the control plane, out of reach of users.
 const RESERVED_CONNECTIONS: u64 = 8;
@@ -73,7 +80,9 @@ const RESTART_SETTINGS: [&str; 16] = [
 impl Settings {
     /// The settings of a node of this size.
     pub fn derive(major: PostgresMajor, cpu: CpuCores, ram: RamMb, disk: DiskGb) -> Settings {
-        let mut settings = Settings { list: Vec::new() };
+        let mut settings = Settings {
+            list: Vec::with_capacity(SETTINGS),
+        };
         settings.push_closed();
         settings.push_memory(cpu, ram);
         settings.push_workers(major, cpu);
@@ -128,7 +137,7 @@ impl Settings {
 
     /// The settings as the file has them, [`CONFIG_HASH_SETTING`] excepted.
     pub(super) fn body(&self) -> String {
-        let mut text = String::new();
+        let mut text = String::with_capacity(BODY_BYTES);
         for (name, value) in self.iter() {
             push_setting(&mut text, name, value);
         }
@@ -136,10 +145,8 @@ impl Settings {
     }
 
     /// Names and values of this file are valid settings; a test holds it.
-    fn push(&mut self, name: &str, value: impl Into<String>) {
-        if let Ok(setting) = Setting::new(name, value) {
-            self.list.push(setting);
-        }
+    fn push(&mut self, name: &'static str, value: impl Into<Cow<'static, str>>) {
+        self.list.push(Setting::known(name, value));
     }
 
     /// Boot closed: the backend gives addresses, port and socket directory on the command line.

@@ -13,9 +13,9 @@ use crate::observation::{Fitness, Seen, Silence};
 use crate::reason::Reason;
 use crate::time::Timestamp;
 
-use super::configuration::Hashes;
 use super::draft::{Draft, Serving};
 use super::failover;
+use super::hashes::Hashes;
 
 type Judged = (ConditionStatus, Why);
 

@@ -9,7 +9,7 @@ use crate::id::NodeId;
 use crate::infrastructure::{ExitReason, PowerState};
 use crate::instance::{RefusedParameters, Trial};
 use crate::kinds::{ActionKind, EventKind};
-use crate::observation::{ActionFailure, NodeFacts};
+use crate::observation::ActionFailure;
 use crate::reason::Reason;
 
 use super::Action;
@@ -50,9 +50,7 @@ pub(super) fn judge(draft: &mut Draft<'_>) {
 /// Whether a server runs with all of its configuration.
 fn runs_as_configured(draft: &Draft<'_>, node: NodeId) -> bool {
     let facts = draft.facts(node);
-    facts.is_some_and(|f| {
-        f.config_hash == draft.desired_configuration(node).hash() && f.pending_restart.is_empty()
-    })
+    facts.is_some_and(|f| f.pending_restart.is_empty() && draft.hashes().has_read(node, f))
 }
 
 /// What a server said that refused its configuration, when it was given it or when it was started with it.
@@ -146,7 +144,7 @@ fn to_be_given(draft: &Draft<'_>) -> Vec<(NodeId, Configuration)> {
     let is_steady = draft.cluster().is_some_and(|c| c.phase == ClusterPhase::Steady);
     let epoch = draft.epoch();
     let nodes = draft.record.nodes.iter().map(|n| n.id).filter(|_| is_steady);
-    let hashes = Hashes::of(draft);
+    let hashes = draft.hashes();
     nodes
         .filter(|id| {
             draft
@@ -155,39 +153,4 @@ fn to_be_given(draft: &Draft<'_>) -> Vec<(NodeId, Configuration)> {
         })
         .map(|id| (id, draft.desired_configuration(id)))
         .collect()
-}
-
-/// The hashes of what nodes are to be configured with: one for the primary, one for every other node. To
-/// render and to hash it takes longer than anything else in a plan.
-pub(super) struct Hashes {
-    primary: Option<NodeId>,
-    of_primary: String,
-    of_others: Option<String>,
-}
-
-impl Hashes {
-    pub(super) fn of(draft: &Draft<'_>) -> Self {
-        let primary = draft.cluster().map(|c| c.primary);
-        let hash = |id| draft.desired_configuration(id).hash();
-        let other = draft
-            .record
-            .nodes
-            .iter()
-            .map(|n| n.id)
-            .find(|id| Some(*id) != primary);
-        Hashes {
-            primary,
-            of_primary: primary.map(hash).unwrap_or_default(),
-            of_others: other.map(hash),
-        }
-    }
-
-    /// Whether this node, which answers, has read what it is to be configured with.
-    pub(super) fn has_read(&self, node: NodeId, facts: &NodeFacts) -> bool {
-        let wanted = match Some(node) == self.primary {
-            true => Some(&self.of_primary),
-            false => self.of_others.as_ref(),
-        };
-        wanted == Some(&facts.config_hash)
-    }
 }

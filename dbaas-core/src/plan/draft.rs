@@ -1,12 +1,14 @@
 //! [`Draft`]: a plan in the making, and the questions that all of its parts ask.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use crate::boot::BootRole;
 use crate::boot_plan::{BootPlan, PreparePlan};
 use crate::cluster::{ClusterState, Epoch, slot_name, standby_name};
 use crate::condition::Why;
-use crate::config::{Configuration, HbaRules, Settings, sync_names};
+use crate::config::{Configuration, Settings, sync_names};
 use crate::id::{DatabaseId, NodeId};
 use crate::infrastructure::{Endpoint, Enforcement, NodeRef, NodeSpec, PowerState};
 use crate::instance::InstanceRecord;
@@ -15,6 +17,8 @@ use crate::node::NodeRecord;
 use crate::observation::{FollowTarget, NodeFacts, NodeObservation};
 use crate::reason::Reason;
 
+use super::hashes::Hashes;
+use super::settings::desired_configuration;
 use super::{Action, GoneObject, Plan, PlannedEvent, Situation, settings};
 
 /// What the primary of this pass is: it serves, and these are its facts.
@@ -44,6 +48,7 @@ pub(super) struct Draft<'a> {
     pub(super) try_service: Option<NodeId>,
     pub(super) wants_inside: BTreeSet<DatabaseId>,
     pub(super) wake_after_ms: u64,
+    hashes: RefCell<Option<Rc<Hashes>>>,
 }
 
 impl<'a> Draft<'a> {
@@ -64,6 +69,7 @@ impl<'a> Draft<'a> {
             try_service: None,
             wants_inside: BTreeSet::new(),
             wake_after_ms: situation.policy.heartbeat_ms,
+            hashes: RefCell::default(),
             situation,
         }
     }
@@ -321,6 +327,19 @@ impl<'a> Draft<'a> {
         desired_configuration(&self.record, &self.situation.policy.hba, node)
     }
 
+    /// The hashes of that.
+    pub(super) fn hashes(&self) -> Rc<Hashes> {
+        let mut known = self.hashes.borrow_mut();
+        match &*known {
+            Some(hashes) if hashes.are_of(&self.record) => Rc::clone(hashes),
+            _ => {
+                let hashes = Rc::new(Hashes::of(&self.record, &self.situation.policy.hba));
+                *known = Some(Rc::clone(&hashes));
+                hashes
+            }
+        }
+    }
+
     fn configuration(&self, settings: Settings) -> Configuration {
         Configuration {
             settings,
@@ -378,20 +397,5 @@ impl<'a> Draft<'a> {
             })
             .map(|n| n.id)
             .collect()
-    }
-}
-
-/// `postgresql.conf` and `pg_hba.conf` of a node that runs.
-pub fn desired_configuration(record: &InstanceRecord, hba: &HbaRules, node: NodeId) -> Configuration {
-    let wanted = settings::wanted(record);
-    let is_primary = record.cluster.as_ref().is_some_and(|c| c.primary == node);
-    let settings = if is_primary {
-        wanted
-    } else {
-        settings::over_the_floor(record, &wanted)
-    };
-    Configuration {
-        settings,
-        hba: hba.clone(),
     }
 }

@@ -3,10 +3,26 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{HOT_STANDBY_FLOOR_SETTINGS, Settings, hot_standby_floor};
+use crate::config::{Configuration, HOT_STANDBY_FLOOR_SETTINGS, HbaRules, Settings, hot_standby_floor};
+use crate::id::NodeId;
 use crate::instance::InstanceRecord;
 use crate::size::CpuCores;
 use crate::version::PostgresMajor;
+
+/// `postgresql.conf` and `pg_hba.conf` of a node that runs.
+pub fn desired_configuration(record: &InstanceRecord, hba: &HbaRules, node: NodeId) -> Configuration {
+    let wanted = wanted(record);
+    let is_primary = record.cluster.as_ref().is_some_and(|c| c.primary == node);
+    let settings = if is_primary {
+        wanted
+    } else {
+        over_the_floor(record, &wanted)
+    };
+    Configuration {
+        settings,
+        hba: hba.clone(),
+    }
+}
 
 /// What an instance's nodes are to run with in the end: what their size gives, and the user's parameters.
 pub(super) fn wanted(record: &InstanceRecord) -> Settings {
@@ -20,6 +36,9 @@ pub(super) fn by_size(record: &InstanceRecord) -> Settings {
     let major = record.spec.image.major().unwrap_or(PostgresMajor::OLDEST);
     let of = |cpu: CpuCores, ram| Settings::derive(major, cpu, ram, record.spec.resources.disk);
     let wanted = of(record.spec.resources.cpu, record.spec.resources.ram);
+    if record.largest == record.spec.resources {
+        return wanted;
+    }
     hot_standby_floor(&of(record.largest.cpu, record.largest.ram), &wanted)
 }
 
@@ -35,7 +54,8 @@ pub(super) fn over_the_floor(record: &InstanceRecord, wanted: &Settings) -> Sett
     settings
 }
 
-/// The least of those settings that a standby may have. Before it is kept, every node runs with what its size gives.
+/// The least of those settings that a standby may have. Before it is kept, every node runs with what its size
+/// gives.
 pub(super) fn floor(record: &InstanceRecord) -> BTreeMap<String, u64> {
     if record.parameters.floor.is_empty() {
         values(&by_size(record))

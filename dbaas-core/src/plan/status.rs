@@ -11,7 +11,6 @@ use crate::node::NodeRole;
 use crate::observation::{ActionFailure, Seen};
 use crate::reason::Reason;
 
-use super::configuration::Hashes;
 use super::draft::{Draft, Serving};
 use super::{conditions, failover};
 
@@ -164,7 +163,7 @@ fn nodes(draft: &mut Draft<'_>, serving: Option<Serving>) {
         .map(|c| (c.current().voters, c.current().k))
         .unwrap_or_default();
     let primary_facts = serving.and_then(|s| draft.facts(s.node));
-    let hashes = Hashes::of(draft);
+    let hashes = draft.hashes();
     for index in 0..draft.record.nodes.len() {
         let id = draft.record.nodes[index].id;
         let Some(seen) = draft.seen(id) else { continue };
