@@ -3,7 +3,7 @@
 //!
 //! [`queue`] says which instance is next · [`pass`] is one instance's pass · [`observe`] looks ·
 //! `dbaas_core::plan` decides · [`act`] performs · [`memory`] is what is remembered between passes ·
-//! [`orphans`] tells of nodes that nobody knows.
+//! [`orphans`] tells of nodes that nobody knows · [`refresh`] finds what was asked of other control planes.
 
 mod act;
 mod inside;
@@ -12,6 +12,7 @@ mod observe;
 mod orphans;
 mod pass;
 mod queue;
+mod refresh;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use dbaas_core::id::{InstanceId, NodeId};
 use dbaas_core::infrastructure::InfraEvent;
+use dbaas_core::instance::InstanceRecord;
 use dbaas_core::patience::{SILENT_MS, TRIAL_APART_MS, TRIAL_EVERY_MS};
 use dbaas_core::plan::Policy;
 use dbaas_core::steady::Steady;
@@ -35,11 +37,20 @@ use queue::Queue;
 
 /// The lease that the engine acts under.
 const LEASE: &str = "controller";
-/// How often the list of instances is read, for those that another control plane on the same store was asked
-/// for.
-const SWEEP: Duration = Duration::from_secs(30);
-/// After how many such readings the infrastructure's nodes are compared with it.
-const SWEEPS_PER_COMPARISON: u32 = 10;
+/// How often the store is searched for what another control plane on it was asked for.
+const SWEEP: Duration = Duration::from_secs(10);
+/// After how many such searches the store is tidied.
+const SWEEPS_PER_TIDYING: u32 = 3;
+/// After how many tidyings the infrastructure's nodes are compared with the instances.
+const TIDYINGS_PER_COMPARISON: u32 = 10;
+/// Between the first looks at two instances, when this control plane begins to act: each needs a session of
+/// its own ...
+const FIRST_LOOKS_APART: Duration = Duration::from_millis(2);
+/// ... and the last one is looked at after so long at the latest.
+const FIRST_LOOKS_WITHIN: Duration = Duration::from_secs(20);
+/// Between two times that all instances are looked at at once, because hints of deaths were missed. Without
+/// them each is looked at once per heartbeat.
+const ALL_AT_ONCE_APART: Duration = Duration::from_secs(2);
 
 /// What the engine saw last of an instance; kept in memory only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,6 +76,8 @@ pub(crate) struct Engine {
     queue: Queue,
     memory: Mutex<HashMap<InstanceId, InstanceMemory>>,
     lease: Mutex<Option<LeaseToken>>,
+    /// Every instance of the store is in `memory`, whether or not its records were read yet.
+    knows_all: Mutex<bool>,
     holder: String,
     stop: watch::Sender<bool>,
 }
@@ -83,9 +96,43 @@ impl EngineHandle {
         self.engine.queue.interrupt(instance);
     }
 
+    /// Those of all instances that match, as far as is remembered, and those of which nothing is: in the order
+    /// of their ids, after this one. `None` where not all of them are known: others write to the store, or
+    /// this control plane does not act (yet).
+    pub(crate) fn candidates(
+        &self,
+        after: Option<InstanceId>,
+        matches: impl Fn(&InstanceRecord) -> bool,
+    ) -> Option<Vec<InstanceId>> {
+        let memory = self.engine.memory.lock();
+        if !self.engine.ports.settings.alone || !*self.engine.knows_all.lock() {
+            return None;
+        }
+        let may_match = |remembered: &InstanceMemory| {
+            let known = remembered.known.as_ref();
+            known.is_none_or(|known| matches(&known.loaded.instance.record))
+        };
+        let found = memory
+            .iter()
+            .filter(|(id, _)| after.is_none_or(|after| **id > after));
+        let mut found: Vec<InstanceId> = found
+            .filter(|(_, remembered)| may_match(remembered))
+            .map(|(id, _)| *id)
+            .collect();
+        found.sort_unstable();
+        Some(found)
+    }
+
     /// What was seen last of it.
     pub(crate) fn live(&self, instance: InstanceId) -> Option<LiveView> {
         self.engine.memory.lock().get(&instance).map(|m| m.live.clone())
+    }
+
+    /// How many instances were looked at.
+    #[cfg(feature = "proof")]
+    pub(crate) fn looked_at(&self) -> usize {
+        let memory = self.engine.memory.lock();
+        memory.values().filter(|m| !m.live.nodes.is_empty()).count()
     }
 
     /// Whether the primary serves, as far as was seen a moment ago.
@@ -162,6 +209,7 @@ impl Engine {
             queue: Queue::default(),
             memory: Mutex::default(),
             lease: Mutex::default(),
+            knows_all: Mutex::default(),
             holder,
             stop: watch::Sender::new(false),
             ports,
@@ -257,25 +305,52 @@ impl Engine {
                 }
                 Err(_) => (None, Duration::from_millis(500)),
             };
-            let gained = mine.is_some() && self.lease.lock().is_none();
+            // Another number: somebody else acted meanwhile, and may have decided something.
+            let gained = mine.is_some() && *self.lease.lock() != mine;
+            if gained {
+                self.memory.lock().values_mut().for_each(InstanceMemory::doubt);
+            }
+            if mine.is_none() {
+                *self.knows_all.lock() = false;
+            }
             *self.lease.lock() = mine;
             if gained {
                 told = false;
                 tracing::info!(holder = self.holder, "this controller acts");
-                self.wake_all().await;
+                self.look_at_all().await;
             }
             self.pause(next).await;
         }
     }
 
-    async fn wake_all(&self) {
-        match self.ports.repository.list_instance_ids().await {
-            Ok(ids) => {
-                for id in ids {
-                    self.queue.wake(id);
-                }
+    /// Has every instance looked at, one after the other; first those that are not as asked for. Where the
+    /// store does not answer, the next sweep finds them.
+    async fn look_at_all(&self) {
+        let repository = &self.ports.repository;
+        let read = async {
+            Ok((
+                repository.list_instance_ids().await?,
+                repository.list_settled().await?,
+            ))
+        };
+        let (mut ids, settled) = match read.await {
+            Ok(read) => read,
+            Err(error) => {
+                let error: dbaas_core::store::StoreError = error;
+                tracing::warn!(%error, "the list of instances could not be read");
+                return;
             }
-            Err(error) => tracing::warn!(%error, "the list of instances could not be read"),
+        };
+        ids.sort_by_key(|id| settled.contains(id));
+        for id in &ids {
+            self.with_memory(*id, |_| ());
+        }
+        *self.knows_all.lock() = true;
+        let count = u32::try_from(ids.len()).unwrap_or(u32::MAX).max(1);
+        let apart = FIRST_LOOKS_APART.min(FIRST_LOOKS_WITHIN / count);
+        let now = tokio::time::Instant::now();
+        for (place, id) in (0u32..).zip(ids) {
+            self.queue.wake_at(id, now + apart * place);
         }
     }
 
@@ -287,22 +362,16 @@ impl Engine {
             if self.is_stopping() || self.lease().is_none() {
                 continue;
             }
-            // Twice in a row, because what is found has to be found again.
-            if sweeps % SWEEPS_PER_COMPARISON < 2 {
-                self.look_for_orphans(&mut orphans).await;
+            if let Err(error) = self.find_changes().await {
+                tracing::warn!(%error, "the store could not be searched for changes");
             }
             sweeps = sweeps.wrapping_add(1);
-            match self.ports.repository.list_instance_ids().await {
-                Ok(ids) => {
-                    let known = self.memory.lock();
-                    let unknown: Vec<InstanceId> =
-                        ids.into_iter().filter(|id| !known.contains_key(id)).collect();
-                    drop(known);
-                    for id in unknown {
-                        self.queue.wake(id);
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "the list of instances could not be read"),
+            if !sweeps.is_multiple_of(SWEEPS_PER_TIDYING) {
+                continue;
+            }
+            // Twice in a row, because what is found has to be found again.
+            if (sweeps / SWEEPS_PER_TIDYING - 1) % TIDYINGS_PER_COMPARISON < 2 {
+                self.look_for_orphans(&mut orphans).await;
             }
             let keep = self.ports.settings.keep_events;
             if let Err(error) = self.ports.repository.store().expire(self.ports.now(), keep).await {
@@ -316,6 +385,7 @@ impl Engine {
 
     /// The infrastructure's hints: a node that died is looked at within milliseconds.
     async fn listen(self: Arc<Self>) {
+        let mut all_at: Option<tokio::time::Instant> = None;
         while !self.is_stopping() {
             let mut events = self.ports.infrastructure.events();
             loop {
@@ -327,14 +397,18 @@ impl Engine {
                 let Some(event) = event else { break };
                 match event {
                     InfraEvent::NodeChanged(node) => self.queue.interrupt(node.instance),
-                    InfraEvent::Missed => self.wake_all().await,
+                    // One who is behind misses more and more: looking at everything each time would keep
+                    // it behind.
+                    InfraEvent::Missed if all_at.is_none_or(|at| at.elapsed() >= ALL_AT_ONCE_APART) => {
+                        all_at = Some(tokio::time::Instant::now());
+                        self.queue.wake_all();
+                    }
+                    InfraEvent::Missed => {}
                 }
             }
             // The stream has ended: what it did not tell is found by looking.
             self.pause(Duration::from_secs(1)).await;
-            if !self.is_stopping() {
-                self.wake_all().await;
-            }
+            self.queue.wake_all();
         }
     }
 

@@ -13,7 +13,7 @@ mod split;
 mod tests;
 mod versioned;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use std::time::Duration;
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{InstanceId, UserId, VersionId};
 use dbaas_core::instance::InstanceRecord;
+use dbaas_core::lifecycle::Lifecycle;
 use dbaas_core::store::{
     DocumentKey, DocumentVersion, Kind, ListQuery, Store, StoreError, StoreErrorKind, StoredDocument,
     StoredEvent,
@@ -58,6 +59,19 @@ pub(crate) struct Repository {
 }
 
 impl Loaded {
+    /// As the engine remembers it: see [`Parts::without_texts`](parts::Parts::without_texts).
+    #[must_use]
+    pub(crate) fn without_texts(mut self) -> Self {
+        self.instance.parts = self.instance.parts.without_texts();
+        for user in &mut self.users {
+            user.parts = user.parts.without_texts();
+        }
+        for database in &mut self.databases {
+            database.parts = database.parts.without_texts();
+        }
+        self
+    }
+
     /// Whether the engine has written down that it took over all that was asked for.
     pub(crate) fn is_taken(&self) -> bool {
         self.instance.parts.is_taken()
@@ -174,6 +188,24 @@ impl Repository {
         ))
     }
 
+    /// A page of the documents of a kind, as they are, and its last id; `None` when there are no more.
+    pub(crate) async fn documents_after(
+        &self,
+        kind: Kind,
+        after: Option<Uuid>,
+    ) -> Result<Option<(Vec<StoredDocument>, Uuid)>, StoreError> {
+        let query = ListQuery {
+            kind,
+            parent: None,
+            after,
+            limit: PAGE,
+        };
+        let page = self.list(query).await?;
+        let last = page.last().map(|last| last.document.key.id);
+        // A store that repeats itself ends it.
+        Ok(last.filter(|last| Some(*last) > after).map(|last| (page, last)))
+    }
+
     /// How many records of a kind a parent has; counts no further than `enough`.
     pub(crate) async fn count<R: Record>(&self, parent: Uuid, enough: usize) -> Result<usize, StoreError> {
         let query = ListQuery {
@@ -217,9 +249,29 @@ impl Repository {
     /// Every instance's id, in order of creation.
     pub(crate) async fn list_instance_ids(&self) -> Result<Vec<InstanceId>, StoreError> {
         // Ids alone: a record that cannot be read must not keep the others from being served.
-        let found = self.documents(InstanceRecord::KIND).await?;
-        let ids = found.into_iter().map(|stored| stored.document.key.id);
-        Ok(ids.map(InstanceId::from_uuid).collect())
+        let mut ids = Vec::new();
+        while let Some((page, _)) = self
+            .documents_after(InstanceRecord::KIND, ids.last().map(|id: &InstanceId| id.uuid()))
+            .await?
+        {
+            ids.extend(
+                page.iter()
+                    .map(|stored| InstanceId::from_uuid(stored.document.key.id)),
+            );
+        }
+        Ok(ids)
+    }
+
+    /// Every instance that is as asked for, by its status.
+    pub(crate) async fn list_settled(&self) -> Result<BTreeSet<InstanceId>, StoreError> {
+        let (mut settled, mut after) = (BTreeSet::new(), None);
+        while let Some((page, last)) = self.documents_after(instance::STATUS, after).await? {
+            after = Some(last);
+            let of_page = page.iter().map(|stored| &stored.document);
+            let of_page = of_page.filter(|status| status.body["lifecycle"] == Lifecycle::Active.as_str());
+            settled.extend(of_page.map(|status| InstanceId::from_uuid(status.key.id)));
+        }
+        Ok(settled)
     }
 
     /// All databases of an instance.
@@ -298,7 +350,7 @@ impl Repository {
         let first = record.asked(read);
         let first = first.map_err(|_| record::not_written_down::<R>(record.uuid()))?;
         let version = self.commit_one(change.ask(record, read)).await?;
-        record::compose(R::key(record.uuid()), version, read.parts.with_first(first))
+        record::compose(R::key(record.uuid()), version, read.parts.with_first(&first))
     }
 
     /// A store promises a deadline of its own; this one is there for those that break it.

@@ -34,6 +34,9 @@ pub struct ControllerSettings {
     /// is locked against others gives the same name at each start. `None`: a name of its own, so that a
     /// restart waits until the lease runs out.
     pub lease_holder: Option<String>,
+    /// No other control plane is asked for anything on this store, as one whose data directory is locked
+    /// against others knows: then a filtered list goes by what is remembered, and reads what matches.
+    pub alone: bool,
     /// For how long a lease is taken; it is renewed three times as often.
     pub lease_ttl: Duration,
     /// How many instances are worked on at the same time.
@@ -60,6 +63,7 @@ impl Default for ControllerSettings {
             policy: Policy::default(),
             hba: None,
             lease_holder: None,
+            alone: false,
             lease_ttl: Duration::from_secs(15),
             concurrency: 64,
             sql_timeout: Duration::from_secs(1),

@@ -41,7 +41,8 @@ pub struct Look {
 /// What is remembered of an instance.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    nodes: BTreeMap<NodeId, NodeMemory>,
+    /// Boxed: a map has room for eleven.
+    nodes: BTreeMap<NodeId, Box<NodeMemory>>,
     trials: Trials,
 }
 
@@ -53,7 +54,7 @@ impl Memory {
 
     /// A node that was seen before.
     pub fn known(&mut self, id: NodeId) -> Option<&mut NodeMemory> {
-        self.nodes.get_mut(&id)
+        self.nodes.get_mut(&id).map(Box::as_mut)
     }
 
     /// Nodes that did not answer in the last look.

@@ -68,7 +68,7 @@ pub struct Resources {
 }
 
 /// What a node is to be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct NodeSpec {
     /// Which node.

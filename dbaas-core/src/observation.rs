@@ -13,6 +13,7 @@ use crate::time::Timestamp;
 
 mod inside;
 mod lockout;
+mod still;
 
 pub use inside::{
     AccessFacts, AccessMember, AccessObject, ExtensionFacts, ExtensionPlace, ForeignGrant, InsideFacts,
@@ -352,7 +353,7 @@ impl NodeFacts {
 }
 
 /// A row of `pg_stat_wal_receiver`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ReceiverFacts {
     /// `streaming`, `waiting`, ….
     pub status: String,
@@ -361,7 +362,7 @@ pub struct ReceiverFacts {
 }
 
 /// A row of `pg_stat_replication`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StandbyFacts {
     /// The standby's name, with its epoch.
     pub application_name: String,
@@ -374,7 +375,7 @@ pub struct StandbyFacts {
 }
 
 /// A row of `pg_replication_slots`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SlotFacts {
     /// Its name.
     pub name: String,

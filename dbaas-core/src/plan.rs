@@ -17,8 +17,9 @@ use crate::config::{Configuration, HbaRules};
 use crate::database::DatabaseRecord;
 use crate::id::{DatabaseId, NodeId};
 use crate::infrastructure::{Capabilities, DataDisposal, NodeSpec, PowerOff};
-use crate::instance::InstanceRecord;
+use crate::instance::{InstanceRecord, Requests};
 use crate::kinds::{ActionKind, EventKind};
+use crate::lifecycle::{Lifecycle, ObjectLifecycle};
 use crate::name::{DatabaseName, UserName};
 use crate::observation::Observation;
 use crate::patience as time_limits;
@@ -161,6 +162,32 @@ impl Plan {
             && self.gone.is_empty()
             && !self.instance_gone
             && self.actions.is_empty()
+    }
+
+    /// The instance is as asked for, and nothing is expected: for as long as its record and what is seen of
+    /// it stay [as they are](Observation::stillness), so does this plan, however much time passes.
+    pub fn is_at_rest(&self, situation: &Situation<'_>) -> bool {
+        let Situation {
+            instance,
+            users,
+            databases,
+            policy,
+            ..
+        } = situation;
+        let settled = ObjectLifecycle::Active;
+        self.is_idle()
+            && self.events.is_empty()
+            && !self.wants_catalogue
+            && self.wants_inside.is_empty()
+            && self.wake_after_ms >= policy.heartbeat_ms
+            && instance.status.lifecycle == Lifecycle::Active
+            && instance.requests == Requests::default()
+            && (users.iter())
+                .all(|user| user.lifecycle == settled && !user.deleting && user.repair.requested_at.is_none())
+            && (databases.iter()).all(|database| {
+                let repair = database.repair.requested_at.is_some();
+                database.lifecycle == settled && !database.deleting && !repair
+            })
     }
 }
 

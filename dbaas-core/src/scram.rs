@@ -40,6 +40,11 @@ const KEY_BYTES: usize = 32;
 pub struct Iterations(u32);
 
 impl Iterations {
+    /// For a password of 256 random bits. Rounds make guessing slow, and nobody guesses such a one; they would
+    /// make nothing but every login slow, for whoever logs in. Outside of the bounds, so that no password that
+    /// somebody chose is ever hashed like this.
+    pub const OF_RANDOM_PASSWORD: Iterations = Iterations(64);
+
     /// Checks the bounds.
     pub fn new(rounds: u32) -> Result<Self, OutOfBounds> {
         if limits::SCRAM_ITERATIONS.contains(&rounds) {
@@ -210,8 +215,12 @@ impl FromStr for ScramVerifier {
         let rounds = rounds
             .parse()
             .map_err(|_| invalid("the iterations are not a plain number"))?;
+        let iterations = match rounds {
+            _ if rounds == Iterations::OF_RANDOM_PASSWORD.0 => Iterations::OF_RANDOM_PASSWORD,
+            rounds => Iterations::new(rounds).map_err(|_| invalid("the iterations are out of bounds"))?,
+        };
         Ok(ScramVerifier {
-            iterations: Iterations::new(rounds).map_err(|_| invalid("the iterations are out of bounds"))?,
+            iterations,
             salt: decode(salt).ok_or(invalid("the salt is not 16 bytes in base64"))?,
             stored_key: decode(stored).ok_or(invalid("the stored key is not 32 bytes in base64"))?,
             server_key: decode(server).ok_or(invalid("the server key is not 32 bytes in base64"))?,

@@ -122,6 +122,7 @@ pub async fn open_on<B: Infrastructure>(
     // The directory's lock says that no other controller is alive: a lease that one left behind is taken over
     // at once.
     settings.lease_holder.get_or_insert_with(|| "embedded".to_owned());
+    settings.alone = true;
     let control_plane = ControlPlane::builder()
         .infrastructure(Arc::clone(&backend) as _)
         .sql(Arc::new(PostgresExecutor::default()))

@@ -318,12 +318,19 @@ impl Store for SqliteStore {
     }
 
     async fn expire(&self, now: Timestamp, keep_events: usize) -> Result<usize, StoreError> {
-        self.write(move |connection| {
-            let removed = batch::expire(connection, now)?;
-            event::expire(connection, keep_events)?;
-            Ok(removed)
-        })
-        .await
+        // In portions, each a write of its own: others come in between.
+        let mut removed = 0;
+        loop {
+            let portion = self
+                .write(move |connection| batch::expire(connection, now))
+                .await?;
+            removed += portion;
+            if portion < batch::EXPIRE_PORTION {
+                break;
+            }
+        }
+        while (self.write(move |connection| event::expire(connection, keep_events))).await? {}
+        Ok(removed)
     }
 }
 

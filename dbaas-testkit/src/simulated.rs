@@ -160,6 +160,11 @@ struct Shared {
     stirred: Notify,
 }
 
+/// A world as it was at a moment: there for what it weighs.
+pub struct WorldCopy {
+    _world: Box<World>,
+}
+
 /// What is known of a node from outside.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeReport {
@@ -238,6 +243,13 @@ impl SimWorld {
             world: self.clone(),
             id,
             alive: Arc::new(Switch::default()),
+        }
+    }
+
+    /// A copy of everything in it, which takes as much memory as it does.
+    pub fn copied(&self) -> WorldCopy {
+        WorldCopy {
+            _world: Box::new(self.shared.world.lock().clone()),
         }
     }
 

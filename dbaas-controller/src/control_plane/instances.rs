@@ -58,7 +58,9 @@ impl ControlPlane {
         let found = if (1..=LOOKUPS_MAX).contains(&lookups) {
             self.inner.instances_by_name(&filter, page.after).await?
         } else {
-            self.inner.scan_instances(&filter, page.after, limit + 1).await?
+            self.inner
+                .matching_instances(&filter, page.after, limit + 1)
+                .await?
         };
         let listed = cut(found, limit, |record| record.id);
         Ok(listed.map(|found| self.shown(found)))
@@ -259,6 +261,30 @@ impl Inner {
         }
         found.sort_by_key(|instance| instance.record.id);
         found.dedup_by_key(|instance| instance.record.id);
+        Ok(found)
+    }
+
+    /// The first `wanted` instances that match: of those that may, by what the engine remembers, where that
+    /// is all of them.
+    async fn matching_instances(
+        &self,
+        filter: &InstanceFilter,
+        after: Option<InstanceId>,
+        wanted: usize,
+    ) -> Result<Vec<Versioned<InstanceRecord>>, ControlError> {
+        let candidates = self.engine.candidates(after, |record| filter.matches(record));
+        let Some(candidates) = candidates.filter(|_| !filter.is_empty()) else {
+            return self.scan_instances(filter, after, wanted).await;
+        };
+        let mut found = Vec::new();
+        for id in candidates {
+            let instance = self.ports.repository.load_instance(id).await;
+            let instance = instance.map_err(|error| self.ports.store_error(error))?;
+            found.extend(instance.filter(|instance| filter.matches(&instance.record)));
+            if found.len() >= wanted {
+                break;
+            }
+        }
         Ok(found)
     }
 

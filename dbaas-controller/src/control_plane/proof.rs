@@ -9,6 +9,11 @@ use super::ControlPlane;
 use crate::error::ControlError;
 
 impl ControlPlane {
+    /// How many instances were looked at since this control plane was started.
+    pub fn instances_looked_at(&self) -> usize {
+        self.inner.engine.looked_at()
+    }
+
     /// An instance with everything that was decided about it.
     pub async fn instance_record(&self, id: InstanceId) -> Result<InstanceRecord, ControlError> {
         Ok(self.inner.load_instance(id).await?.record)

@@ -385,9 +385,8 @@ impl Stage {
     /// The first login to a new cluster: with our own password, or with the one that its data directory was
     /// made with.
     async fn bootstrap(&self, node: NodeId, slots: &[String]) -> Result<(), ActionError> {
-        let iterations = self.ports.settings.scram_iterations;
-        let admin = verifier(&self.ports, &self.credentials.admin, iterations).await?;
-        let replication = verifier(&self.ports, &self.credentials.replication, iterations).await?;
+        let admin = verifier(&self.credentials.admin)?;
+        let replication = verifier(&self.credentials.replication)?;
         let (own_password, roles) = (
             command::own_password(&admin),
             command::bootstrap(&admin, &replication, slots),
@@ -431,17 +430,10 @@ impl Stage {
     }
 }
 
-/// Hashing takes milliseconds: not on the runtime's own threads.
-async fn verifier(
-    ports: &Ports,
-    secret: &Secret,
-    iterations: Iterations,
-) -> Result<ScramVerifier, ActionError> {
+/// Of a password that [`Credentials::generate`] made: hashed in some microseconds.
+fn verifier(secret: &Secret) -> Result<ScramVerifier, ActionError> {
     let password = Password::new(secret.expose()).map_err(|e| failed(e.to_string()))?;
     let salt: [u8; 16] = rand::rng().random();
-    ports
-        .randomness
-        .compute(move || ScramVerifier::derive(&password, salt, iterations))
-        .await
-        .map_err(|_| failed("hashing a password was interrupted"))
+    let rounds = Iterations::OF_RANDOM_PASSWORD;
+    Ok(ScramVerifier::derive(&password, salt, rounds))
 }

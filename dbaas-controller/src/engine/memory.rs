@@ -2,15 +2,17 @@
 //! long things have been as they are is the failure detector's to remember (`dbaas_core::detector`).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Weak};
 
 use dbaas_core::detector::{Backoff, Memory};
-use dbaas_core::id::DatabaseId;
+use dbaas_core::id::{DatabaseId, NodeId};
 use dbaas_core::observation::Progress;
 use dbaas_core::plan::{Action, PlannedEvent};
 use dbaas_core::steady::Steady;
 use uuid::Uuid;
 
 use super::LiveView;
+use crate::credentials::Credentials;
 use crate::repository::Loaded;
 
 /// Events that are compared with, so that a repeated plan does not repeat them in the log.
@@ -21,6 +23,44 @@ const DONE_IN_VAIN: u32 = 3;
 const KEPT_MS: u64 = 120_000;
 /// For how long an equal event is not repeated.
 const EVENT_REPEAT_MS: u64 = 10_000;
+
+/// The records of an instance, and what they seal.
+pub(super) struct Known {
+    pub(super) loaded: Loaded,
+    pub(super) credentials: Credentials,
+}
+
+/// A plan that found nothing to do, and for what.
+pub(super) struct Rest {
+    known: Weak<Known>,
+    stillness: u64,
+    infrastructure_warnings: Vec<String>,
+    /// Where what a client gets is tried.
+    pub(super) try_service: Option<NodeId>,
+}
+
+impl Rest {
+    pub(super) fn new(
+        known: &Arc<Known>,
+        stillness: u64,
+        infrastructure_warnings: Vec<String>,
+        try_service: Option<NodeId>,
+    ) -> Self {
+        Rest {
+            known: Arc::downgrade(known),
+            stillness,
+            infrastructure_warnings,
+            try_service,
+        }
+    }
+
+    /// Whether the plan would be the same again.
+    pub(super) fn goes_on(&self, known: &Arc<Known>, stillness: u64, warnings: &[String]) -> bool {
+        self.stillness == stillness
+            && std::ptr::eq(self.known.as_ptr(), Arc::as_ptr(known))
+            && self.infrastructure_warnings == warnings
+    }
+}
 
 /// What is remembered of an instance.
 #[derive(Default)]
@@ -36,8 +76,9 @@ pub(super) struct InstanceMemory {
     /// When databases were looked into.
     pub(super) inside: BTreeMap<DatabaseId, InsideMemory>,
     /// The records as last read or written.
-    pub(super) loaded: Option<Loaded>,
-    pub(super) loaded_at: Option<Steady>,
+    pub(super) known: Option<Arc<Known>>,
+    /// What was seen last, if the plan for it was at rest.
+    pub(super) rest: Option<Rest>,
     /// Grows with each hint that the records changed, so that a read which began before the hint is not kept.
     pub(super) doubts: u64,
     pub(super) live: LiveView,
@@ -81,7 +122,7 @@ impl InsideMemory {
 pub(super) struct ActionMemory {
     pub(super) running: bool,
     /// What was done last, and how often in a row without a look that showed its effect.
-    done: Option<(Action, u32)>,
+    done: Option<Box<(Action, u32)>>,
     pub(super) backoff: Backoff,
 }
 
@@ -90,9 +131,9 @@ impl ActionMemory {
     /// effect, or somebody undoes it. The look that asked for it the second time may have begun before it was
     /// done, so that the third time is the first that counts.
     pub(super) fn done(&mut self, action: &Action) -> Result<(), String> {
-        let before = self.done.take().filter(|(done, _)| done == action);
-        let times = before.map_or(0, |(_, times)| times).saturating_add(1);
-        self.done = Some((action.clone(), times));
+        let before = self.done.take().filter(|done| done.0 == *action);
+        let times = before.map_or(0, |done| done.1).saturating_add(1);
+        self.done = Some(Box::new((action.clone(), times)));
         if times < DONE_IN_VAIN {
             return Ok(());
         }
@@ -105,7 +146,8 @@ impl ActionMemory {
 impl InstanceMemory {
     /// The records have changed, or may have: read them again.
     pub(super) fn doubt(&mut self) {
-        self.loaded = None;
+        self.known = None;
+        self.rest = None;
         self.doubts += 1;
     }
 
@@ -147,12 +189,20 @@ impl InstanceMemory {
     /// its effect.
     pub(super) fn effects_seen(&mut self, asked_for: &[Action]) {
         for memory in self.actions.values_mut().filter(|memory| !memory.running) {
-            memory.done.take_if(|(done, _)| !asked_for.contains(done));
+            memory.done.take_if(|done| !asked_for.contains(&done.0));
         }
     }
 
-    /// Forgets actions that are long over, so that this does not grow.
+    /// Forgets actions and events that are long over, so that this does not grow.
     pub(super) fn tidy(&mut self, now: Steady) {
+        let is_over = |(at, _): &(Steady, PlannedEvent)| now.since_ms(*at) >= EVENT_REPEAT_MS;
+        if self.recent_events.front().is_some_and(is_over) {
+            self.recent_events.retain(|event| !is_over(event));
+            self.recent_events.shrink_to_fit();
+        }
+        if self.actions.is_empty() {
+            return;
+        }
         self.actions.retain(|_, memory| {
             memory.running
                 || memory
@@ -160,12 +210,14 @@ impl InstanceMemory {
                     .over_for_ms(now)
                     .is_some_and(|over_ms| over_ms < KEPT_MS)
         });
+        if self.actions.is_empty() {
+            self.actions.shrink_to_fit();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use dbaas_core::id::NodeId;
     use dbaas_core::kinds::EventKind;
 
     use super::*;

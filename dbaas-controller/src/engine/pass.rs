@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use dbaas_core::detector::{self, Trial};
 use dbaas_core::id::{InstanceId, NodeId};
-use dbaas_core::infrastructure::Endpoint;
 use dbaas_core::instance::InstanceRecord;
-use dbaas_core::observation::Progress;
+use dbaas_core::observation::{Observation, Progress};
 use dbaas_core::plan::{self, Action, GoneObject, Outcome, Plan, Policy, Situation};
 use dbaas_core::secret::UnsealError;
 use dbaas_core::store::{DocumentVersion, StoreErrorKind};
@@ -17,7 +16,7 @@ use tracing::Instrument as _;
 use super::Engine;
 use super::act::{self, Done, Stage};
 use super::inside::{Sights, Wanted};
-use super::memory::{ActionMemory, InstanceMemory};
+use super::memory::{ActionMemory, InstanceMemory, Known, Rest};
 use super::observe;
 use crate::credentials::Credentials;
 use crate::repository::{Change, Loaded, Observed, Record, Versioned};
@@ -26,8 +25,6 @@ use crate::repository::{Change, Loaded, Observed, Record, Versioned};
 const ROUNDS_MAX: usize = 64;
 /// How long a round waits for its actions before it looks again. Longer ones go on in the background.
 const ACT_PATIENCE: Duration = Duration::from_millis(1_000);
-/// Records that were read are believed for so long without a hint that they changed.
-const BELIEVE_MS: u64 = 10_000;
 
 /// What to do with the instance after a pass.
 pub(super) enum Next {
@@ -63,32 +60,34 @@ impl Engine {
         Next::After(Duration::from_millis(50))
     }
 
-    async fn load(&self, id: InstanceId) -> Result<Option<Loaded>, dbaas_core::store::StoreError> {
-        let now = self.ports.steady();
-        let (cached, doubts) = self.with_memory(id, |m| {
-            let young = m.loaded_at.is_some_and(|at| now.since_ms(at) < BELIEVE_MS);
-            (m.loaded.clone().filter(|_| young), m.doubts)
-        });
-        if cached.is_some() {
-            return Ok(cached);
+    /// The records: as they are remembered, unless somebody said that they changed.
+    async fn load(&self, id: InstanceId) -> Result<Read, dbaas_core::store::StoreError> {
+        let (cached, doubts) = self.with_memory(id, |m| (m.known.clone(), m.doubts));
+        if let Some(known) = cached {
+            return Ok(Read::Known(known));
         }
         let Some(instance) = self.ports.repository.load_instance(id).await? else {
-            return Ok(None);
+            return Ok(Read::Gone);
         };
         let users = self.ports.repository.load_users(id).await?;
         let databases = self.ports.repository.load_databases(id).await?;
-        let loaded = Loaded {
+        let mut loaded = Loaded {
             instance,
             users,
             databases,
         };
+        let credentials = match self.credentials(&mut loaded.instance.record) {
+            Ok(credentials) => credentials,
+            Err(error) => return Ok(Read::Sealed(error)),
+        };
+        let loaded = loaded.without_texts();
+        let known = Arc::new(Known { loaded, credentials });
         self.with_memory(id, |m| {
             if m.doubts == doubts {
-                m.loaded = Some(loaded.clone());
-                m.loaded_at = Some(now);
+                m.known = Some(Arc::clone(&known));
             }
         });
-        Ok(Some(loaded))
+        Ok(Read::Known(known))
     }
 
     async fn round(
@@ -96,16 +95,15 @@ impl Engine {
         id: InstanceId,
         lease: &dbaas_core::store::LeaseToken,
     ) -> Result<Round, dbaas_core::store::StoreError> {
-        let Some(mut loaded) = self.load(id).await? else {
-            return Ok(Round::Done(Next::Forget));
-        };
-        let credentials = match self.credentials(&mut loaded.instance.record) {
-            Ok(credentials) => credentials,
-            Err(error) => {
+        let known = match self.load(id).await? {
+            Read::Known(known) => known,
+            Read::Gone => return Ok(Round::Done(Next::Forget)),
+            Read::Sealed(error) => {
                 tracing::error!(instance = %id, %error, "the instance cannot be managed");
                 return Ok(Round::Done(Next::After(Duration::from_secs(30))));
             }
         };
+        let (loaded, credentials) = (&known.loaded, &known.credentials);
         let record = &loaded.instance.record;
         let (wants_catalogue, wanted, silent) = self.with_memory(id, |m| {
             let now = self.ports.steady();
@@ -113,12 +111,12 @@ impl Engine {
             let due = m.catalogue_read_at.is_none_or(|at| now.since_ms(at) >= drift_ms);
             let interval = self.ports.settings.inside_interval.as_millis();
             let interval_ms = u64::try_from(interval).unwrap_or(u64::MAX);
-            let wanted = Wanted::now(m, &loaded, now, interval_ms);
+            let wanted = Wanted::now(m, loaded, now, interval_ms);
             let wants_catalogue = m.wants_catalogue || due || wanted.needs_catalogue();
             (wants_catalogue, wanted, m.detector.silent())
         });
-        let look = observe::look(&self.ports, record, &credentials, wants_catalogue, &silent).await;
-        let sights = Sights::of(&self.ports, record, &look, &credentials, &wanted).await;
+        let look = observe::look(&self.ports, record, credentials, wants_catalogue, &silent).await;
+        let sights = Sights::of(&self.ports, record, &look, credentials, &wanted).await;
         let (now, steady) = (look.at, self.ports.steady());
         let observation = self.with_memory(id, |m| {
             if wants_catalogue {
@@ -134,29 +132,49 @@ impl Engine {
             m.live = observe::live_view(record, &observation, steady);
             observation
         });
+        let infrastructure_warnings = self.ports.infrastructure.warnings();
+        let stillness = observation.stillness();
+        if let Some(try_service) = stillness
+            .filter(|_| loaded.is_taken() && !observation.looked_closer())
+            .and_then(|still| self.rests(id, &known, still, &infrastructure_warnings))
+        {
+            if let Some(node) = try_service {
+                self.try_service(id, node, &observation, credentials);
+            }
+            return Ok(Round::Done(Next::After(self.quiet(id, self.policy.heartbeat_ms))));
+        }
         let users: Vec<_> = loaded.users.iter().map(|u| u.record.clone()).collect();
         let databases: Vec<_> = loaded.databases.iter().map(|d| d.record.clone()).collect();
         let fresh_ids: Vec<NodeId> = (0..dbaas_core::size::NodeCount::MAX.get())
             .map(|_| NodeId::from_uuid(self.ports.randomness.new_id(now)))
             .collect();
         let policy = Policy {
-            infrastructure_warnings: self.ports.infrastructure.warnings(),
+            infrastructure_warnings,
             ..self.policy.clone()
         };
-        let plan = plan::plan(Situation {
+        let situation = Situation {
             instance: record,
             users: &users,
             databases: &databases,
             observation: &observation,
             policy: &policy,
             fresh_ids: &fresh_ids,
-        });
+        };
+        let plan = plan::plan(situation);
         tracing::trace!(instance = %id, why = ?plan.why, actions = plan.actions.len(), "planned");
         if let Some(node) = plan.try_service {
-            let endpoint = observation.infra(node).and_then(|n| n.endpoint.clone());
-            self.try_service(id, node, endpoint, &credentials);
+            self.try_service(id, node, &observation, credentials);
         }
+        let at_rest = stillness.filter(|_| plan.is_at_rest(&situation));
         let events = self.with_memory(id, |m| {
+            m.rest = at_rest.map(|still| {
+                Rest::new(
+                    &known,
+                    still,
+                    policy.infrastructure_warnings.clone(),
+                    plan.try_service,
+                )
+            });
             m.wants_catalogue |= plan.wants_catalogue;
             if observation.catalogue.is_some() {
                 m.effects_seen(&plan.actions);
@@ -167,27 +185,51 @@ impl Engine {
             m.fresh_events(steady, &plan.events)
         });
         if plan.is_idle() && events.is_empty() && loaded.is_taken() {
-            return Ok(Round::Done(Next::After(self.quiet(id, &plan))));
+            return Ok(Round::Done(Next::After(self.quiet(id, plan.wake_after_ms))));
         }
         let news = plan.record.is_some() || !plan.users.is_empty() || !plan.databases.is_empty();
         let wrote = news || !loaded.is_taken();
-        let Some(loaded) = self.commit(id, lease, loaded, &plan, &events).await? else {
+        let Some(known) = self.commit(id, lease, known, &plan, &events).await? else {
             return Ok(Round::Done(Next::Forget));
         };
-        let users = loaded.users.into_iter().map(|u| u.record).collect();
+        if plan.actions.is_empty() {
+            return Ok(self.after(id, &plan, wrote));
+        }
+        let users = known.loaded.users.iter().map(|u| u.record.clone()).collect();
         let stage = Stage {
             ports: Arc::clone(&self.ports),
-            record: loaded.instance.record,
+            record: known.loaded.instance.record.clone(),
             users,
-            credentials,
+            credentials: known.credentials.clone(),
             observation,
         };
-        if self.act(id, Arc::new(stage), &plan.actions).await || wrote || !plan.gone.is_empty() {
+        let acted = self.act(id, Arc::new(stage), &plan.actions).await;
+        Ok(self.after(id, &plan, acted || wrote))
+    }
+
+    /// Whether an instance of which so much is seen still needs nothing, as when it was planned for last; and
+    /// if so, where what a client gets is tried.
+    fn rests(
+        &self,
+        id: InstanceId,
+        known: &Arc<Known>,
+        stillness: u64,
+        warnings: &[String],
+    ) -> Option<Option<NodeId>> {
+        self.with_memory(id, |m| {
+            let rest = m.rest.as_ref().filter(|_| !m.wants_catalogue)?;
+            let goes_on = rest.goes_on(known, stillness, warnings);
+            goes_on.then_some(rest.try_service)
+        })
+    }
+
+    /// What comes after a plan that was carried out.
+    fn after(&self, id: InstanceId, plan: &Plan, did_something: bool) -> Round {
+        if did_something || !plan.gone.is_empty() {
             self.with_memory(id, |m| m.quiet_passes = 0);
-            Ok(Round::Again)
-        } else {
-            Ok(Round::Done(Next::After(self.quiet(id, &plan))))
+            return Round::Again;
         }
+        Round::Done(Next::After(self.quiet(id, plan.wake_after_ms)))
     }
 
     /// The instance's credentials. A new instance gets some; they are written down with the first decision
@@ -203,17 +245,17 @@ impl Engine {
     }
 
     /// Nothing was done: how long until the next look? Where something is expected the looks become rarer.
-    fn quiet(&self, id: InstanceId, plan: &Plan) -> Duration {
+    fn quiet(&self, id: InstanceId, wake_after_ms: u64) -> Duration {
         let heartbeat_ms = self.policy.heartbeat_ms;
         self.with_memory(id, |m| {
             m.tidy(self.ports.steady());
-            if plan.wake_after_ms >= heartbeat_ms {
+            if wake_after_ms >= heartbeat_ms {
                 m.quiet_passes = 0;
-                return Duration::from_millis(plan.wake_after_ms);
+                return Duration::from_millis(wake_after_ms);
             }
             m.quiet_passes = m.quiet_passes.saturating_add(1);
             let growth = 1u64 << (m.quiet_passes / 25).min(5);
-            Duration::from_millis((plan.wake_after_ms * growth).min(heartbeat_ms))
+            Duration::from_millis((wake_after_ms * growth).min(heartbeat_ms))
         })
     }
 
@@ -222,11 +264,12 @@ impl Engine {
         &self,
         id: InstanceId,
         lease: &dbaas_core::store::LeaseToken,
-        mut loaded: Loaded,
+        known: Arc<Known>,
         plan: &Plan,
         events: &[dbaas_core::plan::PlannedEvent],
-    ) -> Result<Option<Loaded>, dbaas_core::store::StoreError> {
+    ) -> Result<Option<Arc<Known>>, dbaas_core::store::StoreError> {
         let now = self.ports.now();
+        let mut loaded = known.loaded.clone();
         let mut change = Change::under(lease);
         for event in events {
             tracing::info!(instance = %id, kind = %event.kind, node = ?event.node, "{}", event.message);
@@ -272,22 +315,25 @@ impl Engine {
         let (change, users) = observed(change, &loaded.users, &plan.users);
         let (change, databases) = observed(change, &loaded.databases, &plan.databases);
         if change.writes_nothing() {
-            return Ok(Some(loaded));
+            return Ok(Some(known));
         }
         let versions = self.ports.repository.commit(change).await?;
         loaded.instance = instance.committed(&versions);
         settle(&mut loaded.users, users, &versions);
         settle(&mut loaded.databases, databases, &versions);
-        let kept = loaded.clone();
-        // A request that came in meanwhile has set `loaded` to nothing; what was just written is older than
+        let known = Arc::new(Known {
+            loaded: loaded.without_texts(),
+            credentials: known.credentials.clone(),
+        });
+        // A request that came in meanwhile has set `known` to nothing; what was just written is older than
         // it only if the commit had failed. So it is the newest.
         self.with_memory(id, |m| {
-            if m.loaded.is_some() {
-                m.loaded = Some(kept);
+            if m.known.is_some() {
+                m.known = Some(Arc::clone(&known));
             }
         });
         self.ports.hint(id);
-        Ok(Some(loaded))
+        Ok(Some(known))
     }
 
     /// Tries what a client gets, if that is due. Apart from the pass: a trial that hangs keeps no look
@@ -296,14 +342,17 @@ impl Engine {
         self: &Arc<Self>,
         id: InstanceId,
         node: NodeId,
-        endpoint: Option<Endpoint>,
+        observation: &Observation,
         credentials: &Credentials,
     ) {
         let began = self.ports.steady();
-        let Some(endpoint) = endpoint else { return };
+        let Some(endpoint) = observation.infra(node).and_then(|n| n.endpoint.as_ref()) else {
+            return;
+        };
         if !self.with_memory(id, |m| m.detector.begin_trial(node, began)) {
             return;
         }
+        let endpoint = endpoint.clone();
         let (engine, credentials) = (Arc::clone(self), credentials.clone());
         let span = tracing::debug_span!("trial", instance = %id, %node);
         let trial = async move {
@@ -500,6 +549,15 @@ fn settle<R>(loaded: &mut [Versioned<R>], written: Vec<(usize, Observed<R>)>, ve
 
 fn object_action(action: &Action) -> bool {
     act::object(action).is_some()
+}
+
+/// What came of reading an instance's records.
+enum Read {
+    Known(Arc<Known>),
+    /// The instance is gone.
+    Gone,
+    /// Its credentials cannot be opened.
+    Sealed(UnsealError),
 }
 
 enum Round {

@@ -38,6 +38,19 @@ impl Queue {
         self.schedule(id, Instant::now());
     }
 
+    /// Look at this instance then, or earlier.
+    pub(super) fn wake_at(&self, id: InstanceId, at: Instant) {
+        self.schedule(id, at);
+    }
+
+    /// Look at every instance now.
+    pub(super) fn wake_all(&self) {
+        let known: Vec<InstanceId> = self.state.lock().entries.keys().copied().collect();
+        for id in known {
+            self.wake(id);
+        }
+    }
+
     /// Something happened to it: look at it now, also if a pass is waiting for its actions.
     pub(super) fn interrupt(&self, id: InstanceId) {
         self.schedule(id, Instant::now());

@@ -1,7 +1,5 @@
 //! [`Change`]: writes of several records that happen together or not at all.
 
-use std::sync::Arc;
-
 use dbaas_core::database::DatabaseRecord;
 use dbaas_core::id::{InstanceId, NodeId};
 use dbaas_core::instance::InstanceRecord;
@@ -13,7 +11,7 @@ use dbaas_core::time::Timestamp;
 use dbaas_core::user::UserRecord;
 use uuid::Uuid;
 
-use super::parts::{Part, Parts};
+use super::parts::{Body, Part, Parts};
 use super::record::{self, Record};
 use crate::repository::Versioned;
 
@@ -74,14 +72,15 @@ impl Change {
         let mut parts = Vec::new();
         for ((kind, body), old) in R::PARTS.iter().zip(bodies).zip(read.parts.others()) {
             let precondition = precondition(old.as_ref().map(|old| old.version));
-            if old.as_ref().is_some_and(|old| *old.body == body) {
+            let kept = Body::new(&body);
+            if old.as_ref().is_some_and(|old| old.body == kept) {
                 self.ops.push(Op::Require(DocumentKey { kind, id }, precondition));
                 parts.push((old.clone(), None));
                 continue;
             }
             let part = Part {
                 version: DocumentVersion(0),
-                body: Arc::new(body.clone()),
+                body: kept,
             };
             parts.push((Some(part), Some(self.puts)));
             self.push_put(record::part_document(&record, kind, body), precondition);
@@ -109,7 +108,7 @@ impl Change {
             return self;
         };
         let (first, parts) = match record.body().and_then(|first| {
-            let parts = record.part_bodies(&first)?;
+            let parts = record.part_bodies(&first.to_string())?;
             Ok((first, parts))
         }) {
             Ok(bodies) => bodies,

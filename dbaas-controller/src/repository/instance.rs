@@ -16,6 +16,9 @@ use uuid::Uuid;
 use super::record::{Record, instance_name};
 use super::split::{Asked, Split, record_in_three_documents, said};
 
+/// The document that holds what is true of an instance.
+pub(super) const STATUS: Kind = "instance_status";
+
 /// What was asked of an instance.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct InstanceIntent {
@@ -64,7 +67,7 @@ pub(super) struct InstanceDecisions {
 
 impl Record for InstanceRecord {
     const KIND: Kind = "instance";
-    const PARTS: &'static [Kind] = &["instance_decisions", "instance_status"];
+    const PARTS: &'static [Kind] = &["instance_decisions", STATUS];
 
     fn uuid(&self) -> Uuid {
         self.id.uuid()

@@ -5,19 +5,60 @@ use std::sync::Arc;
 
 use dbaas_core::store::{DocumentVersion, StoredDocument};
 use serde_json::Value as Json;
+use sha2::{Digest as _, Sha256};
+
+/// A document's body, as the engine keeps it of every instance: as text, which takes a fraction of what its
+/// tree does, or as the text's hash, where it is there to be compared with.
+#[derive(Clone, Default)]
+pub(super) struct Body {
+    /// Empty where it was forgotten.
+    text: Arc<str>,
+    hash: [u8; 32],
+    /// A first document's `generation`, or which one of it decisions took over.
+    generation: Option<u64>,
+}
+
+impl Body {
+    pub(super) fn new(body: &Json) -> Self {
+        let generation = body.get("taken").or_else(|| body.get("generation"));
+        let text = body.to_string();
+        Body {
+            hash: Sha256::digest(&text).into(),
+            text: text.into(),
+            generation: generation.and_then(Json::as_u64),
+        }
+    }
+
+    fn without_text(&self) -> Self {
+        Body {
+            text: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl PartialEq for Body {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+    }
+}
 
 /// A document that only the engine writes.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Part {
     pub(super) version: DocumentVersion,
-    pub(super) body: Arc<Json>,
+    pub(super) body: Body,
 }
 
 /// A record's documents: what was asked for, and what the engine wrote beside it. A part that is not there
 /// was not written yet.
 #[derive(Clone, PartialEq, Default)]
 pub(crate) struct Parts {
-    first: Arc<Json>,
+    first: Body,
     others: Vec<Option<Part>>,
 }
 
@@ -34,43 +75,55 @@ impl fmt::Debug for Parts {
 
 impl Parts {
     /// Of a record whose first document is this, and that the engine has not seen.
-    pub(super) fn new(first: Json, others: usize) -> Self {
+    pub(super) fn new(first: &Json, others: usize) -> Self {
         Parts {
-            first: Arc::new(first),
+            first: Body::new(first),
             others: vec![None; others],
         }
     }
 
-    pub(super) fn read(first: Json, others: Vec<Option<StoredDocument>>) -> Self {
+    pub(super) fn read(first: &Json, others: Vec<Option<StoredDocument>>) -> Self {
         let part = |stored: StoredDocument| Part {
             version: stored.version,
-            body: Arc::new(stored.document.body),
+            body: Body::new(&stored.document.body),
         };
         Parts {
-            first: Arc::new(first),
+            first: Body::new(first),
             others: others.into_iter().map(|stored| stored.map(part)).collect(),
         }
     }
 
-    pub(super) fn first(&self) -> &Json {
-        &self.first
+    pub(super) fn first(&self) -> &str {
+        self.first.text()
     }
 
     pub(super) fn others(&self) -> &[Option<Part>] {
         &self.others
     }
 
-    pub(super) fn bodies(&self) -> Vec<Option<&Json>> {
+    pub(super) fn bodies(&self) -> Vec<Option<&str>> {
         self.others
             .iter()
-            .map(|part| part.as_ref().map(|part| part.body.as_ref()))
+            .map(|part| part.as_ref().map(|part| part.body.text()))
             .collect()
     }
 
-    /// After another change by a caller.
-    pub(super) fn with_first(&self, first: Json) -> Self {
+    /// With hashes of the documents that the engine writes: enough to write the next ones.
+    pub(crate) fn without_texts(&self) -> Self {
+        let part = |part: &Part| Part {
+            version: part.version,
+            body: part.body.without_text(),
+        };
         Parts {
-            first: Arc::new(first),
+            first: self.first.clone(),
+            others: (self.others.iter().map(|found| found.as_ref().map(part))).collect(),
+        }
+    }
+
+    /// After another change by a caller.
+    pub(super) fn with_first(&self, first: &Json) -> Self {
+        Parts {
+            first: Body::new(first),
             others: self.others.clone(),
         }
     }
@@ -78,7 +131,7 @@ impl Parts {
     /// After a write by the engine.
     pub(super) fn with_others(&self, others: Vec<Option<Part>>) -> Self {
         Parts {
-            first: Arc::clone(&self.first),
+            first: self.first.clone(),
             others,
         }
     }
@@ -98,7 +151,8 @@ impl Parts {
         let Some(decisions) = self.others.first() else {
             return true;
         };
-        let taken = decisions.as_ref().map(|part| &part.body["taken"]);
-        taken == Some(&self.first["generation"])
+        decisions
+            .as_ref()
+            .is_some_and(|part| part.body.generation == self.first.generation)
     }
 }

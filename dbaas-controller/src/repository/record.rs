@@ -64,14 +64,14 @@ pub(crate) trait Record: Serialize + DeserializeOwned {
     }
 
     /// The engine's documents, once it has taken over what this first document asks for.
-    fn part_bodies(&self, _first: &Json) -> Result<Vec<Json>, JsonError> {
+    fn part_bodies(&self, _first: &str) -> Result<Vec<Json>, JsonError> {
         Ok(Vec::new())
     }
 
     /// The record from its documents. The engine's are not there until it has seen the record for the first
     /// time.
-    fn compose(first: &Json, _parts: &[Option<&Json>]) -> Result<Self, JsonError> {
-        Self::deserialize(first)
+    fn compose(first: &str, _parts: &[Option<&str>]) -> Result<Self, JsonError> {
+        serde_json::from_str(first)
     }
 }
 
@@ -207,7 +207,7 @@ pub(crate) fn written<R: Record>(record: R, version: DocumentVersion) -> Version
     Versioned {
         record,
         version,
-        parts: Parts::new(first, R::PARTS.len()),
+        parts: Parts::new(&first, R::PARTS.len()),
     }
 }
 
@@ -217,7 +217,7 @@ pub(super) fn decode<R: Record>(
     parts: Vec<Option<StoredDocument>>,
 ) -> Result<Versioned<R>, StoreError> {
     let StoredDocument { document, version } = stored;
-    compose(document.key, version, Parts::read(document.body, parts))
+    compose(document.key, version, Parts::read(&document.body, parts))
 }
 
 /// The record that these documents are. The decoder's own message is not passed on: it may quote what it

@@ -86,23 +86,23 @@ pub(super) fn body<R: Split>(record: &R) -> Result<Json, JsonError> {
 }
 
 pub(super) fn asked<R: Split>(record: &R, read: &Versioned<R>) -> Result<Json, JsonError> {
-    let before = R::Intent::deserialize(read.parts.first())?;
+    let before = serde_json::from_str(read.parts.first())?;
     serde_json::to_value(record.changed_intent(&read.record, before, read.parts.is_taken()))
 }
 
-pub(super) fn part_bodies<R: Split>(record: &R, first: &Json) -> Result<Vec<Json>, JsonError> {
-    let intent = R::Intent::deserialize(first)?;
+pub(super) fn part_bodies<R: Split>(record: &R, first: &str) -> Result<Vec<Json>, JsonError> {
+    let intent = serde_json::from_str(first)?;
     Ok(vec![
         serde_json::to_value(record.decisions(&intent))?,
         serde_json::to_value(record.status())?,
     ])
 }
 
-pub(super) fn compose<R: Split>(first: &Json, parts: &[Option<&Json>]) -> Result<R, JsonError> {
+pub(super) fn compose<R: Split>(first: &str, parts: &[Option<&str>]) -> Result<R, JsonError> {
     let part = |index: usize| parts.get(index).copied().flatten();
-    let decisions = part(0).map(R::Decisions::deserialize).transpose()?;
-    let status = part(1).map(R::Status::deserialize).transpose()?;
-    Ok(R::join(R::Intent::deserialize(first)?, decisions, status))
+    let decisions = part(0).map(serde_json::from_str).transpose()?;
+    let status = part(1).map(serde_json::from_str).transpose()?;
+    Ok(R::join(serde_json::from_str(first)?, decisions, status))
 }
 
 /// The part of [`Record`] that follows from [`Split`].
@@ -119,17 +119,11 @@ macro_rules! record_in_three_documents {
             $crate::repository::split::asked(self, read)
         }
 
-        fn part_bodies(
-            &self,
-            first: &serde_json::Value,
-        ) -> Result<Vec<serde_json::Value>, serde_json::Error> {
+        fn part_bodies(&self, first: &str) -> Result<Vec<serde_json::Value>, serde_json::Error> {
             $crate::repository::split::part_bodies(self, first)
         }
 
-        fn compose(
-            first: &serde_json::Value,
-            parts: &[Option<&serde_json::Value>],
-        ) -> Result<Self, serde_json::Error> {
+        fn compose(first: &str, parts: &[Option<&str>]) -> Result<Self, serde_json::Error> {
             $crate::repository::split::compose(first, parts)
         }
     };

@@ -6,7 +6,7 @@ use crate::id::NodeId;
 use crate::secret::Secret;
 
 /// Whether a node runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PowerState {
     /// Made, never started, or switched off by us.
     Off,
@@ -21,7 +21,7 @@ pub enum PowerState {
 }
 
 /// How a node came to be off.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Exit {
     /// Why, for deciding.
     pub reason: ExitReason,
@@ -59,7 +59,7 @@ pub enum DataState {
 }
 
 /// The last start of a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BootMark {
     /// [`BootRecipe::epoch`](crate::boot::BootRecipe::epoch) of that start.
     pub epoch: Epoch,

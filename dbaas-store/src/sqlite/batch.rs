@@ -17,8 +17,8 @@ use super::{event, lease};
 const BODY_BYTES_MAX: usize = 8 << 20;
 const BODY_DEPTH_MAX: usize = 100;
 
-/// Expired documents are removed in portions of this size, which bounds memory.
-const EXPIRE_PORTION: usize = 500;
+/// Expired documents are removed in portions of this size, which bounds memory, and how long others wait.
+pub(super) const EXPIRE_PORTION: usize = 500;
 
 /// What a write needs to know of the document that is there.
 struct Current {
@@ -243,19 +243,13 @@ fn is_depth_within(value: &Value, levels: usize) -> bool {
     }
 }
 
-/// Removes the documents whose time has come; returns how many.
+/// Removes a portion of the documents whose time has come; returns how many.
 pub(super) fn expire(connection: &Connection, now: Timestamp) -> Result<usize, Failed> {
-    let mut removed = 0;
-    loop {
-        let due = due(connection, now)?;
-        for (kind, id, current) in &due {
-            delete(connection, kind, *id, current)?;
-        }
-        removed += due.len();
-        if due.len() < EXPIRE_PORTION {
-            return Ok(removed);
-        }
+    let due = due(connection, now)?;
+    for (kind, id, current) in &due {
+        delete(connection, kind, *id, current)?;
     }
+    Ok(due.len())
 }
 
 fn due(connection: &Connection, now: Timestamp) -> Result<Vec<(String, Uuid, Current)>, Failed> {

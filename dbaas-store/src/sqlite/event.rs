@@ -72,34 +72,60 @@ pub(super) fn read(
     Ok(events)
 }
 
-/// Removes, per subject, all but the newest `keep`.
-pub(super) fn expire(connection: &Connection, keep: usize) -> Result<(), Failed> {
+/// Of so many subjects at most are events removed in one go ...
+const EXPIRE_SUBJECTS: usize = 100;
+/// ... and so many events, which bounds how long others wait.
+const EXPIRE_PORTION: usize = 1_000;
+
+/// Removes, per subject, all but the newest `keep`: a portion of them. Whether there may be more to do.
+pub(super) fn expire(connection: &Connection, keep: usize) -> Result<bool, Failed> {
     let keep = i64::try_from(keep).unwrap_or(i64::MAX);
     let subjects: Vec<Vec<u8>> = connection
-        .prepare_cached("SELECT subject FROM event_count WHERE events > ?1")?
-        .query_map([keep], |row| row.get(0))?
+        .prepare_cached("SELECT subject FROM event_count WHERE events > ?1 LIMIT ?2")?
+        .query_map((keep, as_limit(EXPIRE_SUBJECTS, EXPIRE_SUBJECTS)), |row| {
+            row.get(0)
+        })?
         .collect::<Result<_, _>>()?;
-    for subject in subjects {
-        let newest_to_go: Option<i64> = connection
-            .prepare_cached(
-                "SELECT sequence FROM event WHERE subject = ?1 ORDER BY sequence DESC LIMIT 1 OFFSET ?2",
-            )?
-            .query_row((&subject, keep), |row| row.get(0))
-            .optional()?;
-        if let Some(newest_to_go) = newest_to_go {
+    let mut portion = EXPIRE_PORTION;
+    for subject in &subjects {
+        let removed = remove_oldest(connection, subject, keep, portion)?;
+        portion -= removed;
+        if portion == 0 {
             connection
-                .prepare_cached("DELETE FROM event WHERE subject = ?1 AND sequence <= ?2")?
-                .execute((&subject, newest_to_go))?;
+                .prepare_cached("UPDATE event_count SET events = events - ?2 WHERE subject = ?1")?
+                .execute((subject, i64::try_from(removed).unwrap_or(i64::MAX)))?;
+            return Ok(true);
         }
         if keep == 0 {
             connection
                 .prepare_cached("DELETE FROM event_count WHERE subject = ?1")?
-                .execute([&subject])?;
+                .execute([subject])?;
         } else {
             connection
                 .prepare_cached("UPDATE event_count SET events = ?2 WHERE subject = ?1")?
-                .execute((&subject, keep))?;
+                .execute((subject, keep))?;
         }
     }
-    Ok(())
+    Ok(subjects.len() == EXPIRE_SUBJECTS)
+}
+
+/// Removes events of a subject that are not among the newest `keep`, the oldest first, `most` of them; fewer
+/// if there are no more.
+fn remove_oldest(connection: &Connection, subject: &[u8], keep: i64, most: usize) -> Result<usize, Failed> {
+    let newest_to_go: Option<i64> = connection
+        .prepare_cached(
+            "SELECT sequence FROM event WHERE subject = ?1 ORDER BY sequence DESC LIMIT 1 OFFSET ?2",
+        )?
+        .query_row((subject, keep), |row| row.get(0))
+        .optional()?;
+    let Some(newest_to_go) = newest_to_go else {
+        return Ok(0);
+    };
+    let removed = connection
+        .prepare_cached(
+            "DELETE FROM event WHERE sequence IN (SELECT sequence FROM event
+             WHERE subject = ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3)",
+        )?
+        .execute((subject, newest_to_go, as_limit(most, most)))?;
+    Ok(removed)
 }

@@ -12,7 +12,7 @@ struct Acknowledged {
 }
 
 /// A node that became primary, with the commits that it held then.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Promotion {
     node: NodeRef,
     epoch: u64,
@@ -20,7 +20,7 @@ struct Promotion {
 }
 
 /// The commits of one instance.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Ledger {
     acknowledged: BTreeMap<u64, Acknowledged>,
     by_epoch: BTreeMap<u64, NodeRef>,

@@ -16,6 +16,7 @@ use super::wal::{Catalogue, Disk, RecordId};
 /// Port that every simulated server listens on.
 const PORT: u16 = 5432;
 
+#[derive(Clone)]
 pub(super) struct SimNode {
     /// For traces: `a/n1`.
     pub(super) label: String,
@@ -35,6 +36,7 @@ pub(super) struct SimNode {
     pub(super) seeded: BTreeSet<NodeId>,
 }
 
+#[derive(Clone)]
 pub(super) enum Power {
     Off,
     Preparing(Box<Preparation>),
@@ -42,6 +44,7 @@ pub(super) enum Power {
     Exited(Exit),
 }
 
+#[derive(Clone)]
 pub(super) struct Preparation {
     pub(super) recipe: BootRecipe,
     pub(super) done_at_ms: u64,
@@ -49,6 +52,7 @@ pub(super) struct Preparation {
 }
 
 /// A running PostgreSQL.
+#[derive(Clone)]
 pub(super) struct Server {
     pub(super) started_at_ms: u64,
     /// Answers from then on.

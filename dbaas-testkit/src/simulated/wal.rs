@@ -39,7 +39,7 @@ pub(super) struct Record {
 }
 
 /// Every record that was ever written, by anybody.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Wal {
     records: Vec<Record>,
 }

@@ -23,6 +23,7 @@ const CLIENT_PATIENCE_MS: u64 = 1_000;
 /// Hints of nodes' changes that a slow reader may be behind.
 const EVENTS: usize = 256;
 
+#[derive(Clone)]
 pub(super) struct World {
     pub(super) now_ms: u64,
     pub(super) rng: StdRng,
@@ -53,7 +54,7 @@ pub(super) struct World {
     boots: u64,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Trace {
     pub(super) lines: VecDeque<(u64, String)>,
     pub(super) hash: u64,

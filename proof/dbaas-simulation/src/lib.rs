@@ -2,9 +2,12 @@
 //! infrastructure, PostgreSQL, store and time.
 //!
 //! One seed decides everything: the size of the instance, which faults come when, what users ask for, how
-//! long each call takes. The same seed gives the same trace. [`seed::run`] runs one; [`idle`] measures what
-//! instances cost that need nothing; [`service`] how soon a primary that serves nobody is replaced.
+//! long each call takes. The same seed gives the same trace. [`seed::run`] runs one; [`fleet`] measures what
+//! very many instances cost; [`idle`] that those which need nothing write nothing; [`deaths`] what
+//! becomes of many primaries that die at once; [`service`] how soon one that serves nobody is replaced.
 
+pub mod deaths;
+pub mod fleet;
 pub mod idle;
 pub mod seed;
 pub mod service;

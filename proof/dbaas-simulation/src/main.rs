@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use dbaas_simulation::idle;
 use dbaas_simulation::seed::{self, Outcome};
+use dbaas_simulation::{deaths, fleet};
 
 /// Runs the whole controller on simulated infrastructure, PostgreSQL, store and time. One seed decides
 /// everything: which faults come when, what users ask for, how long each call takes.
@@ -48,14 +48,20 @@ enum Command {
         #[arg(long, default_value_t = 20_000)]
         lines: usize,
     },
-    /// Make idle instances in one controller, in real time, and measure memory, processor time and store
-    /// writes.
-    Idle {
-        /// How many instances.
+    /// Kill the primaries of many instances of three nodes in the same instant, in virtual time.
+    Deaths {
+        /// How many.
         #[arg(long, default_value_t = 1_000)]
         instances: usize,
+    },
+    /// Make idle instances in one controller, in real time, and measure what making them, having them,
+    /// listing them and starting with them costs.
+    Idle {
+        /// How many instances.
+        #[arg(long, default_value_t = 10_000)]
+        instances: usize,
         /// Nodes of each.
-        #[arg(long, default_value_t = 3)]
+        #[arg(long, default_value_t = 1)]
         nodes: u64,
         /// For how long to measure.
         #[arg(long, default_value_t = 60)]
@@ -72,12 +78,16 @@ fn main() -> anyhow::Result<ExitCode> {
             failures,
         } => seeds(from, count, threads, failures),
         Command::Replay { seed, lines } => replay(seed, lines),
+        Command::Deaths { instances } => {
+            println!("{}", deaths::of_primaries(instances)?);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Idle {
             instances,
             nodes,
             seconds,
         } => {
-            println!("{}", idle::measure(instances, nodes, seconds)?);
+            println!("{}", fleet::measure(instances, nodes, seconds)?);
             Ok(ExitCode::SUCCESS)
         }
     }

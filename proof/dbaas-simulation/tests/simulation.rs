@@ -7,7 +7,7 @@ use std::time::Duration;
 use dbaas_core::patience::{
     TRIAL_COMMIT_MS, TRIAL_EVERY_MS, TRIAL_LOGIN_MS, UNFIT_AGAIN_MS, UNFIT_MS, UNFIT_TRIALS,
 };
-use dbaas_simulation::{idle, seed, service};
+use dbaas_simulation::{deaths, idle, seed, service};
 use dbaas_testkit::simulated::Sickness;
 
 /// How many seeds are run; the environment may ask for more.
@@ -169,6 +169,15 @@ fn a_fault_that_all_nodes_share_does_not_send_them_back_and_forth() {
 
 #[test]
 fn idle_instances_write_nothing() {
-    let idle = idle::count_writes(20, 3, 300).unwrap();
-    assert_eq!(idle.commits, 0, "{idle}");
+    assert_eq!(idle::count_writes(20, 3, 300).unwrap(), 0);
+}
+
+/// A host fails whole: all write again, soon in virtual time, and the store hears of each a few times.
+#[test]
+fn many_primaries_die_at_once() {
+    let deaths = deaths::of_primaries(100).unwrap();
+    assert_eq!(deaths.violations, [""; 0], "{deaths}");
+    assert!(deaths.last_ms() <= 5_000, "{deaths}");
+    assert!(deaths.other_ms <= 5_000, "{deaths}");
+    assert!(deaths.commits <= 12 * 100, "{deaths}");
 }
