@@ -155,6 +155,17 @@ pub(crate) fn copy_tree(
     owner: &Account,
     cancelled: &dyn Fn() -> bool,
 ) -> io::Result<()> {
+    copy_tree_without(from, to, owner, cancelled, &|_| false)
+}
+
+/// As [`copy_tree`], without the files that are left out; directories are made all the same.
+pub(crate) fn copy_tree_without(
+    from: &Path,
+    to: &Path,
+    owner: &Account,
+    cancelled: &dyn Fn() -> bool,
+    left_out: &dyn Fn(&Path) -> bool,
+) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(to)?;
     owner.own(to)?;
     for entry in fs::read_dir(from)? {
@@ -165,7 +176,8 @@ pub(crate) fn copy_tree(
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         let kind = entry.file_type()?;
         if kind.is_dir() {
-            copy_tree(&source, &target, owner, cancelled)?;
+            copy_tree_without(&source, &target, owner, cancelled, left_out)?;
+        } else if kind.is_file() && left_out(&source) {
         } else if kind.is_file() {
             copy_file(&source, &target)?;
             owner.own(&target)?;

@@ -38,6 +38,7 @@ mod discovery;
 mod errors;
 mod fetch;
 mod files;
+mod identity;
 mod infrastructure;
 mod initdb;
 mod installed;

@@ -1,12 +1,16 @@
-//! The warm pool: data directories that were initialised ahead and never served, each with a system
-//! identifier and a superuser's password of its own, with a spare database for the first tenant's, and with
-//! byte copies for the first standbys. An instance then costs a rename and a start, and its first database
-//! another rename.
+//! The warm pool: data directories that were made ahead and never served, each with a system identifier of its
+//! own, with a spare database for the first tenant's, and with byte copies for the first standbys. An instance
+//! then costs a rename and a start, and its first database another rename.
 //!
 //! ```text
+//! <data dir>/pool/<version>/template/{primary/, password}
 //! <data dir>/pool/<version>/<set>/{primary/, seed-0/, seed-1/, …, password}
 //! ```
-//! A set is made under a name that ends in `.new` and is whole when it has lost that ending.
+//! A set is made under a name that ends in `.new` and is whole when it has lost that ending; so is the
+//! template, which `initdb` makes once per version. Sets are [copies](crate::identity) of it, and so is an
+//! instance that finds no set: the pool may be small, for it is filled again in a moment. The superuser's
+//! password is the template's until the control plane, who alone can read it, replaces it with the instance's
+//! own, before anybody else can log in.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,13 +20,14 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use dbaas_core::secret::Secret;
-use dbaas_core::version::PostgresMajor;
+use dbaas_core::version::{PostgresMajor, PostgresVersion};
 use parking_lot::{Condvar, Mutex};
 use rand::RngCore;
 
 use crate::backend::Inner;
 use crate::discovery::Installation;
 use crate::files::{self, Durability};
+use crate::identity;
 use crate::initdb::{InitPlace, initdb, make_spare_database};
 use crate::prepare::Failure;
 use crate::priority;
@@ -53,11 +58,16 @@ const FIRST_FILL_DELAY: Duration = Duration::from_millis(200);
 const RETRY_DELAY: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(600);
 const ENDING: &str = ".new";
+const TEMPLATE: &str = "template";
+/// As [`REFILL_DELAY`], where a set is a copy.
+const COPY_DELAY: Duration = Duration::from_millis(300);
 
 #[derive(Debug)]
 struct Wants {
     used: BTreeSet<PostgresMajor>,
     not_before: Instant,
+    /// Versions whose template gave no copy: `initdb` makes their sets.
+    distrusted: BTreeSet<PostgresVersion>,
 }
 
 /// The sets that are ready, and the thread that makes more.
@@ -74,6 +84,7 @@ impl Pool {
         let wants = Wants {
             used: BTreeSet::new(),
             not_before: Instant::now() + FIRST_FILL_DELAY,
+            distrusted: BTreeSet::new(),
         };
         Arc::new(Pool {
             dir,
@@ -111,12 +122,39 @@ impl Pool {
         let Ok(entries) = fs::read_dir(self.of(installation)) else {
             return Vec::new();
         };
-        let is_whole = |path: &Path| path.join("password").is_file() && path.join("primary").is_dir();
+        let is_whole = |path: &Path| !path.ends_with(TEMPLATE) && is_whole(path);
         entries
             .flatten()
             .map(|e| e.path())
             .filter(|p| !p.to_string_lossy().ends_with(ENDING) && is_whole(p))
             .collect()
+    }
+
+    /// The template of a version, and the superuser's password in it; `None` where there is none, or none that
+    /// can be copied.
+    pub(crate) fn template(&self, installation: &Installation) -> Option<Template> {
+        let dir = self.of(installation).join(TEMPLATE);
+        if !is_whole(&dir) || self.wants.lock().distrusted.contains(&installation.version) {
+            return None;
+        }
+        let password = fs::read_to_string(dir.join("password")).ok()?;
+        Some(Template {
+            data: dir.join("primary"),
+            password: Secret::new(password),
+        })
+    }
+
+    /// The template of this version gave no copy.
+    fn distrust(&self, installation: &Installation) {
+        self.wants.lock().distrusted.insert(installation.version);
+    }
+
+    /// For how long the pool keeps out of the way of an instance that is being created.
+    fn delay(&self, installation: &Installation) -> Duration {
+        match self.template(installation) {
+            Some(_) => COPY_DELAY,
+            None => REFILL_DELAY,
+        }
     }
 
     /// Moves a set to `target` and gives the superuser's password of its directories. `None` if there is
@@ -133,9 +171,10 @@ impl Pool {
                 break;
             }
         }
+        let delay = self.delay(installation);
         let mut wants = self.wants.lock();
         wants.used.insert(installation.version.major);
-        wants.not_before = Instant::now() + REFILL_DELAY;
+        wants.not_before = Instant::now() + delay;
         drop(wants);
         self.changed.notify_all();
         match fs::read_to_string(taken?.join("password")) {
@@ -182,7 +221,11 @@ impl Pool {
                 continue;
             }
             let wait = if inner.nodes.are_preparing() {
-                REFILL_DELAY
+                let installations = inner.installed.of_major();
+                let delays = installations
+                    .values()
+                    .map(|installation| self.delay(installation));
+                delays.min().unwrap_or(REFILL_DELAY)
             } else {
                 match self.fill_one(&inner, &used) {
                     Ok(true) => Duration::ZERO,
@@ -226,9 +269,14 @@ impl Pool {
     fn make(&self, inner: &Inner, installation: &Installation) -> Result<(), Failure> {
         let parent = self.of(installation);
         files::make_dir(&parent, 0o755)?;
-        let name = uuid::Uuid::new_v4().to_string();
+        let name = if is_whole(&parent.join(TEMPLATE)) {
+            uuid::Uuid::new_v4().to_string()
+        } else {
+            TEMPLATE.to_owned()
+        };
         let building = parent.join(format!("{name}{ENDING}"));
-        let result = self.make_in(inner, installation, &building);
+        files::remove_tree_if_there(&building)?;
+        let result = self.make_in(inner, installation, &building, name == TEMPLATE);
         if result.is_err() {
             let _ = files::remove_tree_if_there(&building);
         }
@@ -238,13 +286,18 @@ impl Pool {
         Ok(())
     }
 
-    fn make_in(&self, inner: &Inner, installation: &Installation, building: &Path) -> Result<(), Failure> {
+    fn make_in(
+        &self,
+        inner: &Inner,
+        installation: &Installation,
+        building: &Path,
+        is_template: bool,
+    ) -> Result<(), Failure> {
         let cancelled = || inner.is_closed();
         let private = building.join("run");
         files::make_dir(building, 0o755)?;
         files::make_dir(&private, 0o700)?;
         inner.account.own(&private)?;
-        let password = new_password();
         let (primary, log) = (building.join("primary"), building.join("log"));
         let place = InitPlace {
             work_dir: building,
@@ -252,9 +305,22 @@ impl Pool {
             private: &private,
             log: &log,
         };
-        initdb(inner, installation, "pool", &place, &password, &cancelled)?;
-        make_spare_database(inner, installation, "pool", &place, &cancelled)?;
-        for index in 0..self.size.seeds_per_set {
+        let template = self.template(installation).filter(|_| !is_template);
+        let copied = match template {
+            Some(template) => self.copy(inner, installation, "pool", &template, &place, &cancelled)?,
+            None => None,
+        };
+        let password = match copied {
+            Some(password) => password,
+            None => {
+                let password = new_password();
+                initdb(inner, installation, "pool", &place, &password, &cancelled)?;
+                make_spare_database(inner, installation, "pool", &place, &cancelled)?;
+                password
+            }
+        };
+        let seeds = if is_template { 0 } else { self.size.seeds_per_set };
+        for index in 0..seeds {
             files::copy_tree(
                 &primary,
                 &building.join(format!("seed-{index}")),
@@ -275,6 +341,38 @@ impl Pool {
             Ok(())
         }
     }
+}
+
+impl Pool {
+    /// Copies the template, and gives the superuser's password of the copy. `None`: `initdb` does it, from now
+    /// on.
+    pub(crate) fn copy(
+        &self,
+        inner: &Inner,
+        installation: &Installation,
+        mark: &str,
+        template: &Template,
+        place: &InitPlace<'_>,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Option<Secret>, Failure> {
+        if identity::copy(inner, installation, mark, &template.data, place, cancelled)? {
+            return Ok(Some(template.password.clone()));
+        }
+        self.distrust(installation);
+        Ok(None)
+    }
+}
+
+/// Whether nothing of it is missing.
+fn is_whole(set: &Path) -> bool {
+    set.join("password").is_file() && set.join("primary").is_dir()
+}
+
+/// A data directory that others are copies of.
+#[derive(Debug)]
+pub(crate) struct Template {
+    data: PathBuf,
+    password: Secret,
 }
 
 /// 256 random bits in hexadecimal.

@@ -172,17 +172,12 @@ impl Work<'_> {
             private: &dir.run(),
             log: &dir.log(),
         };
-        priority::behind_what_serves(|| {
-            initdb(
-                self.inner,
-                self.installation,
-                &self.mark(),
-                &place,
-                admin_password,
-                &|| self.cancelled(),
-            )
-        })
-        .unwrap_or(Err(Failure::Cancelled))?;
+        let made = priority::behind_what_serves(|| self.make_data(&place, admin_password));
+        if let Some(password) = made.unwrap_or(Err(Failure::Cancelled))? {
+            let path = dir.bootstrap_password();
+            files::write(&path, password.expose().as_bytes(), None, Durability::Process)?;
+            self.node.state.lock().bootstrap_password = Some(password);
+        }
         std::thread::scope(|scope| {
             let copies: Vec<_> = seeds
                 .iter()
@@ -195,6 +190,21 @@ impl Work<'_> {
         self.check()?;
         files::sync_file_system(dir.path())?;
         seeds.iter().try_for_each(|seed| self.put_in_place(seed))
+    }
+
+    /// A copy of the template, with the superuser's password that it has, or what `initdb` makes, with the one
+    /// that was asked for.
+    fn make_data(&self, place: &InitPlace<'_>, admin_password: &Secret) -> Result<Option<Secret>, Failure> {
+        let (inner, installation, mark) = (self.inner, self.installation, self.mark());
+        let cancelled = || self.cancelled();
+        if let Some(template) = inner.pool.template(installation)
+            && let Some(password) =
+                (inner.pool).copy(inner, installation, &mark, &template, place, &cancelled)?
+        {
+            return Ok(Some(password));
+        }
+        initdb(inner, installation, &mark, place, admin_password, &cancelled)?;
+        Ok(None)
     }
 
     /// Brings a copy into the seed's directory, not yet in its place.

@@ -257,7 +257,14 @@ pub(crate) fn working_directories() -> io::Result<Vec<(u32, PathBuf)>> {
 
 /// Whether it is one of PostgreSQL's programs or carries our mark.
 pub(crate) fn is_ours(pid: u32) -> bool {
-    const PROGRAMS: [&str; 4] = ["postgres", "initdb", "pg_basebackup", "pg_rewind"];
+    const PROGRAMS: [&str; 6] = [
+        "postgres",
+        "initdb",
+        "pg_basebackup",
+        "pg_rewind",
+        "pg_resetwal",
+        "pg_controldata",
+    ];
     match fs::read_link(format!("/proc/{pid}/exe")) {
         Ok(exe) => {
             let name = exe

@@ -12,6 +12,7 @@ pub mod command;
 pub mod condition;
 pub mod config;
 pub mod connection;
+pub mod control_file;
 pub mod database;
 pub mod detector;
 mod endpoint;
