@@ -59,15 +59,15 @@ pub(crate) struct Repository {
 }
 
 impl Loaded {
-    /// As the engine remembers it: see [`Parts::without_texts`](parts::Parts::without_texts).
+    /// As the engine remembers it: see [`Parts::condensed`](parts::Parts::condensed).
     #[must_use]
-    pub(crate) fn without_texts(mut self) -> Self {
-        self.instance.parts = self.instance.parts.without_texts();
+    pub(crate) fn condensed(mut self) -> Self {
+        self.instance.parts = self.instance.parts.condensed();
         for user in &mut self.users {
-            user.parts = user.parts.without_texts();
+            user.parts = user.parts.condensed();
         }
         for database in &mut self.databases {
-            database.parts = database.parts.without_texts();
+            database.parts = database.parts.condensed();
         }
         self
     }
@@ -350,7 +350,7 @@ impl Repository {
         let first = record.asked(read);
         let first = first.map_err(|_| record::not_written_down::<R>(record.uuid()))?;
         let version = self.commit_one(change.ask(record, read)).await?;
-        record::compose(R::key(record.uuid()), version, read.parts.with_first(&first))
+        record::compose(R::key(record.uuid()), version, read.parts.with_first(first))
     }
 
     /// A store promises a deadline of its own; this one is there for those that break it.

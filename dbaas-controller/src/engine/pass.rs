@@ -80,7 +80,7 @@ impl Engine {
             Ok(credentials) => credentials,
             Err(error) => return Ok(Read::Sealed(error)),
         };
-        let loaded = loaded.without_texts();
+        let loaded = loaded.condensed();
         let known = Arc::new(Known { loaded, credentials });
         self.with_memory(id, |m| {
             if m.doubts == doubts {
@@ -322,7 +322,7 @@ impl Engine {
         settle(&mut loaded.users, users, &versions);
         settle(&mut loaded.databases, databases, &versions);
         let known = Arc::new(Known {
-            loaded: loaded.without_texts(),
+            loaded: loaded.condensed(),
             credentials: known.credentials.clone(),
         });
         // A request that came in meanwhile has set `known` to nothing; what was just written is older than

@@ -72,7 +72,7 @@ impl Change {
         let mut parts = Vec::new();
         for ((kind, body), old) in R::PARTS.iter().zip(bodies).zip(read.parts.others()) {
             let precondition = precondition(old.as_ref().map(|old| old.version));
-            let kept = Body::new(&body);
+            let kept = Body::new(body.clone());
             if old.as_ref().is_some_and(|old| old.body == kept) {
                 self.ops.push(Op::Require(DocumentKey { kind, id }, precondition));
                 parts.push((old.clone(), None));
@@ -108,7 +108,7 @@ impl Change {
             return self;
         };
         let (first, parts) = match record.body().and_then(|first| {
-            let parts = record.part_bodies(&first.to_string())?;
+            let parts = record.part_bodies(&Body::new(first.clone()))?;
             Ok((first, parts))
         }) {
             Ok(bodies) => bodies,

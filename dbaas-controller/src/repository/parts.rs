@@ -4,46 +4,82 @@ use std::fmt;
 use std::sync::Arc;
 
 use dbaas_core::store::{DocumentVersion, StoredDocument};
-use serde_json::Value as Json;
+use serde::de::{DeserializeOwned, Error as _};
+use serde_json::{Error as JsonError, Value as Json};
 use sha2::{Digest as _, Sha256};
 
-/// A document's body, as the engine keeps it of every instance: as text, which takes a fraction of what its
-/// tree does, or as the text's hash, where it is there to be compared with.
+/// A document's body. The engine keeps those of every instance, as little of them as it needs.
 #[derive(Clone, Default)]
-pub(super) struct Body {
-    /// Empty where it was forgotten.
-    text: Arc<str>,
-    hash: [u8; 32],
+pub(crate) struct Body {
+    content: Content,
     /// A first document's `generation`, or which one of it decisions took over.
     generation: Option<u64>,
 }
 
+#[derive(Clone)]
+enum Content {
+    /// As it was read.
+    Tree(Arc<Json>),
+    /// A fraction of the tree's size.
+    Text(Arc<str>),
+    /// What is there to be compared with alone: of the text.
+    Hash([u8; 32]),
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Content::Tree(Arc::default())
+    }
+}
+
 impl Body {
-    pub(super) fn new(body: &Json) -> Self {
+    pub(super) fn new(body: Json) -> Self {
         let generation = body.get("taken").or_else(|| body.get("generation"));
-        let text = body.to_string();
         Body {
-            hash: Sha256::digest(&text).into(),
-            text: text.into(),
             generation: generation.and_then(Json::as_u64),
+            content: Content::Tree(Arc::new(body)),
         }
     }
 
-    fn without_text(&self) -> Self {
+    fn as_text(&self) -> Self {
+        let content = match &self.content {
+            Content::Tree(tree) => Content::Text(tree.to_string().into()),
+            other => other.clone(),
+        };
         Body {
-            text: Arc::default(),
-            ..self.clone()
+            content,
+            generation: self.generation,
         }
     }
 
-    pub(super) fn text(&self) -> &str {
-        &self.text
+    fn as_hash(&self) -> Self {
+        Body {
+            content: Content::Hash(self.hash()),
+            generation: self.generation,
+        }
+    }
+
+    fn hash(&self) -> [u8; 32] {
+        match &self.content {
+            Content::Tree(tree) => Sha256::digest(tree.to_string()).into(),
+            Content::Text(text) => Sha256::digest(text.as_bytes()).into(),
+            Content::Hash(hash) => *hash,
+        }
+    }
+
+    /// What it says. An error where only its hash is left.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, JsonError> {
+        match &self.content {
+            Content::Tree(tree) => T::deserialize(tree.as_ref()),
+            Content::Text(text) => serde_json::from_str(text),
+            Content::Hash(_) => Err(JsonError::custom("the document was not kept")),
+        }
     }
 }
 
 impl PartialEq for Body {
     fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash
+        self.hash() == other.hash()
     }
 }
 
@@ -75,17 +111,17 @@ impl fmt::Debug for Parts {
 
 impl Parts {
     /// Of a record whose first document is this, and that the engine has not seen.
-    pub(super) fn new(first: &Json, others: usize) -> Self {
+    pub(super) fn new(first: Json, others: usize) -> Self {
         Parts {
             first: Body::new(first),
             others: vec![None; others],
         }
     }
 
-    pub(super) fn read(first: &Json, others: Vec<Option<StoredDocument>>) -> Self {
+    pub(super) fn read(first: Json, others: Vec<Option<StoredDocument>>) -> Self {
         let part = |stored: StoredDocument| Part {
             version: stored.version,
-            body: Body::new(&stored.document.body),
+            body: Body::new(stored.document.body),
         };
         Parts {
             first: Body::new(first),
@@ -93,35 +129,35 @@ impl Parts {
         }
     }
 
-    pub(super) fn first(&self) -> &str {
-        self.first.text()
+    pub(super) fn first(&self) -> &Body {
+        &self.first
     }
 
     pub(super) fn others(&self) -> &[Option<Part>] {
         &self.others
     }
 
-    pub(super) fn bodies(&self) -> Vec<Option<&str>> {
+    pub(super) fn bodies(&self) -> Vec<Option<&Body>> {
         self.others
             .iter()
-            .map(|part| part.as_ref().map(|part| part.body.text()))
+            .map(|part| part.as_ref().map(|part| &part.body))
             .collect()
     }
 
-    /// With hashes of the documents that the engine writes: enough to write the next ones.
-    pub(crate) fn without_texts(&self) -> Self {
+    /// As text, and with hashes of the documents that the engine writes: enough to write the next ones.
+    pub(crate) fn condensed(&self) -> Self {
         let part = |part: &Part| Part {
             version: part.version,
-            body: part.body.without_text(),
+            body: part.body.as_hash(),
         };
         Parts {
-            first: self.first.clone(),
+            first: self.first.as_text(),
             others: (self.others.iter().map(|found| found.as_ref().map(part))).collect(),
         }
     }
 
     /// After another change by a caller.
-    pub(super) fn with_first(&self, first: &Json) -> Self {
+    pub(super) fn with_first(&self, first: Json) -> Self {
         Parts {
             first: Body::new(first),
             others: self.others.clone(),

@@ -12,7 +12,7 @@ use serde_json::{Error as JsonError, Value as Json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::parts::Parts;
+use super::parts::{Body, Parts};
 use crate::repository::Versioned;
 
 /// A record that has a document of its own, or several: the first is what callers asked for, and the others
@@ -64,14 +64,14 @@ pub(crate) trait Record: Serialize + DeserializeOwned {
     }
 
     /// The engine's documents, once it has taken over what this first document asks for.
-    fn part_bodies(&self, _first: &str) -> Result<Vec<Json>, JsonError> {
+    fn part_bodies(&self, _first: &Body) -> Result<Vec<Json>, JsonError> {
         Ok(Vec::new())
     }
 
     /// The record from its documents. The engine's are not there until it has seen the record for the first
     /// time.
-    fn compose(first: &str, _parts: &[Option<&str>]) -> Result<Self, JsonError> {
-        serde_json::from_str(first)
+    fn compose(first: &Body, _parts: &[Option<&Body>]) -> Result<Self, JsonError> {
+        first.read()
     }
 }
 
@@ -207,7 +207,7 @@ pub(crate) fn written<R: Record>(record: R, version: DocumentVersion) -> Version
     Versioned {
         record,
         version,
-        parts: Parts::new(&first, R::PARTS.len()),
+        parts: Parts::new(first, R::PARTS.len()),
     }
 }
 
@@ -217,7 +217,7 @@ pub(super) fn decode<R: Record>(
     parts: Vec<Option<StoredDocument>>,
 ) -> Result<Versioned<R>, StoreError> {
     let StoredDocument { document, version } = stored;
-    compose(document.key, version, Parts::read(&document.body, parts))
+    compose(document.key, version, Parts::read(document.body, parts))
 }
 
 /// The record that these documents are. The decoder's own message is not passed on: it may quote what it

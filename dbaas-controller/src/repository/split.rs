@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Error as JsonError, Value as Json};
 
+use super::parts::Body;
 use super::record::Record;
 use crate::repository::Versioned;
 
@@ -86,23 +87,23 @@ pub(super) fn body<R: Split>(record: &R) -> Result<Json, JsonError> {
 }
 
 pub(super) fn asked<R: Split>(record: &R, read: &Versioned<R>) -> Result<Json, JsonError> {
-    let before = serde_json::from_str(read.parts.first())?;
+    let before = read.parts.first().read()?;
     serde_json::to_value(record.changed_intent(&read.record, before, read.parts.is_taken()))
 }
 
-pub(super) fn part_bodies<R: Split>(record: &R, first: &str) -> Result<Vec<Json>, JsonError> {
-    let intent = serde_json::from_str(first)?;
+pub(super) fn part_bodies<R: Split>(record: &R, first: &Body) -> Result<Vec<Json>, JsonError> {
+    let intent = first.read()?;
     Ok(vec![
         serde_json::to_value(record.decisions(&intent))?,
         serde_json::to_value(record.status())?,
     ])
 }
 
-pub(super) fn compose<R: Split>(first: &str, parts: &[Option<&str>]) -> Result<R, JsonError> {
+pub(super) fn compose<R: Split>(first: &Body, parts: &[Option<&Body>]) -> Result<R, JsonError> {
     let part = |index: usize| parts.get(index).copied().flatten();
-    let decisions = part(0).map(serde_json::from_str).transpose()?;
-    let status = part(1).map(serde_json::from_str).transpose()?;
-    Ok(R::join(serde_json::from_str(first)?, decisions, status))
+    let decisions = part(0).map(Body::read).transpose()?;
+    let status = part(1).map(Body::read).transpose()?;
+    Ok(R::join(first.read()?, decisions, status))
 }
 
 /// The part of [`Record`] that follows from [`Split`].
@@ -119,11 +120,17 @@ macro_rules! record_in_three_documents {
             $crate::repository::split::asked(self, read)
         }
 
-        fn part_bodies(&self, first: &str) -> Result<Vec<serde_json::Value>, serde_json::Error> {
+        fn part_bodies(
+            &self,
+            first: &$crate::repository::parts::Body,
+        ) -> Result<Vec<serde_json::Value>, serde_json::Error> {
             $crate::repository::split::part_bodies(self, first)
         }
 
-        fn compose(first: &str, parts: &[Option<&str>]) -> Result<Self, serde_json::Error> {
+        fn compose(
+            first: &$crate::repository::parts::Body,
+            parts: &[Option<&$crate::repository::parts::Body>],
+        ) -> Result<Self, serde_json::Error> {
             $crate::repository::split::compose(first, parts)
         }
     };

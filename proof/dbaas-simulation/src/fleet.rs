@@ -63,7 +63,9 @@ async fn play(instances: usize, nodes: u64, measured: Duration) -> anyhow::Resul
     // What was written last is looked at once more.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let (began, spent, commits) = (Instant::now(), Spent::now(&world), store.commits());
+    let looks = world.looks();
     tokio::time::sleep(measured).await;
+    let looks = world.looks() - looks;
     let (elapsed, idle, commits) = (began.elapsed(), spent.since(&world), store.commits() - commits);
     let added = figures::resident_bytes()
         .zip(memory)
@@ -81,6 +83,7 @@ async fn play(instances: usize, nodes: u64, measured: Duration) -> anyhow::Resul
         world_bytes: of_world,
         measured: elapsed,
         idle,
+        looks,
         commits,
         pages,
         restart,
@@ -123,6 +126,8 @@ async fn start(world: &World, store: &Arc<CountedStore>) -> anyhow::Result<Contr
         .settings(ControllerSettings {
             lease_holder: Some("fleet".to_owned()),
             alone: true,
+            // Each look takes the simulated world ten milliseconds and more.
+            concurrency: 512,
             ..ControllerSettings::default()
         })
         .start()

@@ -29,6 +29,7 @@ pub(super) struct World {
     runtime: Handle,
     /// The thread's directory below `/proc`.
     pub(super) thread: String,
+    looks: Arc<AtomicU64>,
 }
 
 impl World {
@@ -49,7 +50,13 @@ impl World {
             sim,
             runtime: handle,
             thread: told.recv()?,
+            looks: Arc::default(),
         })
+    }
+
+    /// How often an instance was looked at.
+    pub(super) fn looks(&self) -> u64 {
+        self.looks.load(Ordering::SeqCst)
     }
 }
 
@@ -57,6 +64,7 @@ impl World {
 pub(super) struct Elsewhere<T> {
     inner: Arc<T>,
     runtime: Handle,
+    looks: Arc<AtomicU64>,
 }
 
 impl<T: Send + Sync + 'static> Elsewhere<T> {
@@ -64,6 +72,7 @@ impl<T: Send + Sync + 'static> Elsewhere<T> {
         Elsewhere {
             inner: Arc::new(inner),
             runtime: world.runtime.clone(),
+            looks: Arc::clone(&world.looks),
         }
     }
 
@@ -99,6 +108,7 @@ impl<T: Infrastructure> Infrastructure for Elsewhere<T> {
     }
 
     async fn observe(&self, instance: InstanceId) -> Result<ObservedNodes, InfraError> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
         self.call(|inner| async move { inner.observe(instance).await })
             .await
     }

@@ -22,6 +22,8 @@ pub struct Figures {
     pub measured: Duration,
     /// Processor time in it: the controller's, the world's.
     pub idle: Option<(Duration, Duration)>,
+    /// How often an instance was looked at in it.
+    pub looks: u64,
     /// Batches committed to the store in it.
     pub commits: u64,
     /// How long pages took.
@@ -105,10 +107,11 @@ impl fmt::Display for Figures {
             let share = |time: Duration| 100.0 * time.as_secs_f64() / self.measured.as_secs_f64().max(0.001);
             writeln!(
                 f,
-                "idle for {:.0} s          {:.1} % of a core, and the simulated world's {:.1} %; {} writes",
+                "idle for {:.0} s          {:.1} % of a core, and the simulated world's {:.1} %; {:.0} looks a second, {} writes",
                 self.measured.as_secs_f64(),
                 share(controller),
                 share(world),
+                self.looks as f64 / self.measured.as_secs_f64().max(0.001),
                 self.commits
             )?;
         }
