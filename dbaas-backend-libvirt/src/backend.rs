@@ -15,6 +15,7 @@ use crate::ahead::{self, Ahead};
 use crate::events;
 use crate::nodes::Nodes;
 use crate::pool::Image;
+use crate::shell::Shells;
 use crate::virsh::{Hypervisor, Virsh};
 use crate::xml::{Accelerator, Subnet};
 
@@ -61,6 +62,7 @@ impl LibvirtBackend {
         let libvirt = Virsh {
             uri: options.uri.clone(),
             deadline: options.request_timeout,
+            shells: Shells::default(),
         };
         let inner = Arc::new(Inner {
             libvirt: Box::new(libvirt),

@@ -17,6 +17,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use crate::backend::{Inner, LibvirtBackend};
 use crate::handle::Handle;
 use crate::look::not_found;
+use crate::network::Addresses;
 use crate::{ahead, observe, start, stop};
 
 fn interrupted<E>(_: E) -> InfraError {
@@ -58,12 +59,15 @@ impl Infrastructure for LibvirtBackend {
     }
 
     /// Clients and the control plane from wherever the network lets them come, other nodes from private
-    /// networks, which libvirt's are.
+    /// networks, which libvirt's are, or from the one whose addresses were given.
     fn hba_rules(&self) -> HbaRules {
         let private = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+        let private = private.iter().filter_map(|text| text.parse().ok());
         HbaRules {
             control: Cidr::everywhere().to_vec(),
-            peers: private.iter().filter_map(|text| text.parse().ok()).collect(),
+            peers: private
+                .chain(self.inner.options.addresses.and_then(Addresses::cidr))
+                .collect(),
             clients: Cidr::everywhere().to_vec(),
         }
     }

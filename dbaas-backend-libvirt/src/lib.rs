@@ -40,24 +40,38 @@ mod nodes;
 mod observe;
 mod pool;
 mod record;
+mod shell;
 mod start;
 mod stop;
 mod virsh;
 mod xml;
 
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use backend::LibvirtBackend;
+pub use network::{Addresses, InvalidAddresses};
 
 /// How nodes are run on a libvirt.
 #[derive(Debug, Clone)]
 pub struct LibvirtOptions {
     /// Which libvirt: `qemu:///system`, `qemu+ssh://root@host/system`, `qemu+unix:///system?socket=/path`.
     pub uri: String,
-    /// The network that nodes are on. It has IPv4 addresses of its own; nodes get fixed ones outside its DHCP
-    /// range.
+    /// The network that nodes are on. It has IPv4 addresses of its own, and nodes get fixed ones outside its
+    /// DHCP range; or [`Self::addresses`] says which.
     pub network: String,
+    /// The nodes' addresses, for a network that has none of its own: a bridge to others.
+    pub addresses: Option<Addresses>,
+    /// With [`Self::addresses`]: by where nodes reach other networks. `None`: they do not.
+    pub gateway: Option<Ipv4Addr>,
+    /// The host that clients, and the control plane, connect to where they do not reach the nodes' own
+    /// addresses. Somebody else forwards its ports to them, port 5432. Nodes reach each other by their own.
+    pub advertise_host: Option<String>,
+    /// The ports of [`Self::advertise_host`]: the n-th is for the n-th address of the nodes' network, the
+    /// network's own being the first (`15434` is `10.76.0.2` of `10.76.0.0/24`, where these begin at 15432).
+    pub advertise_ports: RangeInclusive<u16>,
     /// The storage pool (a directory) of images and disks.
     pub pool: String,
     /// Whose nodes these are: stands in the metadata of every domain and on every control disk. Two control
@@ -83,6 +97,10 @@ impl Default for LibvirtOptions {
         LibvirtOptions {
             uri: "qemu:///system".to_owned(),
             network: "default".to_owned(),
+            addresses: None,
+            gateway: None,
+            advertise_host: None,
+            advertise_ports: 15_432..=25_431,
             pool: "default".to_owned(),
             owner: "dbaas".to_owned(),
             emulate: None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dbaas_core::boot_output::{first_error, preparation_failure, rewind_failure, server_exit, telling_line};
 use dbaas_core::id::InstanceId;
 use dbaas_core::infrastructure::{
-    BootMark, DataState, Endpoint, Exit, ExitReason, InfraError, NodeRef, ObservedNode, PowerState,
+    BootMark, DataState, Exit, ExitReason, InfraError, NodeRef, ObservedNode, PowerState,
 };
 
 use crate::backend::Inner;
@@ -16,7 +16,6 @@ use crate::look::{GONE, Look, State};
 use crate::names::{self, Volume};
 use crate::record::{Record, Wanted};
 
-const PORT: u16 = 5432;
 /// Of what a server wrote before it ended.
 const LAST_LINES: usize = 200;
 /// Nodes may change while they are looked at.
@@ -80,10 +79,6 @@ async fn node_of(
         .boot
         .as_ref()
         .filter(|_| data != DataState::Empty || power != PowerState::Off);
-    let endpoint = Endpoint {
-        host: record.ip().to_owned(),
-        port: PORT,
-    };
     let free_mb = look
         .report_of_boot()
         .filter(|_| look.is_on())
@@ -92,8 +87,8 @@ async fn node_of(
         node: look.node,
         power,
         data,
-        endpoint: Some(endpoint.clone()),
-        peer_endpoint: Some(endpoint),
+        endpoint: Some(inner.options.endpoint(&record)),
+        peer_endpoint: Some(inner.options.peer_endpoint(&record)),
         boot: boot.map(|b| BootMark {
             epoch: b.epoch,
             boot_id: b.boot_id.clone(),

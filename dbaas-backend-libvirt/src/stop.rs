@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 use dbaas_core::infrastructure::{DataDisposal, InfraError, InfraErrorKind, NodeRef, PowerOff};
 
 use crate::backend::Inner;
-use crate::control_disk::Phase;
+use crate::control_disk::{self, Phase, Report};
 use crate::handle::Handle;
 use crate::look::{Look, State};
-use crate::names;
+use crate::names::{self, Volume};
 use crate::record::Wanted;
 use crate::xml;
 
 /// How long a machine may take to vanish after it was destroyed.
 const DESTROY_AT_MOST: Duration = Duration::from_secs(30);
-/// Between two looks at a machine that was asked to end; its event is told sooner.
-const POLL: Duration = Duration::from_millis(500);
+/// Between two looks at a machine that was asked to end: what it reports has no event.
+const POLL: Duration = Duration::from_millis(100);
 
 /// Destroys the node's machine, if it is ours; `Ok` when it does not run.
 pub(crate) async fn destroy(inner: &Inner, node: NodeRef) -> Result<(), InfraError> {
@@ -85,9 +85,10 @@ pub(crate) async fn power_off(
         return Ok(());
     };
     let _stopping = handle.stopping();
-    let up = look.report_of_boot().is_some_and(|r| r.phase == Phase::Up);
-    if let (PowerOff::Graceful { deadline_ms }, true, State::Running) = (mode, up, &look.state) {
-        shut_down(inner, handle, node, Duration::from_millis(deadline_ms.into())).await;
+    let up = look.report_of_boot().filter(|r| r.phase == Phase::Up);
+    if let (PowerOff::Graceful { deadline_ms }, Some(up), State::Running) = (mode, up, &look.state) {
+        let deadline = Duration::from_millis(deadline_ms.into());
+        shut_down(inner, handle, node, &up.boot_id, deadline).await;
     }
     if look.is_on() {
         destroy(inner, node).await?;
@@ -108,8 +109,10 @@ fn may_hold_secrets(look: &Look) -> bool {
 }
 
 /// Presses the power button: the boot script asks PostgreSQL for a fast shutdown and switches the machine
-/// off. Whatever comes of it, the machine is destroyed afterwards if it still runs.
-async fn shut_down(inner: &Inner, handle: &Handle, node: NodeRef, deadline: Duration) {
+/// off. Whatever comes of it, the machine is destroyed afterwards if it still runs. That PostgreSQL has ended
+/// is enough: what it wrote is on the disk then, and the rest of the machine's end, a second or two where it
+/// is emulated, would be a part of each switchover.
+async fn shut_down(inner: &Inner, handle: &Handle, node: NodeRef, boot_id: &str, deadline: Duration) {
     let until = Instant::now() + deadline;
     let name = names::domain(node);
     if let Err(error) = inner
@@ -124,12 +127,21 @@ async fn shut_down(inner: &Inner, handle: &Handle, node: NodeRef, deadline: Dura
         let told = handle.told.notified();
         match state_of_ours(inner, node).await {
             Ok(State::Off | State::Undefined) => return,
+            Ok(_) if has_ended(inner, node, boot_id).await => return,
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "a machine that ends cannot be looked at"),
         }
         let left = until.saturating_duration_since(Instant::now());
         let _ = tokio::time::timeout(POLL.min(left), told).await;
     }
+}
+
+/// Whether the boot script says that this start's PostgreSQL has ended.
+async fn has_ended(inner: &Inner, node: NodeRef, boot_id: &str) -> bool {
+    let control = names::volume(node, Volume::Control);
+    let read = inner.read_at(&control, control_disk::REPORT_AT, control_disk::REPORT_BYTES);
+    let report = read.await.ok().and_then(|sector| Report::parse(&sector));
+    report.is_some_and(|r| r.boot_id == boot_id && matches!(r.phase, Phase::Ended | Phase::Failed))
 }
 
 pub(crate) async fn remove(
@@ -177,10 +189,10 @@ pub(crate) async fn remove(
         .into_iter()
         .collect();
     // The control disk comes last: it tells whose the others are.
-    let control = names::volume(node, names::Volume::Control);
+    let control = names::volume(node, Volume::Control);
     left.sort_by_key(|name| *name == control);
     for name in left {
-        let is_kept = name == control || name == names::volume(node, names::Volume::Data);
+        let is_kept = name == control || name == names::volume(node, Volume::Data);
         if data == DataDisposal::Delete || !is_kept {
             inner.delete_volume(&name).await?;
         }

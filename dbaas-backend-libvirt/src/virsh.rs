@@ -3,8 +3,8 @@
 //! Why a program and not a binding: the `virt` crate pins `libc` to one version, is LGPL and blocks its
 //! thread in C; each of these would be imposed on every program that embeds the control plane. `virsh` is
 //! installed wherever libvirt is, speaks to every kind of remote libvirt, and can be killed when it does not
-//! answer. One process for each question, several questions in one where nothing is changed; events come from
-//! one that stays.
+//! answer. Each change has a process of its own, so that a failure is that change's, and what is not answered
+//! in time can be ended with it; questions go to ones that stay ([`Shells`]), events come from another.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,6 +13,8 @@ use async_trait::async_trait;
 use dbaas_core::infrastructure::{InfraError, InfraErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
+
+use crate::shell::{Mute, Shells};
 
 /// Between the answers to several questions.
 const MARK: &str = "@@dbaas@@";
@@ -43,6 +45,7 @@ pub(crate) trait Hypervisor: Send + Sync + 'static {
 pub(crate) struct Virsh {
     pub(crate) uri: String,
     pub(crate) deadline: Duration,
+    pub(crate) shells: Shells,
 }
 
 impl Virsh {
@@ -55,6 +58,14 @@ impl Virsh {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command
+    }
+
+    fn silent(&self) -> InfraError {
+        let message = format!(
+            "libvirt at {} did not answer within {:?}",
+            self.uri, self.deadline
+        );
+        InfraError::new(InfraErrorKind::OutcomeUnknown, message)
     }
 
     async fn output(
@@ -94,13 +105,9 @@ impl Virsh {
             let ended = child.wait().await;
             (ended, out, err)
         };
-        let (ended, out, err) = tokio::time::timeout(self.deadline, work).await.map_err(|_| {
-            let message = format!(
-                "libvirt at {} did not answer within {:?}",
-                self.uri, self.deadline
-            );
-            InfraError::new(InfraErrorKind::OutcomeUnknown, message)
-        })?;
+        let (ended, out, err) = tokio::time::timeout(self.deadline, work)
+            .await
+            .map_err(|_| self.silent())?;
         let ended = ended
             .map_err(|e| InfraError::new(InfraErrorKind::OutcomeUnknown, format!("virsh was lost: {e}")))?;
         Ok((ended.success(), out, String::from_utf8_lossy(&err).into_owned()))
@@ -121,6 +128,17 @@ impl Hypervisor for Virsh {
     async fn ask(&self, questions: &[String]) -> Result<Vec<Vec<u8>>, InfraError> {
         if questions.is_empty() {
             return Ok(Vec::new());
+        }
+        let by_shell = || {
+            let mut command = self.command();
+            // One on another machine that falls silent is given up.
+            command.args(["-k", "5", "-K", "3"]);
+            command
+        };
+        match self.shells.ask(by_shell, questions, self.deadline).await {
+            Ok((answers, _)) => return Ok(answers),
+            Err(Mute::Silent) => return Err(self.silent()),
+            Err(Mute::Broken) => {}
         }
         let mut script = String::new();
         for question in questions {
@@ -165,7 +183,7 @@ impl Hypervisor for Virsh {
 }
 
 /// What lies before each mark.
-fn split(text: &[u8], mark: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn split(text: &[u8], mark: &[u8]) -> Vec<Vec<u8>> {
     let mut parts = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.windows(mark.len()).position(|w| w == mark) {
@@ -176,7 +194,7 @@ fn split(text: &[u8], mark: &[u8]) -> Vec<Vec<u8>> {
     parts
 }
 
-fn is_disconnected(said: &str) -> bool {
+pub(crate) fn is_disconnected(said: &str) -> bool {
     [
         "failed to connect to the hypervisor",
         "Failed to connect socket",
@@ -264,8 +282,11 @@ mod tests {
         let virsh = Virsh {
             uri: "qemu+unix:///system?socket=/nonexistent/libvirt-sock".into(),
             deadline: Duration::from_secs(30),
+            shells: Shells::default(),
         };
         let error = virsh.run(&["list"], None).await.unwrap_err();
+        assert_eq!(error.kind(), InfraErrorKind::Unavailable, "{error}");
+        let error = virsh.ask(&["list".to_owned()]).await.unwrap_err();
         assert_eq!(error.kind(), InfraErrorKind::Unavailable, "{error}");
     }
 }

@@ -5,84 +5,16 @@ mod fixture;
 
 use std::time::{Duration, Instant};
 
-use dbaas_core::boot::{BootFile, BootRecipe, BootRole, Prepare};
-use dbaas_core::cluster::Epoch;
-use dbaas_core::id::{InstanceId, NodeId};
+use dbaas_core::boot::{BootRole, Prepare};
 use dbaas_core::infrastructure::{
-    DataDisposal, DataState, ExitReason, InfraErrorKind, InfraEvent, Infrastructure, NodeRef, NodeSpec,
-    ObservedNode, PowerOff, PowerState, Resources,
+    DataDisposal, DataState, ExitReason, InfraErrorKind, InfraEvent, Infrastructure, ObservedNode, PowerOff,
+    PowerState,
 };
 use dbaas_core::secret::Secret;
-use dbaas_core::size::{CpuCores, DiskGb, RamMb};
+use dbaas_core::size::DiskGb;
+use fixture::node::{PASSWORD, PATIENCE, init, observe, recipe, spec, until};
 use fixture::{Fixture, SmallPool};
 use futures_util::StreamExt as _;
-use uuid::Uuid;
-
-const PATIENCE: Duration = Duration::from_secs(900);
-const PASSWORD: &str = "not-to-be-found-anywhere";
-
-fn spec() -> NodeSpec {
-    NodeSpec::new(
-        NodeRef {
-            instance: InstanceId::from_uuid(Uuid::now_v7()),
-            node: NodeId::from_uuid(Uuid::now_v7()),
-        },
-        "n1",
-        format!("postgres:{}", Fixture::major()).parse().unwrap(),
-        Resources {
-            cpu: CpuCores::new(1).unwrap(),
-            ram: RamMb::new(512).unwrap(),
-            disk: DiskGb::new(8).unwrap(),
-        },
-    )
-}
-
-fn recipe(epoch: u64, prepare: Prepare) -> BootRecipe {
-    let file = |name: &str, content: String| BootFile {
-        name: name.into(),
-        content: Secret::new(content),
-    };
-    let files = vec![
-        file(
-            "postgresql.conf",
-            "listen_addresses = ''\nshared_buffers = 16MB\n".into(),
-        ),
-        file("pg_hba.conf", "host all all all scram-sha-256\n".into()),
-        file("postgresql.auto.conf", format!("dbaas.epoch = '{epoch}'\n")),
-        file("dbaas.pgpass", format!("*:*:*:u:{PASSWORD}\n")),
-    ];
-    BootRecipe::new(Epoch(epoch), prepare, BootRole::Primary, files)
-}
-
-fn init(epoch: u64) -> BootRecipe {
-    let prepare = Prepare::Init {
-        admin_password: Secret::new(PASSWORD),
-        seeds: Vec::new(),
-    };
-    recipe(epoch, prepare)
-}
-
-async fn observe(backend: &dyn Infrastructure, node: NodeRef) -> Option<ObservedNode> {
-    let seen = backend.observe(node.instance).await.unwrap().found;
-    seen.into_iter().find(|o| o.node == node)
-}
-
-async fn until(
-    backend: &dyn Infrastructure,
-    node: NodeRef,
-    what: &str,
-    is: impl Fn(&PowerState) -> bool,
-) -> ObservedNode {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let seen = observe(backend, node).await.expect("the node exists");
-        if is(&seen.power) {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "expected: {what}; seen: {seen:?}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
 
 /// Everything that can happen to one node that runs, so that one `initdb` is enough for it.
 #[tokio::test(flavor = "multi_thread")]

@@ -59,10 +59,13 @@ init)
     ! grep -q 'ERROR:' out || { incomplete; failed postgres out; }
   else
     incomplete
+    # In MB, where whoever runs this script has a wish.
+    segments=16
+    [ ! -f wal-segments ] || read -r segments < wal-segments || :
     initialise() {
       rm -rf "$D" && mkdir -m 700 "$D" &&
         initdb -D "$D" -U "$(word_of user)" -E UTF8 --locale="$1" --data-checksums --no-sync --no-instructions \
-          --auth-host=scram-sha-256 --auth-local=scram-sha-256 --pwfile="$B/pwfile"
+          --wal-segsize="$segments" --auth-host=scram-sha-256 --auth-local=scram-sha-256 --pwfile="$B/pwfile"
     }
     if ! initialise C.UTF-8 > out 2>&1; then
       # Older C libraries have no C.UTF-8; C orders the same, it only knows no letters beyond ASCII.

@@ -1,11 +1,12 @@
 //! The command line.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use dbaas_backend_libvirt::Addresses;
 use dbaas_core::config::Cidr;
 use dbaas_http::ListStyle;
 
@@ -84,10 +85,19 @@ pub struct Cli {
     )]
     pub(crate) libvirt_uri: String,
 
-    /// With --backend libvirt: the network that nodes are on. It must have IPv4 addresses outside its DHCP
-    /// range.
+    /// With --backend libvirt: the network that nodes are on. It has IPv4 addresses outside its DHCP range, or
+    /// --libvirt-addresses says which nodes get.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(crate) libvirt_network: String,
+
+    /// With --backend libvirt: the addresses that nodes get on a network that has none of its own, such as a
+    /// bridge: 192.0.2.100-192.0.2.149/24. Nobody else may hand them out.
+    #[arg(long, value_name = "FIRST-LAST/BITS")]
+    pub(crate) libvirt_addresses: Option<Addresses>,
+
+    /// With --libvirt-addresses: by where nodes reach other networks.
+    #[arg(long, value_name = "ADDRESS", requires = "libvirt_addresses")]
+    pub(crate) libvirt_gateway: Option<Ipv4Addr>,
 
     /// With --backend libvirt: the storage pool, a directory, that holds the images of versions
     /// (docs/libvirt-image.md) and gets the nodes' disks.
@@ -116,7 +126,8 @@ pub struct Cli {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) node_address: IpAddr,
 
-    /// The host name or address that clients are told to connect to. [default: the node address]
+    /// The host name or address that clients are told to connect to. [default: the node address; with
+    /// --backend libvirt the nodes' own, else a host that forwards its --node-ports to them: docs/libvirt.md]
     #[arg(long, value_name = "HOST")]
     pub(crate) advertise_host: Option<String>,
 
@@ -124,7 +135,7 @@ pub struct Cli {
     #[arg(long, value_name = "ADDRESS/BITS")]
     pub(crate) allow_clients: Vec<Cidr>,
 
-    /// Ports of PostgreSQL servers.
+    /// Ports of PostgreSQL servers. With --backend libvirt: those of --advertise-host.
     #[arg(long, value_name = "FIRST-LAST", default_value = "15432-25431", value_parser = ports)]
     pub(crate) node_ports: RangeInclusive<u16>,
 

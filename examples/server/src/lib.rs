@@ -210,6 +210,10 @@ async fn open_on_libvirt(cli: &Cli, directory: &Path) -> Result<Running, OpenErr
     let options = LibvirtOptions {
         uri: cli.libvirt_uri.clone(),
         network: cli.libvirt_network.clone(),
+        addresses: cli.libvirt_addresses,
+        gateway: cli.libvirt_gateway,
+        advertise_host: cli.advertise_host.clone(),
+        advertise_ports: cli.node_ports.clone(),
         pool: cli.libvirt_pool.clone(),
         owner: dbaas_embedded::owner(directory)?,
         ..LibvirtOptions::default()
