@@ -1,5 +1,5 @@
-//! Addresses: fixed for a node, outside what the network's own DHCP server hands out; and what clients are told
-//! in their place where they do not reach them.
+//! Addresses: fixed for a node, outside what the network's own DHCP server hands out; and what clients are
+//! told in their place where they do not reach them.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

@@ -1,9 +1,9 @@
-//! [`Shells`]: `virsh` programs that stay, and are asked questions by their standard input. A question costs one
-//! of them about 1 ms, and a program that is started for it, connects and ends 20 ms and more.
+//! [`Shells`]: `virsh` programs that stay, and are asked questions by their standard input. A question costs
+//! one of them about 1 ms, and a program that is started for it, connects and ends 20 ms and more.
 //!
 //! They change nothing and are trusted with nothing: whatever is odd about one (it ended, it lost its
-//! connection, it complained of that) is answered by dropping it, and the question is asked by a program of its
-//! own, which tells what is wrong.
+//! connection, it complained of that) is answered by dropping it, and the question is asked by a program of
+//! its own, which tells what is wrong.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -71,8 +71,8 @@ struct Shell {
     stdin: ChildStdin,
     stdout: ChildStdout,
     stderr: ChildStderr,
-    /// Stands between answers. Written as XML escapes it, so that the line that asks for it, which the program
-    /// repeats, does not have it; nor has anything else, as nobody knows the number.
+    /// Stands between answers. Written as XML escapes it, so that the line that asks for it, which the
+    /// program repeats, does not have it; nor has anything else, as nobody knows the number.
     asked_by: String,
     mark: String,
 }

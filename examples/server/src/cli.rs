@@ -85,8 +85,8 @@ pub struct Cli {
     )]
     pub(crate) libvirt_uri: String,
 
-    /// With --backend libvirt: the network that nodes are on. It has IPv4 addresses outside its DHCP range, or
-    /// --libvirt-addresses says which nodes get.
+    /// With --backend libvirt: the network that nodes are on. It has IPv4 addresses outside its DHCP range,
+    /// or --libvirt-addresses says which nodes get.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(crate) libvirt_network: String,
 

@@ -136,8 +136,8 @@ async fn by_hand(prepared: &Prepared<'_>, round: usize) -> anyhow::Result<Durati
     Ok(usable)
 }
 
-/// What the control plane has in memory, with the program that tells it of events. The clients of this
-/// benchmark are in it.
+/// What the control plane has in memory, and the programs that it asks and that tell it of events. The
+/// clients of this benchmark are in it.
 fn memory() -> anyhow::Result<Vec<String>> {
     let resident = |pid: &str| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -158,7 +158,7 @@ fn memory() -> anyhow::Result<Vec<String>> {
         }
     }
     Ok(vec![format!(
-        "Memory of the control plane, this benchmark's clients included: {} MB, and {} MB of the virsh that tells of events.",
+        "Memory of the control plane, this benchmark's clients included: {} MB, and {} MB of its virsh programs, what they share counted for each.",
         own / 1024,
         events / 1024
     )])
