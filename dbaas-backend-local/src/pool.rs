@@ -1,6 +1,6 @@
-//! The warm pool: data directories that were made ahead and never served, each with a system identifier of its
-//! own, with a spare database for the first tenant's, and with byte copies for the first standbys. An instance
-//! then costs a rename and a start, and its first database another rename.
+//! The warm pool: data directories that were made ahead and never served, each with a system identifier of
+//! its own, with a spare database for the first tenant's, and with byte copies for the first standbys. An
+//! instance then costs a rename and a start, and its first database another rename.
 //!
 //! ```text
 //! <data dir>/pool/<version>/template/{primary/, password}
@@ -130,8 +130,8 @@ impl Pool {
             .collect()
     }
 
-    /// The template of a version, and the superuser's password in it; `None` where there is none, or none that
-    /// can be copied.
+    /// The template of a version, and the superuser's password in it; `None` where there is none, or none
+    /// that can be copied.
     pub(crate) fn template(&self, installation: &Installation) -> Option<Template> {
         let dir = self.of(installation).join(TEMPLATE);
         if !is_whole(&dir) || self.wants.lock().distrusted.contains(&installation.version) {
@@ -344,8 +344,8 @@ impl Pool {
 }
 
 impl Pool {
-    /// Copies the template, and gives the superuser's password of the copy. `None`: `initdb` does it, from now
-    /// on.
+    /// Copies the template, and gives the superuser's password of the copy. `None`: `initdb` does it, from
+    /// now on.
     pub(crate) fn copy(
         &self,
         inner: &Inner,

@@ -192,8 +192,8 @@ impl Work<'_> {
         seeds.iter().try_for_each(|seed| self.put_in_place(seed))
     }
 
-    /// A copy of the template, with the superuser's password that it has, or what `initdb` makes, with the one
-    /// that was asked for.
+    /// A copy of the template, with the superuser's password that it has, or what `initdb` makes, with the
+    /// one that was asked for.
     fn make_data(&self, place: &InitPlace<'_>, admin_password: &Secret) -> Result<Option<Secret>, Failure> {
         let (inner, installation, mark) = (self.inner, self.installation, self.mark());
         let cancelled = || self.cancelled();

@@ -1,5 +1,7 @@
 //! Data directories that are copies of a template, each with an identity of its own, on real PostgreSQL.
 
+#![allow(clippy::print_stderr, reason = "measurements for whoever looks")]
+
 mod fixture;
 
 use std::collections::BTreeSet;
@@ -271,5 +273,30 @@ async fn a_template_that_is_unexpected_is_left_alone() {
         assert_eq!(seen.power, PowerState::Running);
         assert_eq!(fixture.sql(&backend, node, "SELECT 1").await, "1");
     }
+    backend.stop_all(Duration::from_secs(30)).await.unwrap();
+}
+
+/// A burst: nobody waits for `initdb`, however many there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_at_once_are_copies() {
+    let Some(mut fixture) = Fixture::new(15) else {
+        return;
+    };
+    let backend = opened(&mut fixture).await;
+    let fixture = fixture;
+    let nodes: Vec<NodeRef> = (0..10).map(|_| stranger(&fixture)).collect();
+    let began = Instant::now();
+    for node in &nodes {
+        fixture.primary(&backend, *node, vec![]).await;
+    }
+    let mut identifiers = BTreeSet::new();
+    for node in &nodes {
+        let seen = fixture.wait_running(&backend, *node).await;
+        assert!(seen.bootstrap_password.is_some(), "made by initdb");
+        let identifier = "SELECT system_identifier FROM pg_control_system()";
+        identifiers.insert(fixture.sql(&backend, *node, identifier).await);
+    }
+    eprintln!("ten take logins after {:?}", began.elapsed());
+    assert_eq!(identifiers.len(), 10);
     backend.stop_all(Duration::from_secs(30)).await.unwrap();
 }

@@ -96,9 +96,9 @@ impl EngineHandle {
         self.engine.queue.interrupt(instance);
     }
 
-    /// Those of all instances that match, as far as is remembered, and those of which nothing is: in the order
-    /// of their ids, after this one. `None` where not all of them are known: others write to the store, or
-    /// this control plane does not act (yet).
+    /// Those of all instances that match, as far as is remembered, and those of which nothing is: in the
+    /// order of their ids, after this one. `None` where not all of them are known: others write to the store,
+    /// or this control plane does not act (yet).
     pub(crate) fn candidates(
         &self,
         after: Option<InstanceId>,

@@ -3,8 +3,8 @@
 //! The identity is the system identifier, which standbys, `pg_rewind` and backups go by, and the secret that
 //! mock SCRAM challenges are made of. Both lie in `global/pg_control`, at places that depend on the version
 //! of that file and nothing else. `pg_resetwal` then writes WAL of the new identifier. It also forgets which
-//! settings the last server ran with, `wal_level` among them, and a standby refuses to follow from such a file:
-//! they are put back.
+//! settings the last server ran with, `wal_level` among them, and a standby refuses to follow from such a
+//! file: they are put back.
 //!
 //! Nothing is guessed: a file of another version, of another length or with another checksum than it says is
 //! refused, and so is what `pg_controldata` does not confirm afterwards. Whoever is refused runs `initdb`.

@@ -40,9 +40,9 @@ const KEY_BYTES: usize = 32;
 pub struct Iterations(u32);
 
 impl Iterations {
-    /// For a password of 256 random bits. Rounds make guessing slow, and nobody guesses such a one; they would
-    /// make nothing but every login slow, for whoever logs in. Outside of the bounds, so that no password that
-    /// somebody chose is ever hashed like this.
+    /// For a password of 256 random bits. Rounds make guessing slow, and nobody guesses such a one; they
+    /// would make nothing but every login slow, for whoever logs in. Outside of the bounds, so that no
+    /// password that somebody chose is ever hashed like this.
     pub const OF_RANDOM_PASSWORD: Iterations = Iterations(64);
 
     /// Checks the bounds.
