@@ -251,6 +251,9 @@ pub(crate) struct CreateInstance {
     /// A label, such as team:shop. May be given several times.
     #[arg(long, value_name = "KEY:VALUE", value_parser = label)]
     pub(crate) label: Vec<Label>,
+    /// Do not protect it from deletion.
+    #[arg(long)]
+    pub(crate) unprotected: bool,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
 }
@@ -340,7 +343,28 @@ pub(crate) struct EditInstance {
     #[arg(long, value_name = "KEY")]
     pub(crate) remove_label: Vec<String>,
     #[command(flatten)]
+    pub(crate) protection: Protection,
+    #[command(flatten)]
     pub(crate) waiting: Waiting,
+}
+
+/// Whether deleting something is refused.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct Protection {
+    /// Protect it from deletion.
+    #[arg(long)]
+    protect: bool,
+    /// Do not protect it from deletion any more.
+    #[arg(long)]
+    unprotect: bool,
+}
+
+impl Protection {
+    /// As it is to be; `None`: as it is.
+    pub(crate) fn wanted(&self) -> Option<bool> {
+        (self.protect || self.unprotect).then_some(self.protect)
+    }
 }
 
 /// A label of an instance.

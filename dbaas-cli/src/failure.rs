@@ -111,6 +111,8 @@ impl Failure {
                 failure.hint("try again in a moment")
             }
             "/problems/outcome-unknown" => failure.hint("look before you try again: it may have been done"),
+            "/problems/deletion-protected" => failure
+                .hint("if it is really to go: dbaas instances edit, or databases edit, with --unprotect"),
             "/problems/internal" => failure.hint("the server's log has more"),
             "/problems/precondition-failed" => {
                 failure.hint("somebody else changed it; look at it and try again")

@@ -135,6 +135,14 @@ pub(crate) fn text(item: &Value, field: &str) -> String {
     }
 }
 
+/// `yes`, or nothing.
+pub(crate) fn yes(item: &Value, field: &str) -> String {
+    match item[field].as_bool() {
+        Some(true) => "yes".to_owned(),
+        _ => String::new(),
+    }
+}
+
 /// A time without what nobody reads: `2026-11-27 12:50:03`.
 pub(crate) fn time(item: &Value, field: &str) -> String {
     let text = text(item, field);

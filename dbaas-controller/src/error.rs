@@ -52,6 +52,14 @@ pub enum ControlError {
         /// Says by whom, by name.
         detail: String,
     },
+    /// It is not to be deleted by mistake.
+    #[error("the {what} \"{name}\" is protected from deletion; set its deletion_protection to false first")]
+    Protected {
+        /// Of what kind it is.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// It does not fit the present state (switchover of a stopped instance, any change of one that is being
     /// deleted).
     #[error("{detail}")]

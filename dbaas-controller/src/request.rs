@@ -37,6 +37,8 @@ pub struct CreateDatabase {
     pub access: Vec<AccessEntry>,
     /// Extensions that it is to have; each once.
     pub extensions: Vec<ExtensionName>,
+    /// Dropping it is refused until this is taken back.
+    pub deletion_protection: bool,
     /// Makes the call safe to repeat.
     pub idempotency_key: Option<IdempotencyKey>,
 }
@@ -51,6 +53,7 @@ impl CreateDatabase {
             owner,
             access: Vec::new(),
             extensions: Vec::new(),
+            deletion_protection: false,
             idempotency_key: None,
         }
     }
@@ -68,6 +71,8 @@ pub struct UpdateDatabase {
     /// Extensions that it is to have, all of them; what is left out is dropped, unless something depends on
     /// it.
     pub extensions: Option<Vec<ExtensionName>>,
+    /// Whether dropping it is refused.
+    pub deletion_protection: Option<bool>,
     /// Only if this is the version of what was asked for (see
     /// [`Revision::asked`](crate::view::Revision::asked)).
     pub expected: Option<DocumentVersion>,

@@ -34,6 +34,9 @@ pub struct DatabaseRecord {
     /// Repairs of its owner's access.
     #[serde(default)]
     pub repair: Repair,
+    /// Dropping it is refused until this is taken back.
+    #[serde(default)]
+    pub deletion_protection: bool,
     /// It is to be dropped.
     pub deleting: bool,
     /// When it was asked for.

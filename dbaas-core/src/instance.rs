@@ -23,7 +23,7 @@ use crate::time::Timestamp;
 use crate::version::ImageRef;
 
 pub use labels::{InvalidLabel, LABEL_CHARS_MAX, LABELS_MAX, Labels};
-pub use update::{NewVersion, UpdateInstance, apply_update, spec_errors};
+pub use update::{NewVersion, UpdateInstance, apply_update, protection, spec_errors};
 
 /// What a user asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,9 @@ pub struct InstanceSpec {
     /// What callers call it, to find it by.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
+    /// Deleting it is refused until this is taken back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deletion_protection: bool,
 }
 
 impl InstanceSpec {
@@ -67,6 +70,7 @@ impl InstanceSpec {
             image,
             parameters: Parameters::default(),
             labels: Labels::default(),
+            deletion_protection: false,
         }
     }
 

@@ -32,6 +32,7 @@ impl From<ControlError> for Problem {
             ControlError::NameTaken { .. } => Problem::new(ProblemKind::NameTaken, detail),
             ControlError::IdTaken { .. } => Problem::new(ProblemKind::IdTaken, detail),
             ControlError::InUse { .. } => Problem::new(ProblemKind::InUse, detail),
+            ControlError::Protected { .. } => Problem::new(ProblemKind::DeletionProtected, detail),
             ControlError::WrongState { .. } => Problem::new(ProblemKind::WrongState, detail),
             ControlError::VersionMismatch => precondition_failed(),
             ControlError::IdempotencyMismatch => Problem::new(ProblemKind::IdempotencyMismatch, detail),

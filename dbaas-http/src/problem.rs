@@ -80,6 +80,9 @@ kinds! {
     /// Others depend on the resource: a user that owns databases, a version that instances have. The detail
     /// names them.
     InUse = CONFLICT, "in-use", "The resource is in use";
+    /// The resource, or one of the databases that would go with it, is protected from deletion: set its
+    /// `deletion_protection` to false first.
+    DeletionProtected = CONFLICT, "deletion-protected", "Protected from deletion";
     /// The request does not fit the resource's present state; the detail says which state that is and what to
     /// do.
     WrongState = CONFLICT, "wrong-state", "Not possible in the present state";

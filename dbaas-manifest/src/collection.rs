@@ -214,6 +214,7 @@ const INSTANCE: &[Field] = &[
     required("version", version),
     optional("parameters", parameters),
     optional("labels", labels),
+    optional("deletion_protection", flag),
 ];
 const USER: &[Field] = &[
     required("name", user_name),
@@ -235,6 +236,7 @@ const DATABASE: &[Field] = &[
     required("owner", owner),
     optional("access", access),
     optional("extensions", extensions),
+    optional("deletion_protection", flag),
 ];
 const CONFIG: &[Field] = &[
     optional("name", name),
@@ -349,6 +351,13 @@ fn parameters(value: &Json) -> Result<Json, String> {
         settings.insert(name, Json::String(text));
     }
     Ok(Json::Object(settings))
+}
+
+fn flag(value: &Json) -> Result<Json, String> {
+    match value {
+        Json::Bool(_) => Ok(value.clone()),
+        _ => Err("must be true or false".to_owned()),
+    }
 }
 
 /// Keys and values of labels.

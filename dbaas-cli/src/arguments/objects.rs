@@ -104,6 +104,9 @@ pub(crate) enum Databases {
         /// Free text.
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
+        /// Do not protect it from deletion.
+        #[arg(long)]
+        unprotected: bool,
         #[command(flatten)]
         waiting: Waiting,
     },
@@ -140,6 +143,8 @@ pub(crate) enum Databases {
         /// Free text.
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
+        #[command(flatten)]
+        protection: Protection,
         #[command(flatten)]
         waiting: Waiting,
     },

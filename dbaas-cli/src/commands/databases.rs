@@ -11,7 +11,7 @@ use crate::confirm::confirm;
 use crate::failure::Failure;
 use crate::progress::{object_done, object_gone};
 use crate::resolve::{self, Found};
-use crate::screen::{Column, last_part, text, time};
+use crate::screen::{Column, last_part, text, time, yes};
 
 pub(crate) async fn run(context: &Context, command: Databases) -> Result<(), Failure> {
     let Context { client, screen } = context;
@@ -22,6 +22,7 @@ pub(crate) async fn run(context: &Context, command: Databases) -> Result<(), Fai
             owner,
             extension,
             description,
+            unprotected,
             waiting,
         } => {
             let instance = resolve::instance(client, &instance).await?;
@@ -30,7 +31,8 @@ pub(crate) async fn run(context: &Context, command: Databases) -> Result<(), Fai
                 .with("name", Some(name))
                 .with("description", description)
                 .with("owner", Some(owner.path))
-                .with("extensions", (!extension.is_empty()).then_some(extension));
+                .with("extensions", (!extension.is_empty()).then_some(extension))
+                .with("deletion_protection", (!unprotected).then_some(true));
             let path = format!("{}/databases", instance.path);
             let made = client.post(&path, &body.whole()).await?;
             let path = format!("{path}/{}", text(&made, "uuid"));
@@ -65,6 +67,7 @@ pub(crate) async fn run(context: &Context, command: Databases) -> Result<(), Fai
             extension,
             no_extensions,
             description,
+            protection,
             waiting,
         } => {
             let instance = resolve::instance(client, &instance).await?;
@@ -78,6 +81,7 @@ pub(crate) async fn run(context: &Context, command: Databases) -> Result<(), Fai
                 .with("owner", owner)
                 .with("extensions", extensions)
                 .with("description", description)
+                .with("deletion_protection", protection.wanted())
                 .change()?;
             let changed = client.patch(&database.path, &body).await?;
             let changed = object_done(client, &database.path, changed, waiting).await?;
@@ -152,12 +156,13 @@ async fn show(context: &Context, instance: &Found, database: &Value) -> Result<(
         let names: Vec<&str> = names.into_iter().flatten().filter_map(Value::as_str).collect();
         names.join(", ")
     };
-    let fields: [Column<'_>; 9] = [
+    let fields: [Column<'_>; 10] = [
         ("name", &|d| text(d, "name")),
         ("description", &|d| text(d, "description")),
         ("owner", &|d| named(d, "owner", &owners)),
         ("access", &access),
         ("extensions", &extensions),
+        ("protected", &|d| yes(d, "deletion_protection")),
         ("status", &|d| text(d, "status")),
         ("reason", &|d| text(d, "reason")),
         ("created", &|d| time(d, "created_at")),

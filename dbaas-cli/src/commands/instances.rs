@@ -9,7 +9,7 @@ use crate::confirm::confirm;
 use crate::failure::Failure;
 use crate::progress::Steps;
 use crate::resolve;
-use crate::screen::{Column, last_part, text, time};
+use crate::screen::{Column, last_part, text, time, yes};
 
 pub(crate) async fn run(context: &Context, command: Instances) -> Result<(), Failure> {
     match command {
@@ -70,7 +70,8 @@ pub(crate) async fn create(context: &Context, command: CreateInstance) -> Result
         .with("nodes_number", Some(command.nodes))
         .with("sync_replica_number", Some(command.sync_replicas))
         .with("version", Some(version.path))
-        .with("labels", labels(&command.label, &[]));
+        .with("labels", labels(&command.label, &[]))
+        .with("deletion_protection", (!command.unprotected).then_some(true));
     let mut made = client.post(&format!("{ROOT}/instances"), &body.whole()).await?;
     if command.waiting.wait {
         let path = format!("{ROOT}/instances/{}", text(&made, "uuid"));
@@ -171,10 +172,11 @@ async fn show(context: &Context, instance: &Value) -> Result<(), Failure> {
         let label = |(key, value): (&String, &Value)| format!("{key}:{}", value.as_str().unwrap_or_default());
         labels.iter().map(label).collect::<Vec<_>>().join(", ")
     };
-    let fields: [Column<'_>; 17] = [
+    let fields: [Column<'_>; 18] = [
         ("name", &|i| text(i, "name")),
         ("description", &|i| text(i, "description")),
         ("labels", &labels),
+        ("protected", &|i| yes(i, "deletion_protection")),
         ("status", &|i| text(i, "status")),
         ("phase", &|i| text(i, "phase")),
         ("reason", &|i| text(i, "reason")),
@@ -210,6 +212,7 @@ async fn edit(context: &Context, command: EditInstance) -> Result<(), Failure> {
         .with("sync_replica_number", command.sync_replicas)
         .with("version", version)
         .with("labels", labels(&command.label, &command.remove_label))
+        .with("deletion_protection", command.protection.wanted())
         .change()?;
     let steps = Steps::from_now(client, &found.path, command.waiting).await?;
     let mut changed = client.patch(&found.path, &body).await?;

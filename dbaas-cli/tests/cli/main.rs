@@ -232,7 +232,14 @@ fn postgresql_programs(server: &Server) {
         failed.code == 1 && failed.stderr.contains("already exists"),
         "{failed:?}"
     );
-    let copy = server.ok(&["databases", "delete", "orders", "copy", "--yes", "--wait"]);
+    let delete = ["databases", "delete", "orders", "copy", "--yes", "--wait"];
+    let refused = server.run(&delete);
+    assert!(
+        refused.code == 4 && refused.stderr.contains("protected from deletion"),
+        "{refused:?}"
+    );
+    server.ok(&["databases", "edit", "orders", "copy", "--unprotect"]);
+    let copy = server.ok(&delete);
     assert!(copy.stderr.contains("copy is gone"), "{copy:?}");
 }
 
@@ -470,7 +477,15 @@ fn on_a_terminal(server: &Server) {
 
 fn names_and_uuids(server: &Server) {
     let project = "0197f3c2-6d3b-7c9e-9f5a-0242ac120002";
-    let elsewhere = server.ok(&["create", "orders", "--project", project, "-o", "json"]);
+    let elsewhere = server.ok(&[
+        "create",
+        "orders",
+        "--unprotected",
+        "--project",
+        project,
+        "-o",
+        "json",
+    ]);
     let elsewhere: serde_json::Value = serde_json::from_str(&elsewhere.stdout).unwrap();
     let uuid = elsewhere["uuid"].as_str().unwrap();
     let ambiguous = server.run(&["instances", "show", "orders"]);
@@ -564,6 +579,19 @@ fn deletion(server: &Server) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let refused = server.run(&["instances", "delete", "orders", "--yes"]);
+    assert!(
+        refused.code == 4 && refused.stderr.contains("\"orders\" is protected"),
+        "{refused:?}"
+    );
+    assert!(refused.stderr.contains("--unprotect"), "what to do: {refused:?}");
+    server.ok(&["instances", "edit", "orders", "--unprotect"]);
+    let refused = server.run(&["instances", "delete", "orders", "--yes"]);
+    assert!(
+        refused.code == 4 && refused.stderr.contains("\"shop\" is protected"),
+        "one of its databases: {refused:?}"
+    );
+    server.ok(&["databases", "edit", "orders", "shop", "--unprotect"]);
     let gone = server.ok(&[
         "instances",
         "delete",

@@ -6,6 +6,7 @@ use dbaas_core::database::DatabaseRecord;
 use dbaas_core::extension::{ExtensionName, Extensions};
 use dbaas_core::id::{DatabaseId, InstanceId, UserId};
 use dbaas_core::instance::InstanceRecord;
+use dbaas_core::instance::protection;
 use dbaas_core::lifecycle::ObjectLifecycle;
 use dbaas_core::limits::{ACCESS_ENTRIES_MAX, DATABASES_PER_INSTANCE_MAX, EXTENSIONS_MAX};
 use dbaas_core::store::DocumentVersion;
@@ -131,8 +132,9 @@ impl ControlPlane {
         written.map(Database::of)
     }
 
-    /// Drops a database with its data, also while clients are connected to it. Returns as soon as that is
-    /// written down, and also when it was before; [`ControlError::NotFound`] when it is gone.
+    /// Drops a database with its data, unless it is protected ([`ControlError::Protected`]), also while
+    /// clients are connected to it. Returns as soon as that is written down, and also when it was before;
+    /// [`ControlError::NotFound`] when it is gone.
     pub async fn delete_database(
         &self,
         instance: InstanceId,
@@ -146,6 +148,7 @@ impl ControlPlane {
                 return Ok(Some(()));
             }
             check(expected, &read)?;
+            refuse_protected(&read.record)?;
             let now = ports.now();
             let mut record = read.record.clone();
             record.deleting = true;
@@ -202,10 +205,29 @@ async fn updated(
             change = change.event(instance, None, now, KIND, message);
         }
     }
+    if let Some(protected) = update
+        .deletion_protection
+        .filter(|p| *p != read.deletion_protection)
+    {
+        record.deletion_protection = protected;
+        let message = format!("database \"{}\" is {}", record.name, protection(protected));
+        change = change.event(instance, None, now, KIND, message);
+    }
     if record != read {
         record.updated_at = now;
     }
     Ok((record, change))
+}
+
+/// It is not to be dropped by mistake, by itself or with its instance.
+pub(super) fn refuse_protected(record: &DatabaseRecord) -> Result<(), ControlError> {
+    match record.deletion_protection && !record.deleting {
+        true => Err(ControlError::Protected {
+            what: "database",
+            name: record.name.to_string(),
+        }),
+        false => Ok(()),
+    }
 }
 
 /// A user who can own a database of the instance.
@@ -384,6 +406,7 @@ impl Creation for NewDatabase {
             },
             extensions: Extensions::of(&self.request.extensions),
             repair: Default::default(),
+            deletion_protection: self.request.deletion_protection,
             deleting: false,
             adopting: false,
             lost_at: None,
@@ -418,6 +441,7 @@ impl Creation for NewDatabase {
                 == (&record.name, &record.description, record.owner)
             && request.access == record.access.entries
             && request.extensions == record.extensions.names
+            && request.deletion_protection == record.deletion_protection
     }
 
     fn what(&self) -> &'static str {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::actions::{self, Noted};
 use super::changes::{check, unless_lost, until_written};
 use super::create::{Creation, Earlier, Key};
+use super::databases::refuse_protected;
 use super::{ControlPlane, Inner, clamp_limit, cut, instance_not_found, invalid, refuse_deleted};
 use crate::error::ControlError;
 use crate::ports::Ports;
@@ -83,7 +84,7 @@ impl ControlPlane {
         let asked = Asked {
             expected: update.expected,
             new_version: update.version,
-            key: None,
+            ..Asked::default()
         };
         Ok(self.shown(self.inner.change_instance(id, asked, apply).await?))
     }
@@ -104,8 +105,8 @@ impl ControlPlane {
         } = act.into();
         let asked = Asked {
             expected,
-            new_version: None,
             key: idempotency_key.map(|key| Key::new(&format!("actions of {id}"), &key)),
+            ..Asked::default()
         };
         let serves = self.inner.engine.serves(id);
         let apply = |record: &mut InstanceRecord, _: NewVersion<'_>, now| {
@@ -114,7 +115,8 @@ impl ControlPlane {
         Ok(self.shown(self.inner.change_instance(id, asked, apply).await?))
     }
 
-    /// Deletes an instance with its databases, users and data. Returns as soon as that is written down, and
+    /// Deletes an instance with its databases, users and data, unless it or one of its databases is protected
+    /// ([`ControlError::Protected`]). Returns as soon as that is written down, and
     /// also when it was before; [`ControlError::NotFound`] when it is gone.
     pub async fn delete_instance(
         &self,
@@ -122,6 +124,12 @@ impl ControlPlane {
         expected: Option<DocumentVersion>,
     ) -> Result<(), ControlError> {
         let apply = |record: &mut InstanceRecord, _: NewVersion<'_>, _now| {
+            if record.spec.deletion_protection {
+                return Err(ControlError::Protected {
+                    what: "instance",
+                    name: record.spec.name.to_string(),
+                });
+            }
             record.desired = DesiredState::Deleted;
             record.status.phase = InstancePhase::Deleting;
             Ok(Noted {
@@ -134,6 +142,7 @@ impl ControlPlane {
         }
         let asked = Asked {
             expected,
+            takes_databases: true,
             ..Asked::default()
         };
         match self.inner.change_instance(id, asked, apply).await {
@@ -152,6 +161,8 @@ struct Asked {
     /// The version of the catalogue that it is to have.
     new_version: Option<VersionId>,
     key: Option<Key>,
+    /// Its databases go with it: none of them may be protected, also when this is written.
+    takes_databases: bool,
 }
 
 impl Inner {
@@ -225,6 +236,13 @@ impl Inner {
 
         if let Some(version) = &version {
             change = change.require(version);
+        }
+        if asked.takes_databases {
+            let databases = ports.repository.load_databases(id).await;
+            for database in databases.map_err(|e| ports.store_error(e))? {
+                refuse_protected(&database.record)?;
+                change = change.require(&database);
+            }
         }
         let change = change.event(id, None, now, noted.kind, noted.message);
         match ports.repository.ask(change, &record, &read).await {

@@ -290,6 +290,8 @@ pub(super) struct DatabaseIntent {
     /// The change that asked for updates of its extensions, and when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     update_extensions: Option<Asked<Timestamp>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    deletion_protection: bool,
     deleting: bool,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -325,6 +327,7 @@ impl DatabaseIntent {
             owner,
             access,
             extensions,
+            deletion_protection,
             deleting,
             created_at,
             updated_at,
@@ -345,6 +348,7 @@ impl DatabaseIntent {
             access: access.entries.clone(),
             extensions: extensions.names.clone(),
             update_extensions,
+            deletion_protection: *deletion_protection,
             deleting: *deleting,
             created_at: *created_at,
             updated_at: *updated_at,
@@ -498,6 +502,7 @@ impl Split for DatabaseRecord {
             access: decisions.access,
             extensions,
             repair: decisions.repair,
+            deletion_protection: intent.deletion_protection,
             deleting: intent.deleting,
             created_at: intent.created_at,
             updated_at: intent.updated_at,

@@ -80,6 +80,7 @@ fn database(owner: &UserRecord, name: &str) -> DatabaseRecord {
         access: Default::default(),
         extensions: Default::default(),
         repair: Default::default(),
+        deletion_protection: false,
         deleting: false,
         adopting: false,
         lost_at: None,

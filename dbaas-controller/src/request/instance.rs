@@ -40,6 +40,8 @@ pub struct CreateInstance {
     pub parameters: Parameters,
     /// What callers call it, to find it by.
     pub labels: Labels,
+    /// Deleting it is refused until this is taken back.
+    pub deletion_protection: bool,
     /// Makes the call safe to repeat.
     pub idempotency_key: Option<IdempotencyKey>,
 }
@@ -61,6 +63,7 @@ impl CreateInstance {
             version,
             parameters: Parameters::default(),
             labels: Labels::default(),
+            deletion_protection: false,
             idempotency_key: None,
         }
     }
@@ -79,6 +82,7 @@ impl CreateInstance {
         spec.sync_replicas = self.sync_replicas;
         spec.parameters = self.parameters.clone();
         spec.labels = self.labels.clone();
+        spec.deletion_protection = self.deletion_protection;
         spec
     }
 }

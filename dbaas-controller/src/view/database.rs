@@ -35,6 +35,8 @@ pub struct Database {
     pub extension_status: Vec<ExtensionStatus>,
     /// Repairs of its owner's access.
     pub repair: Repair,
+    /// Dropping it is refused.
+    pub deletion_protection: bool,
     /// It is to be dropped.
     pub deleting: bool,
     /// When it was first seen to have been dropped by SQL.
@@ -70,6 +72,7 @@ impl Database {
             extensions: record.extensions.names,
             extension_status: record.extensions.seen,
             repair: record.repair,
+            deletion_protection: record.deletion_protection,
             deleting: record.deleting,
             lost_at: record.lost_at,
             lifecycle: record.lifecycle,

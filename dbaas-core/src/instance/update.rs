@@ -36,6 +36,8 @@ pub struct UpdateInstance {
     pub parameters: BTreeMap<String, Option<String>>,
     /// Labels, by key; `None` removes one. Those that are not named stay.
     pub labels: BTreeMap<String, Option<String>>,
+    /// Whether deleting it is refused.
+    pub deletion_protection: Option<bool>,
     /// Only if this is the version of what was asked for.
     pub expected: Option<DocumentVersion>,
 }
@@ -149,6 +151,13 @@ pub fn apply_update(
         said.push("labels".to_owned());
         spec.labels = changed.labels;
     }
+    if let Some(protected) = update
+        .deletion_protection
+        .filter(|protected| *protected != spec.deletion_protection)
+    {
+        said.push(protection(protected).to_owned());
+        spec.deletion_protection = protected;
+    }
     if let Some(description) = update
         .description
         .clone()
@@ -158,6 +167,14 @@ pub fn apply_update(
         spec.description = description;
     }
     Ok(said)
+}
+
+/// What is said of a change of it.
+pub fn protection(protected: bool) -> &'static str {
+    match protected {
+        true => "protected from deletion",
+        false => "not protected from deletion any more",
+    }
 }
 
 fn shown(parameters: &Parameters) -> String {

@@ -60,6 +60,7 @@ pub(crate) fn database(scene: &Scene, id: DatabaseId, owner: UserId) -> Database
         former_owners: Vec::new(),
         access: Default::default(),
         repair: Default::default(),
+        deletion_protection: false,
         deleting: false,
         adopting: false,
         lost_at: None,

@@ -20,7 +20,7 @@ use super::schema;
 use super::types::{
     Extension, FreeText, Id, InstanceUri, Level, ObjectPhaseWord, ObjectState, Time, UserUri, described,
 };
-use crate::decode::{Decoder, Object as Body, parsed, text};
+use crate::decode::{Decoder, Object as Body, boolean, parsed, text};
 use crate::openapi::schemas::{UUID_EXAMPLE, array, database_name, user_reference};
 use crate::problem::Problem;
 use crate::reference::{instance_uri, parse_user, user_uri};
@@ -84,6 +84,8 @@ pub(crate) struct Database<'a> {
     /// has been looked at.
     #[schema(inline)]
     extension_status: Vec<Seen<'a>>,
+    /// Dropping it, or deleting its instance, is refused until this is taken back.
+    deletion_protection: bool,
     /// Its state.
     #[schema(value_type = ObjectState, inline)]
     status: &'static str,
@@ -194,6 +196,7 @@ impl<'a> Database<'a> {
                 .collect(),
             extensions: found.extensions.iter().map(ExtensionName::as_str).collect(),
             extension_status: found.extension_status.iter().map(Seen::of).collect(),
+            deletion_protection: found.deletion_protection,
             status: found.lifecycle.as_str(),
             phase: found.phase.as_str(),
             reason: &found.reason,
@@ -229,6 +232,7 @@ pub(crate) fn create(body: Body<'_>, parent: Parent) -> Result<CreateDatabase, P
     let owner = d.required("owner", text(|uri| parse_user(uri, parent.instance)));
     let access = access(&mut d, parent.instance);
     let extensions = extensions(&mut d);
+    let deletion_protection = d.optional("deletion_protection", boolean);
     parent.repeated(&mut d);
     not_set(&mut d, &SET_BY_SERVER[1..]);
     d.finish(|| {
@@ -239,6 +243,7 @@ pub(crate) fn create(body: Body<'_>, parent: Parent) -> Result<CreateDatabase, P
             owner: owner?,
             access: access.unwrap_or_default(),
             extensions: extensions.unwrap_or_default(),
+            deletion_protection: deletion_protection.unwrap_or_default(),
             idempotency_key: None,
         })
     })
@@ -267,6 +272,7 @@ pub(crate) fn update(body: Body<'_>, parent: Parent, present: &Present) -> Resul
         owner: d.optional("owner", text(|uri| parse_user(uri, parent.instance))),
         access: access(&mut d, parent.instance),
         extensions: extensions(&mut d),
+        deletion_protection: d.optional("deletion_protection", boolean),
         expected: None,
     };
     parent.repeated(&mut d);

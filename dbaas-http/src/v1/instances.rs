@@ -29,7 +29,7 @@ use super::types::{
     SyncReplicas as Replicas, Time, VersionUri, described, map_of,
 };
 use crate::access::Caller;
-use crate::decode::{Decoder, Object as Body, parsed, setting, text, whole};
+use crate::decode::{Decoder, Object as Body, boolean, parsed, setting, text, whole};
 use crate::handlers::{LIFECYCLES, any_of};
 use crate::openapi::parameters::{filter, number_filter};
 use crate::openapi::schemas::{
@@ -127,6 +127,8 @@ pub(crate) struct Instance<'a> {
     /// domain and a slash. In a change, those that are not named stay, and null removes one.
     #[schema(value_type = LabelMap, inline)]
     labels: &'a Labels,
+    /// Deleting it is refused until this is taken back.
+    deletion_protection: bool,
     /// Its state.
     #[schema(value_type = State, inline)]
     status: &'static str,
@@ -212,6 +214,7 @@ impl<'a> Instance<'a> {
             version: version_uri(spec.version),
             parameters: &spec.parameters,
             labels: &spec.labels,
+            deletion_protection: spec.deletion_protection,
             status: status.lifecycle.as_str(),
             phase: status.phase,
             reason: &status.reason,
@@ -290,6 +293,7 @@ pub(crate) fn create(body: Body<'_>, caller: Caller) -> Result<CreateInstance, P
     not_set(&mut d, &SET_BY_SERVER[1..]);
     let parameters = d.map("parameters", setting);
     let labels = d.map("labels", label);
+    let deletion_protection = d.optional("deletion_protection", boolean);
     let own = match caller {
         Caller::Admin => ProjectId::DEFAULT,
         Caller::Project(own) => own,
@@ -314,6 +318,7 @@ pub(crate) fn create(body: Body<'_>, caller: Caller) -> Result<CreateInstance, P
                 .into_iter()
                 .filter_map(|(key, value)| Some((key, value?)))
                 .collect(),
+            deletion_protection: deletion_protection.unwrap_or_default(),
             idempotency_key: None,
         })
     })?;
@@ -339,6 +344,7 @@ pub(crate) fn update(body: Body<'_>, present: &Present) -> Result<UpdateInstance
         version: d.optional("version", text(parse_version)),
         parameters: d.map("parameters", setting),
         labels: d.map("labels", label),
+        deletion_protection: d.optional("deletion_protection", boolean),
         expected: None,
     };
     d.unchanged("project_id", present.get("project_id"), PROJECT_IS_FIXED);

@@ -50,6 +50,7 @@ impl Apply<'_> {
                 }
                 request.parameters = maybe(values, "parameters")?.unwrap_or_default();
                 request.labels = maybe(values, "labels")?.unwrap_or_default();
+                request.deletion_protection = maybe(values, "deletion_protection")?.unwrap_or_default();
                 plane.create_instance(request).await.map(|_| ())
             }
             Collection::Users => {
@@ -63,6 +64,7 @@ impl Apply<'_> {
                 request.id = Some(DatabaseId::from_uuid(member.resource));
                 request.access = maybe(values, "access")?.unwrap_or_default();
                 request.extensions = maybe(values, "extensions")?.unwrap_or_default();
+                request.deletion_protection = maybe(values, "deletion_protection")?.unwrap_or_default();
                 request.description = optional(values, "description")?.unwrap_or_default();
                 plane.create_database(instance()?, request).await.map(|_| ())
             }
@@ -131,6 +133,7 @@ impl Apply<'_> {
                 let update = UpdateInstance {
                     parameters,
                     labels,
+                    deletion_protection: maybe(changed, "deletion_protection")?,
                     name: optional(changed, "name")?,
                     description: optional(changed, "description")?,
                     cpu: maybe(changed, "cpu")?,
@@ -162,6 +165,7 @@ impl Apply<'_> {
                     owner: optional(changed, "owner")?,
                     access: maybe(changed, "access")?,
                     extensions: maybe(changed, "extensions")?,
+                    deletion_protection: maybe(changed, "deletion_protection")?,
                     expected: None,
                 };
                 let id = DatabaseId::from_uuid(id);
