@@ -12,7 +12,7 @@ use crate::discovery::Installation;
 use crate::errors::{invalid, io_error};
 use crate::files::{self, Durability};
 use crate::node::{FORMAT, Kept, Node, Record, Wanted, read_json};
-use crate::server::port_is_free;
+use crate::port::HeldPort;
 
 pub(crate) fn apply(inner: &Inner, node: &Node, spec: NodeSpec) -> Result<(), InfraError> {
     let shown = |e: io::Error| io_error("making the node's directory", &e);
@@ -29,7 +29,8 @@ pub(crate) fn apply(inner: &Inner, node: &Node, spec: NodeSpec) -> Result<(), In
     }
     let kept = find_kept(node)?;
     node.make_dirs(&inner.account).map_err(shown)?;
-    let port = choose_port(inner)?;
+    let (port, held) = choose_port(inner)?;
+    node.state.lock().held_port = Some(held);
     let boot = kept.and_then(|k| k.boot);
     let saved = node.save(
         Record {
@@ -99,9 +100,9 @@ pub(crate) fn check_major(node: &Node, installation: &Installation) -> Result<()
     )))
 }
 
-/// Reserves a port that no other node has and that nobody listens on. Where the search begins depends on the
-/// data directory, so that two of them on one machine seldom meet.
-fn choose_port(inner: &Inner) -> Result<u16, InfraError> {
+/// Reserves a port that no other node has and that nobody listens on, of this backend or another. Where the
+/// search begins depends on the data directory, so that two of them on one machine seldom meet.
+fn choose_port(inner: &Inner) -> Result<(u16, HeldPort), InfraError> {
     let mut reserved = inner.reserved_ports.lock();
     let taken: std::collections::HashSet<u16> = inner
         .nodes
@@ -115,11 +116,12 @@ fn choose_port(inner: &Inner) -> Result<u16, InfraError> {
     let offset = usize::try_from(hasher.finish() % (ports.len().max(1) as u64)).unwrap_or(0) & !0xf;
     let (before, after) = ports.split_at(offset.min(ports.len()));
     let address = inner.options.listen_address;
-    let port = after
+    let (port, held) = after
         .iter()
         .chain(before)
         .copied()
-        .find(|port| !taken.contains(port) && !reserved.contains(port) && port_is_free(address, *port))
+        .filter(|port| !taken.contains(port) && !reserved.contains(port))
+        .find_map(|port| Some((port, HeldPort::take(address, port).ok()?)))
         .ok_or_else(|| {
             let range = &inner.options.port_range;
             let message = format!(
@@ -130,5 +132,5 @@ fn choose_port(inner: &Inner) -> Result<u16, InfraError> {
             InfraError::new(InfraErrorKind::Exhausted, message)
         })?;
     reserved.insert(port);
-    Ok(port)
+    Ok((port, held))
 }

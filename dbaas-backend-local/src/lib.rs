@@ -45,6 +45,7 @@ mod installed;
 mod node;
 mod nodes;
 mod pool;
+mod port;
 mod prepare;
 mod priority;
 mod process;

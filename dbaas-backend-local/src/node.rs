@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
 use crate::files::{self, Durability};
+use crate::port::HeldPort;
 use crate::process::{Process, ProcessId};
 
 /// Version of the files' format; a greater one is of a newer program and left alone.
@@ -348,6 +349,8 @@ pub(crate) struct State {
     pub(crate) shared_memory: Vec<PathBuf>,
     /// Where the log of the present server begins, as in [`StoredProcess`].
     pub(crate) log_from: u64,
+    /// Its port, where this process has chosen it: nobody else gets it while the node is off.
+    pub(crate) held_port: Option<HeldPort>,
 }
 
 /// A node, known or asked about.

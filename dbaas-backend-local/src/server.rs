@@ -1,7 +1,7 @@
 //! Starts the server of a node whose data directory is ready, and notices what became of it.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use crate::command;
 use crate::discovery::Installation;
 use crate::files::{self, Durability};
 use crate::node::{Node, Preparation, State, StoredProcess, write_exit, write_json};
+use crate::port;
 use crate::prepare::mark_of;
 use crate::process::{Ending, Process, kill_all, kill_found, kill_in_rounds};
 
@@ -38,11 +39,6 @@ impl From<io::Error> for LaunchFailure {
     }
 }
 
-/// Whether nobody listens there.
-pub(crate) fn port_is_free(address: IpAddr, port: u16) -> bool {
-    TcpListener::bind(SocketAddr::new(address, port)).is_ok()
-}
-
 /// Steps 3 to 5 of a boot: files, role, server. The node is known to be off; nobody else works on it.
 pub(crate) fn launch(
     inner: &Arc<Inner>,
@@ -65,7 +61,7 @@ pub(crate) fn launch(
     inner.cgroups.limit(node.id.node, resources)?;
     let address = inner.options.listen_address;
     let deadline = Instant::now() + PORT_BUSY_AT_MOST;
-    while !port_is_free(address, port) {
+    while !port::is_free(address, port) {
         if Instant::now() >= deadline {
             let message = format!(
                 "the node's port {port} on {address} is in use by a process that is not ours; free it (`ss -ltnp 'sport = :{port}'` \
@@ -269,14 +265,5 @@ mod tests {
         );
         let long = "LOG: x\n".repeat(100);
         assert_eq!(last_lines(&long).lines().count(), 20);
-    }
-
-    #[test]
-    fn a_port_in_use_is_not_free() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        assert!(!port_is_free(address.ip(), address.port()));
-        drop(listener);
-        assert!(port_is_free(address.ip(), address.port()));
     }
 }
