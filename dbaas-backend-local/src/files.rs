@@ -177,10 +177,11 @@ pub(crate) fn copy_tree_without(
         let kind = entry.file_type()?;
         if kind.is_dir() {
             copy_tree_without(&source, &target, owner, cancelled, left_out)?;
-        } else if kind.is_file() && left_out(&source) {
         } else if kind.is_file() {
-            copy_file(&source, &target)?;
-            owner.own(&target)?;
+            if !left_out(&source) {
+                copy_file(&source, &target)?;
+                owner.own(&target)?;
+            }
         } else {
             return Err(io::Error::other(format!(
                 "{} is neither a file nor a directory",
